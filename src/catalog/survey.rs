@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::attest::Level;
 use super::key::{family, family_prefix};
-use super::retention::{Candidate, ClusterSpan, DamagedManifest, Standing, Survey, WalSegment};
+use super::retention::{Attestations, Candidate, ClusterSpan, DamagedManifest, Survey, WalSegment};
 use super::{Backup, BackupList, Catalog, CatalogError, list, wal_file_of};
 use crate::action::{ObjectFacts, ObjectKey, ReadStore};
 use crate::base::Timestamp;
@@ -144,7 +144,7 @@ pub fn candidate(backup: &Backup, now: Timestamp) -> Candidate {
     }
 }
 
-fn standing(backup: &Backup, now: Timestamp) -> Standing {
+fn standing(backup: &Backup, now: Timestamp) -> Attestations {
     let attested = &backup.attested;
     let held = attested.hold.as_ref().filter(|hold| hold.counts_at(now));
     let verified = attested.last_verified.as_ref();
@@ -154,7 +154,7 @@ fn standing(backup: &Backup, now: Timestamp) -> Standing {
         (true, Some(note)) => Some(format!("the verification of {} failed", note.at)),
         (true, None) => None,
     };
-    Standing {
+    Attestations {
         verified_at: verified.filter(|note| note.holds(Level::Digests)).map(|note| note.at),
         proven_at: attested.proven_at(),
         hold: held.map(|hold| format!("{} by {}", hold.reason, hold.by)),

@@ -11,7 +11,7 @@ use super::{Exit, Failure, reap, wiring};
 use crate::action::{Access, DatabaseRef, Findings, Registry, Target};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
-use crate::actions::postgres::session::contradiction::{contradictions, strangers};
+use crate::actions::postgres::session::identity_check::{contradictions, strangers};
 use crate::base::StepId;
 use crate::engine::{Capabilities, Preflight, Timing, preflight};
 use crate::event::Verdict;

@@ -104,8 +104,8 @@ impl Recoverable {
         let open = |store: &str| Ok((site.read_store(store)?, site.store_entry(store)?.clone()));
         let stores = entry.archives().map(open).collect::<Result<Vec<_>, Failure>>()?;
         // Nothing else hangs on a store that only has copies.
-        let others = entry.shelves().filter(|shelf| Some(*shelf) != entry.store.as_deref());
-        let copies = others.filter_map(|shelf| site.read_store(shelf).ok()).collect();
+        let others = entry.backup_destinations().filter(|open_store| Some(*open_store) != entry.store.as_deref());
+        let copies = others.filter_map(|open_store| site.read_store(open_store).ok()).collect();
         Ok(Self::of((name, entry), stores, Arc::clone(&site.vault) as Arc<dyn Secrets>).with_copies(copies))
     }
 }

@@ -64,14 +64,14 @@ pub fn open(runs: &Runs, lock: &str, besides: Option<&RunId>) -> Result<Option<O
         }
         given_back.extend(undoing(runs, &dir, &plan));
         match standing(&dir, &plan, lock) {
-            Standing::Open { since, last, status } => {
+            RecoveryEvidence::Open { since, last, status } => {
                 let database = named(&plan, lock).unwrap_or_default();
                 let part = Part::of(&plan).filter(|_| has_ended(&status));
                 left_open.push((Open { run: id.clone(), database, since, status }, last, part));
             }
-            Standing::Lifted(at) => lifted.push((id.clone(), at)),
-            Standing::Restored(at) => restored.extend(Part::of(&plan).map(|part| (part, at))),
-            Standing::Nothing => {}
+            RecoveryEvidence::Lifted(at) => lifted.push((id.clone(), at)),
+            RecoveryEvidence::Restored(at) => restored.extend(Part::of(&plan).map(|part| (part, at))),
+            RecoveryEvidence::Nothing => {}
         }
     }
     // A run may be resumed after a later one ended: what counts is when it replaced something, where that is known.
@@ -196,7 +196,7 @@ fn lifts(plan: &BoundPlan, step: &PlannedStep, lock: &str) -> bool {
 }
 
 /// What a run left behind.
-enum Standing {
+enum RecoveryEvidence {
     /// A recovery that nobody said is over, and when its last replacing attempt began.
     Open { since: Option<Timestamp>, last: Option<Timestamp>, status: RunStatus },
     /// Somebody said then that it is over.
@@ -207,10 +207,10 @@ enum Standing {
     Nothing,
 }
 
-fn standing(dir: &RunDir, plan: &BoundPlan, lock: &str) -> Standing {
+fn standing(dir: &RunDir, plan: &BoundPlan, lock: &str) -> RecoveryEvidence {
     let status = RunSummary::of(dir).status;
     let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
-    let Some(state) = state else { return Standing::Open { since: None, last: None, status } };
+    let Some(state) = state else { return RecoveryEvidence::Open { since: None, last: None, status } };
     let lifted = plan.steps.iter().filter(|step| lifts(plan, step, lock)).filter_map(|step| ended_well(&state, step));
     let lifted = lifted.max();
     let replacing = || plan.steps.iter().filter(|step| replaces(plan, step, lock));
@@ -220,7 +220,7 @@ fn standing(dir: &RunDir, plan: &BoundPlan, lock: &str) -> Standing {
     let recovers =
         replacing().filter(|step| is_recovery(step)).flat_map(|step| begun_at(&state, step)).next().is_some();
     if let Some(lifted) = lifted.filter(|lifted| last.is_none_or(|last| *lifted >= last)) {
-        return Standing::Lifted(lifted);
+        return RecoveryEvidence::Lifted(lifted);
     }
     let is_open = match &status {
         RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted | RunStatus::Damaged { .. } => {
@@ -236,9 +236,9 @@ fn standing(dir: &RunDir, plan: &BoundPlan, lock: &str) -> Standing {
         }
     };
     if is_open {
-        return Standing::Open { since, last, status };
+        return RecoveryEvidence::Open { since, last, status };
     }
-    restored(&status, &state, replacing()).map_or(Standing::Nothing, Standing::Restored)
+    restored(&status, &state, replacing()).map_or(RecoveryEvidence::Nothing, RecoveryEvidence::Restored)
 }
 
 /// When the last part of a server was brought back by a run that went well, and brought all of them back.

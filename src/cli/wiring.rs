@@ -154,7 +154,7 @@ pub fn supervisor() -> Result<PathBuf, Failure> {
 pub fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     let runtime = runtime()?;
     let output = runtime.block_on(future);
-    runtime.block_on(crate::store::farewells());
+    runtime.block_on(crate::store::deferred_cleanups());
     runtime.shutdown_background();
     Ok(output)
 }
@@ -168,7 +168,7 @@ where
 {
     let runtime = runtime()?;
     let ended = runtime.block_on(runtime.spawn(future));
-    runtime.block_on(crate::store::farewells());
+    runtime.block_on(crate::store::deferred_cleanups());
     runtime.shutdown_background();
     ended.map_err(|error| match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::frontier::slot;
 use super::locking::Kept;
-use super::room::{Place, Room};
+use super::slots::{FreeSlots, Slot};
 use super::{Frontier, PlanIndex, people};
 use crate::base::{Attempt, StepId, Timestamp};
 use crate::event::{CancelLevel, OperatorVerb, Outcome, SkipReason, SuspendReason};
@@ -150,7 +150,7 @@ impl Picture<'_> {
             return vec![Decision::Finish { outcome, exit_code }];
         }
         let mut decisions = Vec::new();
-        let mut room = Room::of(self);
+        let mut free_slots = FreeSlots::of(self);
         let held = self.held() || self.state.paused.is_some();
         decisions.extend(self.orders());
         let mut kept = Kept::of(self.active().map(|(_, step, state)| (step, state)));
@@ -158,13 +158,13 @@ impl Picture<'_> {
             let now = if waiting.contains(&at) { Timestamp::MIN } else { now };
             let asking = state.status == StepStatus::Asking;
             let goes_on = |decision: &Decision| !held || asking || runs_on(decision);
-            let decision = self.advance((at, step, state), now, &mut room).filter(goes_on);
+            let decision = self.advance((at, step, state), now, &mut free_slots).filter(goes_on);
             decisions.extend(decision.filter(|decision| kept.admits(step, decision)));
         }
         if held {
-            room.close();
+            free_slots.close();
         }
-        self.open_up(&mut decisions, room);
+        self.open_up(&mut decisions, free_slots);
         self.suspend(decisions)
     }
 
@@ -197,7 +197,7 @@ impl Picture<'_> {
         &self,
         (at, step, state): (usize, &PlannedStep, &StepState),
         now: Timestamp,
-        room: &mut Room,
+        free_slots: &mut FreeSlots,
     ) -> Option<Decision> {
         let id = || step.id.clone();
         let stop = self.told_to_end(at);
@@ -221,7 +221,7 @@ impl Picture<'_> {
             StepStatus::Waiting if stop.is_some() => cancel,
             StepStatus::Waiting => match state.retry_at {
                 Some(until) if until > now => Some(Decision::Wait { step: id(), until }),
-                _ if room.take(self, at) != Place::Taken => None,
+                _ if free_slots.take(self, at) != Slot::Taken => None,
                 // An operator released a step that no attempt was made of: its values may be others now.
                 _ => Some(if state.attempts.is_empty() { Decision::Resolve { step: id() } } else { start() }),
             },
@@ -245,12 +245,12 @@ impl Picture<'_> {
     }
 
     /// Decides for steps nothing happened to yet.
-    fn open_up(&self, decisions: &mut Vec<Decision>, mut room: Room) {
+    fn open_up(&self, decisions: &mut Vec<Decision>, mut free_slots: FreeSlots) {
         let open = |section: &Section| self.frontier.open[slot(*section)] > 0;
         let order = [Section::Body, Section::Undo, Section::Finally];
         let section = order.into_iter().find(open).unwrap_or(Section::Finally);
         if section == Section::Undo {
-            return self.open_undo(decisions, room.free());
+            return self.open_undo(decisions, free_slots.free());
         }
         let doomed = &self.frontier.doomed[slot(section)];
         let id = |at: &usize| self.index.step(*at).id.clone();
@@ -262,12 +262,12 @@ impl Picture<'_> {
         self.leave_out(section, decisions);
         // Skips may make earlier steps ready, and the order written is kept where it can be.
         if doomed.is_empty() {
-            self.begin_ready(section, decisions, &mut room);
+            self.begin_ready(section, decisions, &mut free_slots);
         }
     }
 
     /// Lets steps begin whose needs are met, as far as there is room.
-    fn begin_ready(&self, section: Section, decisions: &mut Vec<Decision>, room: &mut Room) {
+    fn begin_ready(&self, section: Section, decisions: &mut Vec<Decision>, free_slots: &mut FreeSlots) {
         let ready = &self.frontier.ready[slot(section)];
         let mut from = 0;
         while let Some(at) = ready.range(from..).next().copied() {
@@ -275,10 +275,10 @@ impl Picture<'_> {
             if self.ending(at).is_some() || self.is_ordered(at) {
                 continue;
             }
-            match room.take(self, at) {
-                Place::Taken => decisions.push(Decision::Resolve { step: self.index.step(at).id.clone() }),
-                Place::GroupFull(group) => from = self.index.instances(group).end,
-                Place::RunFull => return,
+            match free_slots.take(self, at) {
+                Slot::Taken => decisions.push(Decision::Resolve { step: self.index.step(at).id.clone() }),
+                Slot::GroupFull(group) => from = self.index.instances(group).end,
+                Slot::RunFull => return,
             }
         }
     }

@@ -6,7 +6,7 @@
 //! every kind to it (`tests/it/store_conformance.rs`).
 
 mod access;
-mod farewell;
+mod deferred_cleanup;
 mod local;
 mod object;
 mod opening;
@@ -18,7 +18,7 @@ mod sidecar;
 mod throttle;
 mod whole;
 
-pub use farewell::farewells;
+pub use deferred_cleanup::deferred_cleanups;
 pub use local::LocalStore;
 pub use object::ObjectStorage;
 pub use opening::Opening;

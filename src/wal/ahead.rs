@@ -1,12 +1,12 @@
 //! The places of segments that a server is to find when it asks for them, by their names alone: for whoever brings them there
-//! with its own hands before the server starts. What is fetched there later is a `stock`'s.
+//! with its own hands before the server starts. What is fetched there later is a `prefetch_cache`'s.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::prefetch_cache::{ROOM, boot, kept_name, most, part_name};
 use super::push::verify_segment;
 use super::spool::Spool;
-use super::stock::{ROOM, boot, kept_name, most, part_name};
 use super::{Config, Identity, WalError};
 use crate::pgformat::{SegmentName, SegmentSize, WalFileName};
 
@@ -72,7 +72,7 @@ impl Ahead {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use super::super::stock::Stock;
+    use super::super::prefetch_cache::PrefetchCache;
     use super::*;
     use crate::language::inventory::StoreEntry;
     use crate::pgformat::{SystemId, Timeline};
@@ -85,13 +85,13 @@ mod tests {
         let identity = Identity { system_id: SystemId(7), segment_size: Some(SegmentSize::DEFAULT) };
         let ahead = Ahead::of(&config, identity).unwrap().unwrap();
         assert!(!dir.path().join("spool").exists(), "nothing is touched");
-        let stock = Stock::open(&config, &dir.path().join("data"), &identity).unwrap().unwrap();
+        let prefetch_cache = PrefetchCache::open(&config, &dir.path().join("data"), &identity).unwrap().unwrap();
         let segment = SegmentName::new(Timeline(1), 5, SegmentSize::DEFAULT);
         assert!(ahead.folders.iter().all(|folder| folder.is_dir()));
-        assert_eq!(stock.segments().unwrap(), []);
+        assert_eq!(prefetch_cache.segments().unwrap(), []);
         std::fs::File::create(ahead.kept(segment)).unwrap();
         std::fs::File::create(ahead.part(segment.next(SegmentSize::DEFAULT))).unwrap();
-        assert_eq!(stock.segments().unwrap(), [segment]);
+        assert_eq!(prefetch_cache.segments().unwrap(), [segment]);
         let other = Config { restore: None, ..config };
         assert!(Ahead::of(&other, identity).unwrap().is_none(), "a server that belongs to no restore of ours");
     }

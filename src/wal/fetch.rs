@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::absence::{Absence, Archive};
-use super::favourite::Favourite;
-use super::landing::{Landing, deliver};
 use super::packed::{Source, read_into};
 use super::preference::{Heard, gravest};
+use super::preferred_store::PreferredStore;
 use super::rescue::{later_rescued, read_rescued};
+use super::staged_file::{StagedFile, deliver};
 use super::{Identity, WalError};
 use crate::action::StoreError;
 use crate::base::clock::monotonic;
@@ -31,7 +31,7 @@ pub(super) enum Delivery {
 
 /// What one look into the archive gave.
 enum Look {
-    Found(Landing),
+    Found(StagedFile),
     Absent,
 }
 
@@ -44,7 +44,7 @@ enum Look {
 /// # Errors
 /// Fails for everything but a proven absence.
 pub(super) async fn fetch_file(
-    (sources, favourite): (&[Source<'_>], &Favourite),
+    (sources, preferred): (&[Source<'_>], &PreferredStore),
     rescue: &[PathBuf],
     (name, target): (WalFileName, &Path),
     patience: Duration,
@@ -57,9 +57,9 @@ pub(super) async fn fetch_file(
         let rescued = || read_rescued(rescue, name, &identity);
         matches!(error, WalError::Overdue { .. }) && matches!(rescued(), Ok(Some(found)) if found.is_whole())
     };
-    match look_patiently((sources, favourite), (name, target), (patience, &is_at_hand)).await {
-        Ok(Look::Found(landing)) => {
-            landing.settle(target)?;
+    match look_patiently((sources, preferred), (name, target), (patience, &is_at_hand)).await {
+        Ok(Look::Found(staged_file)) => {
+            staged_file.settle(target)?;
             Ok(Delivery::Archive)
         }
         Ok(Look::Absent) => match name {
@@ -106,7 +106,7 @@ fn beyond_the_archive(
 }
 
 async fn look_patiently(
-    stores: (&[Source<'_>], &Favourite),
+    stores: (&[Source<'_>], &PreferredStore),
     wanted: (WalFileName, &Path),
     (patience, is_at_hand): (Duration, &(dyn Fn(&WalError) -> bool + Sync)),
 ) -> Result<Look, WalError> {
@@ -124,18 +124,18 @@ async fn look_patiently(
 }
 
 async fn look_everywhere(
-    (sources, favourite): (&[Source<'_>], &Favourite),
+    (sources, preferred): (&[Source<'_>], &PreferredStore),
     wanted: (WalFileName, &Path),
 ) -> Result<Look, WalError> {
     let mut heard = Heard::default();
-    for place in favourite.order(sources.len()) {
+    for place in preferred.order(sources.len()) {
         match look(&sources[place], wanted).await {
-            Ok(Look::Found(landing)) => match landing.breaks_off() {
+            Ok(Look::Found(staged_file)) => match staged_file.breaks_off() {
                 // It may be the last of its timeline, or the beginning of one that another store has more of.
                 Some(off) if sources.len() > 1 => heard.breaks_off(place, off.end),
                 Some(_) | None => {
-                    favourite.gave(place);
-                    return Ok(Look::Found(landing));
+                    preferred.gave(place);
+                    return Ok(Look::Found(staged_file));
                 }
             },
             Ok(Look::Absent) => {}
@@ -152,9 +152,9 @@ async fn look_everywhere(
 async fn look_at_the_end(sources: &[Source<'_>], place: usize, wanted: (WalFileName, &Path)) -> Result<Look, WalError> {
     // Each is written to the same place, so it is read once more.
     let found = look(&sources[place], wanted).await?;
-    if let Look::Found(landing) = &found {
+    if let Look::Found(staged_file) = &found {
         for source in sources {
-            leads_on(source, wanted.0, landing).await?;
+            leads_on(source, wanted.0, staged_file).await?;
         }
     }
     Ok(found)
@@ -163,17 +163,17 @@ async fn look_at_the_end(sources: &[Source<'_>], place: usize, wanted: (WalFileN
 /// Reads a segment that the server has not asked for yet to where it is made, verified, from the first store that has it
 /// whole. `None` says nothing of whether it should be there.
 pub(super) async fn seek(
-    (sources, favourite): (&[Source<'_>], &Favourite),
+    (sources, preferred): (&[Source<'_>], &PreferredStore),
     segment: SegmentName,
-    make: &(dyn Fn() -> Result<Landing, WalError> + Sync),
-) -> Result<Option<Landing>, WalError> {
+    make: &(dyn Fn() -> Result<StagedFile, WalError> + Sync),
+) -> Result<Option<StagedFile>, WalError> {
     let name = WalFileName::Segment(segment);
     let mut failures = Vec::new();
-    for place in favourite.order(sources.len()) {
+    for place in preferred.order(sources.len()) {
         match read_whole(&sources[place], name, make).await {
-            Ok(landing) => {
-                favourite.gave(place);
-                return Ok(Some(landing));
+            Ok(staged_file) => {
+                preferred.gave(place);
+                return Ok(Some(staged_file));
             }
             Err(WalError::Store(StoreError::NotFound { .. })) => {}
             Err(error) => failures.push((place, error)),
@@ -187,21 +187,21 @@ pub(super) async fn seek(
 async fn read_whole(
     source: &Source<'_>,
     name: WalFileName,
-    make: &(dyn Fn() -> Result<Landing, WalError> + Sync),
-) -> Result<Landing, WalError> {
-    let landing = read_into(source, name, &|_| Ok(make()?.walked(name, &source.identity))).await?;
-    landing.verify(name, &source.identity)?;
-    match landing.breaks_off() {
-        None => Ok(landing),
+    make: &(dyn Fn() -> Result<StagedFile, WalError> + Sync),
+) -> Result<StagedFile, WalError> {
+    let staged_file = read_into(source, name, &|_| Ok(make()?.walked(name, &source.identity))).await?;
+    staged_file.verify(name, &source.identity)?;
+    match staged_file.breaks_off() {
+        None => Ok(staged_file),
         Some(off) => Err(WalError::Damaged { name, what: off.to_string() }),
     }
 }
 
 /// Refuses a segment whose records break off though something in the archive proves that there was more of it: the server
 /// would take that for the end of the WAL, and open.
-async fn leads_on(source: &Source<'_>, name: WalFileName, landing: &Landing) -> Result<(), WalError> {
+async fn leads_on(source: &Source<'_>, name: WalFileName, staged_file: &StagedFile) -> Result<(), WalError> {
     let (Some(off), WalFileName::Segment(segment), Some(size)) =
-        (landing.breaks_off(), name, source.identity.segment_size)
+        (staged_file.breaks_off(), name, source.identity.segment_size)
     else {
         return Ok(());
     };
@@ -222,12 +222,12 @@ fn lacking(name: WalFileName, why: Requirement) -> WalError {
 
 async fn look(source: &Source<'_>, (name, target): (WalFileName, &Path)) -> Result<Look, WalError> {
     let identity = &source.identity;
-    match read_into(source, name, &|_| Ok(Landing::beside(target)?.walked(name, identity))).await {
-        Ok(landing) => {
-            let proven = landing.verify(name, identity);
+    match read_into(source, name, &|_| Ok(StagedFile::beside(target)?.walked(name, identity))).await {
+        Ok(staged_file) => {
+            let proven = staged_file.verify(name, identity);
             proven.map_err(|error| WalError::Damaged { name, what: error.to_string() })?;
-            leads_on(source, name, &landing).await?;
-            Ok(Look::Found(landing))
+            leads_on(source, name, &staged_file).await?;
+            Ok(Look::Found(staged_file))
         }
         Err(WalError::Store(StoreError::NotFound { key, .. })) => {
             // Said once is not enough: the listing must agree, and nothing later may be there.

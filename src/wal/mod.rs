@@ -16,67 +16,67 @@
 //! | 1 | every failure | authoritatively absent; with `standby.signal` also a failure that may pass |
 //! | 126 | never | everything else |
 //!
-//! Both may do more than they are asked while the server waits: `company` pushes what waits behind a segment, `prefetch`
+//! Both may do more than they are asked while the server waits: `push_batch` pushes what waits behind a segment, `prefetch`
 //! fetches what the server will ask for next. What they did ahead is kept in a `spool`, on which nothing depends.
 //!
 //! Steps that rescue WAL use [`push_everywhere`], those that read it [`read_file`]; [`contiguity`] proves that
-//! nothing is missing on a path, and [`Almanac`] reads when what was committed. [`outlook`] plans a recovery by what a
+//! nothing is missing on a path, and [`CommitTimes`] reads when what was committed. [`outlook`] plans a recovery by what a
 //! store holds. [`ForeignArchive`] reads WAL that another program archived, where it lies.
 
 mod absence;
 mod acks;
 mod ahead;
-mod almanac;
+pub mod archiving_status;
 mod backlog;
-mod balance;
+pub mod change_search;
 mod command;
-mod company;
+mod commit_times;
 mod config;
 mod contiguity;
-mod counterpart;
-mod debt;
-mod demolition;
-mod depot;
+mod database_drop;
 mod error;
-mod favourite;
 mod fetch;
 mod foreign;
 mod identity;
 mod initial;
 mod invocation;
-mod landing;
+mod missing_copies;
+mod name_conflict;
 pub mod outlook;
 mod packed;
 mod preference;
+mod preferred_store;
 mod prefetch;
+mod prefetch_cache;
 mod push;
+mod push_batch;
+mod relfilenode;
 mod repair;
 mod rescue;
 mod spool;
 mod spread;
-pub mod standing;
-mod stock;
-mod succession;
-pub mod trace;
+mod staged_file;
+mod store_gaps;
+mod target_store;
 mod unfinished;
 
 pub use absence::{Absence, Archive};
 pub use ahead::Ahead;
-pub use almanac::{Almanac, Stop};
 pub use backlog::{Backlog, Pressure};
-pub use balance::{Lack, LackedFile, Since, lacks};
 pub use command::main;
+pub use commit_times::{CommitTimes, Stop};
 pub use config::{Config, Location};
 pub use contiguity::{Contiguity, contiguity};
-pub use counterpart::{Copied, Counterpart};
-pub use debt::owed;
 pub use error::WalError;
 pub use foreign::{ForeignArchive, ForeignFolder, foreign_wal_file};
 pub use identity::Identity;
 pub use invocation::Invocation;
+pub use missing_copies::owed;
+pub use name_conflict::{Copied, NameConflict};
 pub use packed::{Keys, Loaded, Plainly, Source, read_file};
 pub use preference::{load_first, read_first, read_first_into, unpack_first};
 pub use push::{Destination, Pushed, push_file};
 pub use repair::{Repaired, repair};
 pub use rescue::{RescuedSegment, read_rescued};
 pub use spread::{Missed, bring_over, push_everywhere};
+pub use store_gaps::{Lack, LackedFile, Since, lacks};

@@ -14,9 +14,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::fetch::seek;
-use super::landing::Landing;
 use super::packed::Source;
-use super::stock::Stock;
+use super::prefetch_cache::PrefetchCache;
+use super::staged_file::StagedFile;
 use super::{Config, WalError};
 use crate::base::clock::monotonic;
 use crate::pgformat::{SegmentName, SegmentSize, WalFileName};
@@ -31,8 +31,8 @@ const AT_THE_END: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Starts the process, unless one is at work or nobody would need it.
-pub(super) fn start(config: &Path, stock: &Stock, pgdata: &Path) {
-    let is_at_work = !matches!(stock.lock(), Ok(Some(_)));
+pub(super) fn start(config: &Path, prefetch_cache: &PrefetchCache, pgdata: &Path) {
+    let is_at_work = !matches!(prefetch_cache.lock(), Ok(Some(_)));
     if !is_at_work && is_to_recover(pgdata) && is_alive(pgdata) {
         spawn(config);
     }
@@ -42,8 +42,8 @@ pub(super) fn start(config: &Path, stock: &Stock, pgdata: &Path) {
 ///
 /// # Errors
 /// Fails when the spool cannot be used.
-pub(super) fn start_before(config: &Path, stock: &Stock, before: SegmentName) -> std::io::Result<()> {
-    stock.ask(before)?;
+pub(super) fn start_before(config: &Path, prefetch_cache: &PrefetchCache, before: SegmentName) -> std::io::Result<()> {
+    prefetch_cache.ask(before)?;
     spawn(config);
     Ok(())
 }
@@ -84,41 +84,41 @@ fn is_alive(pgdata: &Path) -> bool {
 /// Fails when the spool does. Nobody is told.
 pub(super) async fn follow(
     sources: &[Source<'_>],
-    stock: &Stock,
+    prefetch_cache: &PrefetchCache,
     (config, pgdata, size): (&Config, &Path, SegmentSize),
 ) -> Result<(), WalError> {
     let at = |source| WalError::File { operation: "use the spool in", path: pgdata.to_owned(), source };
     let lanes = usize::try_from((LANES_BYTES / size.bytes()).clamp(1, LANES)).unwrap_or(1);
-    let favourite = &stock.favourite();
+    let preferred = &prefetch_cache.preferred();
     let mut under_way = FuturesUnordered::new();
     let (mut position, mut failed): (Option<SegmentName>, BTreeSet<SegmentName>) = (None, BTreeSet::new());
     let mut moved = monotonic();
     let mut busy: BTreeSet<SegmentName> = BTreeSet::new();
-    let (mut begun, after) = (false, if stock.is_beside(pgdata) { After::Synced } else { After::Written });
+    let (mut begun, after) = (false, if prefetch_cache.is_beside(pgdata) { After::Synced } else { After::Written });
     // One that has not begun yet is waited for, as one is that asks for nothing; one that is gone is not.
     while is_to_recover(pgdata) && (is_alive(pgdata) || !begun) {
         begun = begun || is_alive(pgdata);
-        let asked = stock.asked().map_err(at)?;
+        let asked = prefetch_cache.asked().map_err(at)?;
         if asked != position {
             (position, moved) = (asked, monotonic());
             failed.clear();
-            position.iter().for_each(|position| stock.pass(*position));
+            position.iter().for_each(|position| prefetch_cache.pass(*position));
         }
-        let there: BTreeSet<SegmentName> = stock.segments().map_err(at)?.into_iter().collect();
+        let there: BTreeSet<SegmentName> = prefetch_cache.segments().map_err(at)?.into_iter().collect();
         let next = position.and_then(|position| {
             let given = |one: &SegmentName| !config.withholds(WalFileName::Segment(*one));
-            let wanted = ahead_of(position, size, stock.limit)
+            let wanted = ahead_of(position, size, prefetch_cache.limit)
                 .take_while(given)
                 .find(|one| !there.contains(one) && !busy.contains(one));
             // Behind one that is not to be had nothing is of use.
             wanted.filter(|one| failed.first().is_none_or(|first| one < first))
         });
-        match next.filter(|_| under_way.len() < lanes && stock.has_room(size)) {
+        match next.filter(|_| under_way.len() < lanes && prefetch_cache.has_room(size)) {
             Some(segment) => {
-                stock.begin(segment).map_err(at)?;
+                prefetch_cache.begin(segment).map_err(at)?;
                 busy.insert(segment);
-                let stores = (sources, favourite);
-                let found = async move { seek(stores, segment, &|| stock.landing(segment)).await };
+                let stores = (sources, preferred);
+                let found = async move { seek(stores, segment, &|| prefetch_cache.staged_file(segment)).await };
                 under_way.push(async move { (segment, laid_down(found.await, after).await) });
                 continue;
             }
@@ -136,11 +136,13 @@ pub(super) async fn follow(
                 };
                 busy.remove(&segment);
                 match found {
-                    Ok(Some(landing)) if is_wanted(segment, position) => stock.keep(segment, landing)?,
+                    Ok(Some(staged_file)) if is_wanted(segment, position) => {
+                        prefetch_cache.keep(segment, staged_file)?
+                    }
                     // The server has passed it by, and where it was written to was tidied up.
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => {
-                        stock.give_up(segment);
+                        prefetch_cache.give_up(segment);
                         failed.insert(segment);
                     }
                 }
@@ -160,12 +162,12 @@ enum After {
     Written,
 }
 
-async fn laid_down(found: Result<Option<Landing>, WalError>, after: After) -> Result<Option<Landing>, WalError> {
-    let landing = match (found?, after) {
-        (Some(landing), After::Synced) => landing,
+async fn laid_down(found: Result<Option<StagedFile>, WalError>, after: After) -> Result<Option<StagedFile>, WalError> {
+    let staged_file = match (found?, after) {
+        (Some(staged_file), After::Synced) => staged_file,
         (found, After::Synced | After::Written) => return Ok(found),
     };
-    let syncing = tokio::task::spawn_blocking(move || landing.sync().map(|()| landing));
+    let syncing = tokio::task::spawn_blocking(move || staged_file.sync().map(|()| staged_file));
     syncing.await.map_err(|error| WalError::Usage(format!("a sync broke off: {error}")))?.map(Some)
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use runbook::base::{Digest, Timestamp};
 use runbook::catalog::retention::{
-    Candidate, ClusterSpan, DamagedManifest, KeepReason, Moment, Policy, Refusal, RetentionPlan, Standing, Survey,
+    Attestations, Candidate, ClusterSpan, DamagedManifest, KeepReason, Moment, Policy, Refusal, RetentionPlan, Survey,
     WalSegment, plan,
 };
 use runbook::language::inventory::Retention;
@@ -31,7 +31,7 @@ fn backup(id: &str, ended: &str) -> Candidate {
         ended_at: at(ended),
         size_bytes: 1,
         cluster: None,
-        standing: Standing::default(),
+        standing: Attestations::default(),
     }
 }
 
@@ -127,7 +127,7 @@ fn a_backup_before_a_deployment_stays_until_a_later_one_is_verified() {
     after.standing.verified_at = Some(at("2026-01-02T12:00:00Z"));
     assert_eq!(removed(&judge(vec![before.clone(), after], rules.clone(), "2026-01-03T00:00:00Z")), ["before"]);
     let own = Candidate {
-        standing: Standing { verified_at: Some(at("2026-01-01T12:00:00Z")), ..Standing::default() },
+        standing: Attestations { verified_at: Some(at("2026-01-01T12:00:00Z")), ..Attestations::default() },
         ..before
     };
     let plan = judge(vec![own, backup("after", "2026-01-02T00:00:00Z")], rules, "2026-01-03T00:00:00Z");
@@ -141,14 +141,15 @@ fn a_backup_before_a_deployment_stays_until_a_later_one_is_verified() {
 #[test]
 fn what_is_held_damaged_last_proven_or_not_spoken_of_stays() {
     let rules = json!({ "never_below": 1, "tiers": { "daily": { "keep_last": 1 } } });
-    let with = |id: &str, standing: Standing| Candidate { standing, ..backup(id, &format!("2026-01-0{id}T00:00:00Z")) };
+    let with =
+        |id: &str, standing: Attestations| Candidate { standing, ..backup(id, &format!("2026-01-0{id}T00:00:00Z")) };
     let backups = vec![
-        with("1", Standing { hold: Some("lawyers: case 7".to_owned()), ..Standing::default() }),
-        with("2", Standing { damage: Some("digests".to_owned()), ..Standing::default() }),
-        with("3", Standing { proven_at: Some(at("2026-01-08T00:00:00Z")), ..Standing::default() }),
-        with("4", Standing { proven_at: Some(at("2026-01-07T00:00:00Z")), ..Standing::default() }),
+        with("1", Attestations { hold: Some("lawyers: case 7".to_owned()), ..Attestations::default() }),
+        with("2", Attestations { damage: Some("digests".to_owned()), ..Attestations::default() }),
+        with("3", Attestations { proven_at: Some(at("2026-01-08T00:00:00Z")), ..Attestations::default() }),
+        with("4", Attestations { proven_at: Some(at("2026-01-07T00:00:00Z")), ..Attestations::default() }),
         Candidate { tier: Some("odd".to_owned()), ..backup("5", "2026-01-05T00:00:00Z") },
-        with("6", Standing::default()),
+        with("6", Attestations::default()),
     ];
     let plan = judge(backups, rules, "2026-01-09T00:00:00Z");
     assert_eq!(removed(&plan), ["3"], "a newer one is proven too");
@@ -329,7 +330,7 @@ fn candidate() -> impl Strategy<Value = Candidate> {
         |(hour, (verified, proven, hold, damage), (source, tier, parent), start, timeline)| {
             let ended_at = Timestamp::from_second(START + hour * 3600).unwrap();
             let tiers = [None, Some("daily".to_owned()), Some("monthly".to_owned())];
-            let standing = Standing {
+            let standing = Attestations {
                 verified_at: verified.map(|_: i32| ended_at),
                 proven_at: proven.map(|_: i32| ended_at),
                 hold: (hold == 0).then(|| "case".to_owned()),

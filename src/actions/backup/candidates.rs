@@ -37,13 +37,13 @@ pub(super) struct Found {
 
 impl FindParams {
     /// The other stores whose copies may stand in: nobody has named a store.
-    pub(super) fn shelves<'a>(
+    pub(super) fn backup_destinations<'a>(
         &self,
         place: &'a Place,
         inventory: &'a crate::language::inventory::Inventory,
     ) -> impl Iterator<Item = &'a str> + use<'a> {
         let any = self.place.store.is_none() && self.location.is_none();
-        place.shelves(inventory).filter(move |_| any)
+        place.backup_destinations(inventory).filter(move |_| any)
     }
 }
 
@@ -59,8 +59,8 @@ impl Candidates {
         open: impl Fn(&str) -> Result<Arc<dyn ReadStore>, ActionError>,
     ) -> Result<Self, ActionError> {
         let own = open(&place.store)?;
-        let shelves = params.shelves(place, &about.inventory);
-        let copies: Vec<Arc<dyn ReadStore>> = shelves.filter_map(|name| open(name).ok()).collect();
+        let backup_destinations = params.backup_destinations(place, &about.inventory);
+        let copies: Vec<Arc<dyn ReadStore>> = backup_destinations.filter_map(|name| open(name).ok()).collect();
         let list = {
             let trusted = vouched(&*own, &about.inventory)?;
             let others = copies.iter().map(|copy| vouched(&**copy, &about.inventory));

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::store::by_hand::location;
 use super::candidates::{Candidates, Found};
+use super::find_check;
 use super::leads::{self, LeadsTo, Sight};
 use super::place::{Place, PlaceSpec};
-use super::prospect;
 use super::raw::{self, Layout, RawLocation};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
@@ -274,7 +274,7 @@ impl Action for Find {
                 let target = |name: &str| Target::Store { name: name.to_owned(), prefix: place.prefix.clone() };
                 let effects = Effects::of(EffectClass::Read).target(Access::Read, target(&place.store));
                 let further = place.wal_stores(cx.inventory);
-                let further = further.chain(params.shelves(&place, cx.inventory));
+                let further = further.chain(params.backup_destinations(&place, cx.inventory));
                 let effects = further.fold(effects, |effects, name| effects.target(Access::Read, target(name)));
                 let effects = match leads::location(params) {
                     Some(WalLocation { store, prefix }) => {
@@ -320,7 +320,7 @@ impl Action for Find {
     }
 
     async fn check(&self, params: &FindParams, cx: &CheckContext) -> Result<Findings, ActionError> {
-        prospect::told(params, cx).await
+        find_check::told(params, cx).await
     }
 
     async fn run(&self, params: &FindParams, cx: &RunContext) -> Result<FindOutput, ActionError> {

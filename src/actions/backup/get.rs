@@ -116,7 +116,7 @@ impl Action for Get {
         let folder = Target::Path { host: cx.host.to_owned(), path: params.into.clone() };
         // What was chosen may lie in any store of the database.
         let elsewhere: Vec<String> = match (&params.backup, &params.place.store) {
-            (Some(_), None) => place.shelves(cx.inventory).map(str::to_owned).collect(),
+            (Some(_), None) => place.backup_destinations(cx.inventory).map(str::to_owned).collect(),
             (Some(_), Some(_)) | (None, _) => Vec::new(),
         };
         let from = |name: String| Target::Store { name, prefix: place.prefix.clone() };

@@ -24,8 +24,8 @@ impl Place {
     }
 
     /// The other stores that each of these backups goes to, for the store that a database is recovered from.
-    pub(super) fn shelves<'a>(&'a self, inventory: &'a Inventory) -> impl Iterator<Item = &'a str> {
-        self.entry(inventory).into_iter().flat_map(Database::shelves).filter(|name| *name != self.store)
+    pub(super) fn backup_destinations<'a>(&'a self, inventory: &'a Inventory) -> impl Iterator<Item = &'a str> {
+        self.entry(inventory).into_iter().flat_map(Database::backup_destinations).filter(|name| *name != self.store)
     }
 
     /// The place of a backup that was chosen: where no store is named, that may be another one that each backup goes to.
@@ -36,7 +36,7 @@ impl Place {
         inventory: &Inventory,
     ) -> Self {
         match handle {
-            Some(handle) if named.is_none() && self.shelves(inventory).any(|name| name == handle.store) => {
+            Some(handle) if named.is_none() && self.backup_destinations(inventory).any(|name| name == handle.store) => {
                 Self { store: handle.store.clone(), ..self }
             }
             Some(_) | None => self,

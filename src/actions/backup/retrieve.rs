@@ -87,7 +87,7 @@ impl Action for Retrieve {
         let place = params.place.resolve(cx.inventory).map_err(|fault| vec![fault])?;
         // What was chosen may lie in any store of the database. Nothing of the objects changes: a readable copy is made
         // beside them, and paid for.
-        let elsewhere = place.shelves(cx.inventory).filter(|_| params.place.store.is_none());
+        let elsewhere = place.backup_destinations(cx.inventory).filter(|_| params.place.store.is_none());
         let names: Vec<String> = std::iter::once(place.store.as_str()).chain(elsewhere).map(str::to_owned).collect();
         let from = |name: String| Target::Store { name, prefix: place.prefix.clone() };
         let effects = Effects::of(EffectClass::Write);

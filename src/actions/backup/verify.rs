@@ -120,7 +120,7 @@ impl Action for Verify {
             return Err(vec![ParamFault::new("/budget", "`backup` and `budget` exclude each other")]);
         }
         let elsewhere: Vec<String> = match (&params.backup, &params.place.store) {
-            (Some(_), None) => place.shelves(cx.inventory).map(str::to_owned).collect(),
+            (Some(_), None) => place.backup_destinations(cx.inventory).map(str::to_owned).collect(),
             (Some(_), Some(_)) | (None, _) => Vec::new(),
         };
         let target = Target::Store { name: place.store, prefix: place.prefix.clone() };
@@ -259,7 +259,7 @@ fn unread_is_none(mut unread: Vec<(String, ActionError)>, all: usize) -> Result<
 /// Another store that has a copy of the backup for which every key is at hand.
 async fn readable_elsewhere(place: &Place, backup: &Backup, cx: &RunContext) -> Option<String> {
     let inventory = &cx.about.inventory;
-    for name in place.shelves(inventory) {
+    for name in place.backup_destinations(inventory) {
         let Ok(store) = cx.store(name) else { continue };
         let Ok(copy) = catalog::open_copy(store.as_read(), &place.prefix, &backup.handle()).await else { continue };
         let keys = inventory.stores.get(name).and_then(|entry| entry.encryption.as_ref());

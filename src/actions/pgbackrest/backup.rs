@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::stanza::{PROGRAM, Stanza, TELLING};
-use super::view::{Listed, NOTE, Standing};
+use super::view::{Listed, NOTE, StanzaStatus};
 use super::{choice, info};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
@@ -18,7 +18,7 @@ use crate::action::{
 use crate::actions::postgres::backup::base_backup::Checkpoint;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::Timestamp;
 use crate::pgformat::SystemId;
 
@@ -181,7 +181,7 @@ impl Action for Backup {
         if cx.ahead {
             return Ok(findings.pass(told(&standing)).pending("the server is asked when the step starts"));
         }
-        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         if let Some((fact, help)) = unfit(&facts, &standing) {
             return Ok(findings.refuse(fact, help));
@@ -224,11 +224,11 @@ impl Action for Backup {
 }
 
 /// The newest backup that a step took: after one with wrong pages there may be another.
-fn taken<'a>(standing: &'a Standing, key: &str) -> Option<&'a Listed> {
+fn taken<'a>(standing: &'a StanzaStatus, key: &str) -> Option<&'a Listed> {
     standing.backups.iter().rfind(|backup| backup.key.as_deref() == Some(key))
 }
 
-fn output(listed: &Listed, cluster: &Cluster, standing: &Standing) -> Result<BackupOutput, ActionError> {
+fn output(listed: &Listed, cluster: &Cluster, standing: &StanzaStatus) -> Result<BackupOutput, ActionError> {
     Ok(BackupOutput {
         backup: listed.handle(&cluster.name, &standing.stanza)?,
         id: listed.id.clone(),
@@ -239,7 +239,7 @@ fn output(listed: &Listed, cluster: &Cluster, standing: &Standing) -> Result<Bac
     })
 }
 
-fn told(standing: &Standing) -> String {
+fn told(standing: &StanzaStatus) -> String {
     match standing.newest() {
         Some(newest) => format!("stanza `{}`: the newest backup is `{}`", standing.stanza, newest.id),
         None => format!("stanza `{}` has no backup yet: this one is full", standing.stanza),
@@ -247,7 +247,7 @@ fn told(standing: &Standing) -> String {
 }
 
 /// Says why a server cannot be backed up into a stanza.
-fn unfit(facts: &ServerFacts, standing: &Standing) -> Option<(String, &'static str)> {
+fn unfit(facts: &ServerFacts, standing: &StanzaStatus) -> Option<(String, &'static str)> {
     if !archives(&facts.archiving) {
         let fact = "the server archives no WAL, so no backup of it could be restored".to_owned();
         return Some((fact, "set `archive_mode` and `archive_command` (`pgbackrest … archive-push %p`)"));

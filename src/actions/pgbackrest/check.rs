@@ -11,7 +11,7 @@ use crate::action::{
     Idempotency, ParamFault, PlanContext, RunContext, Target,
 };
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::units::Span;
 
 /// Proves archiving.
@@ -94,7 +94,7 @@ impl Action for Check {
         if cx.ahead {
             return Ok(Findings::default().pending("the server is asked when the step starts"));
         }
-        Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
+        MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         Ok(Findings::default().pass(format!("the server answers, and stanza `{}` is there", standing.stanza)))
     }
 

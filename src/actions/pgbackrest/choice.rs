@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::repository::{Repository, Shelved};
 use super::stanza::{QUIET, Stanza};
 use super::stanza_create::StanzaCreate;
-use super::view::{self, Listed, Standing};
+use super::view::{self, Listed, StanzaStatus};
 use crate::action::{Action as _, ActionError, CheckContext, ReadHost};
-use crate::actions::postgres::restore::aim::Aim;
+use crate::actions::postgres::restore::recovery_target::RecoveryTarget;
 use crate::base::units::ByteSize;
 use crate::catalog::Tablespace;
 use crate::catalog::recovery::{BaseBackup, Way, choose};
@@ -62,8 +62,8 @@ impl Chosen {
 /// Fails when the stanza is not in order, when no backup leads there, and when the repository gives no answer.
 pub(super) async fn choice(
     stanza: &Stanza,
-    standing: &Standing,
-    (aim, named): (&Aim, Option<&str>),
+    standing: &StanzaStatus,
+    (recovery_target, named): (&RecoveryTarget, Option<&str>),
     host: &Arc<dyn ReadHost>,
 ) -> Result<Chosen, ActionError> {
     sound(standing)?;
@@ -75,7 +75,7 @@ pub(super) async fn choice(
     }
     let current = standing.system_id();
     let mut refused = None;
-    for shelved in shelves(standing) {
+    for shelved in backup_destinations(standing) {
         if named.is_none() && Some(shelved.system_id) != current {
             continue;
         }
@@ -90,7 +90,7 @@ pub(super) async fn choice(
         if named.is_some() {
             begins.iter_mut().for_each(|begin| begin.fault = None);
         }
-        let (choices, passed_over) = choose(&archive, &begins, &aim.goal, aim.timeline);
+        let (choices, passed_over) = choose(&archive, &begins, &recovery_target.goal, recovery_target.timeline);
         if let Some(choice) = choices.into_iter().next() {
             let listed = standing.backups.iter().find(|one| one.id == choice.backup.id && one.repo == shelved.repo);
             if let Some(listed) = listed.cloned() {
@@ -115,7 +115,7 @@ pub(super) async fn choice(
 ///
 /// # Errors
 /// Fails with pgBackRest's own words.
-pub(super) fn sound(standing: &Standing) -> Result<(), ActionError> {
+pub(super) fn sound(standing: &StanzaStatus) -> Result<(), ActionError> {
     let fact = || format!("stanza `{}` of pgBackRest: {}", standing.stanza, standing.status);
     match standing.code {
         0 => Ok(()),
@@ -127,12 +127,12 @@ pub(super) fn sound(standing: &Standing) -> Result<(), ActionError> {
 }
 
 /// Says that a stanza is not there yet, where an earlier step of the same run makes it: then nothing can be judged before.
-pub(super) fn to_be_made(standing: &Standing, cx: &CheckContext) -> Option<String> {
+pub(super) fn to_be_made(standing: &StanzaStatus, cx: &CheckContext) -> Option<String> {
     let is_made = matches!(standing.code, 1 | 3) && cx.comes_after(StanzaCreate::SPEC.name);
     is_made.then(|| format!("stanza `{}` is not there yet: a step before this one makes it", standing.stanza))
 }
 
-impl Standing {
+impl StanzaStatus {
     /// What is wrong with the stanza, and what to do; `None` for one that is in order, with backups or without.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
@@ -146,7 +146,7 @@ impl Standing {
 ///
 /// # Errors
 /// Fails when pgBackRest lists the backup no more.
-pub(super) fn shelved_of(standing: &Standing, label: &str) -> Result<Shelved, ActionError> {
+pub(super) fn shelved_of(standing: &StanzaStatus, label: &str) -> Result<Shelved, ActionError> {
     let listed = standing.backups.iter().find(|backup| backup.id == label);
     listed.and_then(Shelved::beside).ok_or_else(|| {
         ActionError::fatal(format!("stanza `{}` lists backup `{label}` no more", standing.stanza))
@@ -155,7 +155,7 @@ pub(super) fn shelved_of(standing: &Standing, label: &str) -> Result<Shelved, Ac
 }
 
 /// The archives of a stanza that have backups, in the order of the repositories.
-fn shelves(standing: &Standing) -> Vec<Shelved> {
+fn backup_destinations(standing: &StanzaStatus) -> Vec<Shelved> {
     let mut all: Vec<Shelved> = Vec::new();
     for shelved in standing.backups.iter().filter_map(Shelved::beside) {
         if !all.contains(&shelved) {
@@ -166,7 +166,7 @@ fn shelves(standing: &Standing) -> Vec<Shelved> {
     all
 }
 
-fn begins(standing: &Standing, shelved: &Shelved, named: Option<&str>) -> Vec<BaseBackup> {
+fn begins(standing: &StanzaStatus, shelved: &Shelved, named: Option<&str>) -> Vec<BaseBackup> {
     let lies_there = |one: &&Listed| one.repo == shelved.repo && one.archive_id.as_ref() == Some(&shelved.id);
     let wanted = |one: &&Listed| named.is_none_or(|label| label == one.id);
     standing.backups.iter().filter(lies_there).filter(wanted).filter_map(Listed::beginning).collect()

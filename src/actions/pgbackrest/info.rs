@@ -11,8 +11,8 @@ use crate::action::{
     Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, ParamFault, PlanContext, RunContext,
 };
-use crate::actions::postgres::cluster::keeper::Wish;
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::base::Timestamp;
 
 /// Asks for the backups of a stanza.

@@ -29,7 +29,7 @@ pub use check::{Check, CheckOutput, CheckParams};
 pub use info::{Info, InfoOutput, InfoParams};
 pub use restore::{Restore, RestoreParams};
 pub use stanza_create::{StanzaCreate, StanzaCreateOutput, StanzaCreateParams};
-pub use view::{Listed, Standing};
+pub use view::{Listed, StanzaStatus};
 
 /// The kind of its backups.
 pub(crate) const KIND: &str = PgBackRest::KIND;
@@ -38,7 +38,7 @@ pub(crate) const KIND: &str = PgBackRest::KIND;
 ///
 /// # Errors
 /// Fails when the inventory names no stanza for it, and when pgBackRest gives no answer.
-pub async fn look(database: &str, inventory: &Inventory, host: &dyn ReadHost) -> Result<Standing, ActionError> {
+pub async fn look(database: &str, inventory: &Inventory, host: &dyn ReadHost) -> Result<StanzaStatus, ActionError> {
     let cluster = crate::actions::postgres::cluster::layout::Cluster::of(
         &DatabaseRef(database.to_owned()),
         inventory,

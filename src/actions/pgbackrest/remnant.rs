@@ -11,9 +11,9 @@ use super::stanza::Stanza;
 use crate::action::by_hand::command_line;
 use crate::action::{ActionError, RunContext};
 use crate::actions::postgres::recovery::rescue::Tail;
-use crate::actions::postgres::recovery::untold::{Standing, standings};
+use crate::actions::postgres::recovery::unacknowledged::{Acknowledgement, acknowledgements};
 use crate::actions::postgres::restore::old::Old;
-use crate::actions::postgres::stores::archive::Shelf;
+use crate::actions::postgres::stores::archive::WalArchive;
 use crate::pgformat::SegmentName;
 
 /// What the old server was never told is archived, in pgBackRest's repositories.
@@ -31,18 +31,18 @@ impl Remnants<'_> {
     ///
     /// # Errors
     /// Fails where there is one, and when pgBackRest gives no answer. Nothing was touched then.
-    pub(super) async fn refuse(&self, shelf: &Shelf<'_>, tail: &Tail) -> Result<(), ActionError> {
+    pub(super) async fn refuse(&self, wal_archive: &WalArchive<'_>, tail: &Tail) -> Result<(), ActionError> {
         let files = self.cx.host.read_files();
-        for (segment, path, standing) in standings(shelf, tail, files.as_ref()).await? {
+        for (segment, path, standing) in acknowledgements(wal_archive, tail, files.as_ref()).await? {
             if let Some(remark) = standing.remark(segment) {
                 self.cx.reporter.note(remark, json!({ "segment": segment.to_string() }));
             }
-            if standing == Standing::GoesOn {
+            if standing == Acknowledgement::GoesOn {
                 let fact = format!(
                     "the repository has only the beginning of `{segment}`: the old server wrote on in it after a recovery \
                      that was given up"
                 );
-                let mut lines = self.removal(shelf, segment).await?;
+                let mut lines = self.removal(wal_archive, segment).await?;
                 let options = [format!("--pg1-path={}", self.old.dir.display()), "--no-archive-async".to_owned()];
                 lines.push(command_line(self.stanza.words(("archive-push", &options), &[&path.to_string_lossy()])));
                 let help = format!(
@@ -57,11 +57,11 @@ impl Remnants<'_> {
     }
 
     /// What removes a segment from every repository that has it.
-    async fn removal(&self, shelf: &Shelf<'_>, segment: SegmentName) -> Result<Vec<String>, ActionError> {
+    async fn removal(&self, wal_archive: &WalArchive<'_>, segment: SegmentName) -> Result<Vec<String>, ActionError> {
         let standing = self.stanza.look(self.cx.host.as_read()).await?;
         let mut lines = Vec::new();
-        for archive in standing.archives.iter().filter(|archive| archive.system_id == Some(shelf.system_id)) {
-            let (system_id, size) = (shelf.system_id, shelf.size);
+        for archive in standing.archives.iter().filter(|archive| archive.system_id == Some(wal_archive.system_id)) {
+            let (system_id, size) = (wal_archive.system_id, wal_archive.size);
             let shelved = Shelved { id: archive.id.clone(), repo: archive.repo, system_id, size };
             let host = std::sync::Arc::clone(&self.cx.host) as _;
             let option = format!("--repo={}", archive.repo);

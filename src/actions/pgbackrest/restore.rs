@@ -14,17 +14,17 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, Target,
 };
-use crate::actions::postgres::cluster::keeper::Wish;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::server::Programs;
-use crate::actions::postgres::cluster::{live, overseer};
-use crate::actions::postgres::recovery::landing::Landed;
+use crate::actions::postgres::cluster::service_manager::Wish;
+use crate::actions::postgres::cluster::{ha_manager, live};
+use crate::actions::postgres::recovery::completion::Completed;
 use crate::actions::postgres::recovery::recover::{InstanceState, Landmark, RecoverOutput, TargetSpec};
-use crate::actions::postgres::restore::aim::Aim;
-use crate::actions::postgres::restore::aim::Ending;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::restore::neighbours;
+use crate::actions::postgres::restore::recovery_target::Ending;
+use crate::actions::postgres::restore::recovery_target::RecoveryTarget;
 
 /// Restores a backup of pgBackRest and recovers it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,14 +59,14 @@ pub struct RestoreParams {
 
 impl RestoreParams {
     /// Where it is to end, and how: by the rules of `postgres.recover`.
-    pub(super) fn aim(&self) -> Result<Aim, ParamFault> {
+    pub(super) fn recovery_target(&self) -> Result<RecoveryTarget, ParamFault> {
         if self.instance.is_some() && (self.target.landmark != Some(Landmark::Here) || self.backup.is_some()) {
             return Err(ParamFault::new(
                 "",
                 "`instance` is opened where it waits: write `target: here` and nothing else",
             ));
         }
-        self.target.aim(self.action.unwrap_or_default(), self.instance.as_ref())
+        self.target.recovery_target(self.action.unwrap_or_default(), self.instance.as_ref())
     }
 }
 
@@ -99,8 +99,8 @@ impl Action for Restore {
     fn effects(&self, params: &RestoreParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let (cluster, _) = info::stanza(&params.database, cx)?;
         cluster.within_reach(Wish::Foreign)?;
-        params.aim().map_err(|fault| vec![fault])?;
-        let effects = cluster.keeper().named(Effects::of(EffectClass::Destroy).program(PROGRAM));
+        params.recovery_target().map_err(|fault| vec![fault])?;
+        let effects = cluster.service_manager().named(Effects::of(EffectClass::Destroy).program(PROGRAM));
         Ok(effects.target(Access::Destroy, Target::Database { name: cluster.name }))
     }
 
@@ -125,7 +125,7 @@ impl Action for Restore {
         let (stanza, files) = (Stanza::of(&cluster)?, cx.host.read_files());
         Owner::of(&cluster, cx.host.as_ref())?;
         let findings = Findings::default();
-        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+        if let Some(fact) = ha_manager::in_charge(&cluster, cx.host.as_ref()).await? {
             return Ok(findings.refuse(fact.what, fact.help));
         }
         if params.instance.is_some() {
@@ -138,12 +138,12 @@ impl Action for Restore {
         if let Some((fact, help)) = staging::misfit(&cluster, params, files.as_ref())? {
             return Ok(findings.refuse(fact, help));
         }
-        let aim = params.aim().map_err(|fault| ActionError::fatal(fact_of(&fault)))?;
+        let recovery_target = params.recovery_target().map_err(|fault| ActionError::fatal(fact_of(&fault)))?;
         let standing = stanza.look(cx.host.as_ref()).await?;
         if let Some((fact, help)) = staging::of_another(&cluster, &standing, files.as_ref()) {
             return Ok(findings.refuse(fact, help));
         }
-        let chosen = choice(&stanza, &standing, (&aim, params.backup.as_deref()), &cx.host).await?;
+        let chosen = choice(&stanza, &standing, (&recovery_target, params.backup.as_deref()), &cx.host).await?;
         let version = &chosen.listed.version;
         Programs::of(&cluster, version, cx.host.as_ref())?.verify(version, cx.host.as_ref()).await?;
         if !ours && let Some(fact) = staging::short_of_space(&cluster, params, &chosen.listed, files.as_ref()) {
@@ -174,12 +174,12 @@ impl Action for Restore {
 
     async fn run(&self, params: &RestoreParams, cx: &RunContext) -> Result<RecoverOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_read()).await? {
+        if let Some(fact) = ha_manager::in_charge(&cluster, cx.host.as_read()).await? {
             return Err(ActionError::fatal(fact.what).help(fact.help));
         }
-        let aim = params.aim().map_err(|fault| ActionError::fatal(fact_of(&fault)))?;
+        let recovery_target = params.recovery_target().map_err(|fault| ActionError::fatal(fact_of(&fault)))?;
         let stanza = Stanza::of(&cluster)?;
-        let restoring = Restoring { cluster: &cluster, stanza, params, aim, cx };
+        let restoring = Restoring { cluster: &cluster, stanza, params, recovery_target, cx };
         match &params.instance {
             Some(instance) => restoring.open(instance.get()?).await,
             None => restoring.run().await,
@@ -195,10 +195,10 @@ impl Action for Restore {
     ) -> Result<Recovery<RecoverOutput>, ActionError> {
         let files: Arc<_> = cx.host.read_files();
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let landed = Landed::read(files.as_ref(), &cut.attempt_dir);
+        let completed = Completed::read(files.as_ref(), &cut.attempt_dir);
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.filter(|marker| marker.run == cx.about.run);
-        let unfinished = ours.is_some() && landed.as_ref().is_none_or(|output| output.state == InstanceState::Open);
-        Ok(landed.filter(|_| !unfinished).map_or(Recovery::Rerun, Recovery::Adopt))
+        let unfinished = ours.is_some() && completed.as_ref().is_none_or(|output| output.state == InstanceState::Open);
+        Ok(completed.filter(|_| !unfinished).map_or(Recovery::Rerun, Recovery::Adopt))
     }
 
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {

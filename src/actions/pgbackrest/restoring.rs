@@ -16,32 +16,32 @@ use super::restore::RestoreParams;
 use super::staging::{self, Staging};
 use super::stanza::{PROGRAM, Stanza, Waits, within};
 use crate::action::{ActionError, Files, HostError, InstanceHandle, ReadHost, ReadStore, RunContext, Store};
-use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::pg_control::cannot;
 use crate::actions::postgres::cluster::settings::STANDBY_SIGNAL;
 use crate::actions::postgres::cluster::{live, server, settings};
 use crate::actions::postgres::recovery::attempt::{self, Recovering};
-use crate::actions::postgres::recovery::course::{self, Plan};
-use crate::actions::postgres::recovery::landing::Landing;
+use crate::actions::postgres::recovery::completion::Completion;
 use crate::actions::postgres::recovery::recover::RecoverOutput;
+use crate::actions::postgres::recovery::replay_plan::{self, ReplayPlan};
 use crate::actions::postgres::recovery::rescue::Tail;
-use crate::actions::postgres::recovery::supply::{self, Aside};
-use crate::actions::postgres::recovery::{intrusion, promotion, witness};
-use crate::actions::postgres::restore::aim::{self, Aim};
+use crate::actions::postgres::recovery::wal_source::{self, UnarchivedWal};
+use crate::actions::postgres::recovery::{drill_loss, outside_writes, promotion};
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::flushed::Flushed;
-use crate::actions::postgres::restore::hands::Hands;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::restore::neighbours::Neighbours;
 use crate::actions::postgres::restore::old::Old;
+use crate::actions::postgres::restore::recovery_target::{self, RecoveryTarget};
 use crate::catalog::recovery::Goal;
 use crate::event::Progress;
 use crate::pgformat::{Lsn, SegmentName};
 
 /// Where replay ends, and the segments that came with the backup.
 struct Decided {
-    plan: Plan,
+    plan: ReplayPlan,
     embedded: BTreeSet<SegmentName>,
     /// The last segment that is given to a server that is thrown away.
     through: Option<SegmentName>,
@@ -52,7 +52,7 @@ pub(super) struct Restoring<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) stanza: Stanza,
     pub(super) params: &'a RestoreParams,
-    pub(super) aim: Aim,
+    pub(super) recovery_target: RecoveryTarget,
     pub(super) cx: &'a RunContext,
 }
 
@@ -65,15 +65,15 @@ impl Restoring<'_> {
         let files = self.cx.host.files();
         let run = &self.cx.about.run;
         let swapped = Marker::read(files.as_ref(), &self.cluster.pgdata)?.filter(|marker| marker.run == *run);
-        let landed = match swapped {
-            Some(marker) => self.land(marker).await,
+        let completed = match swapped {
+            Some(marker) => self.complete(marker).await,
             None => match self.swap_in().await {
-                Ok(marker) => self.land(marker).await,
+                Ok(marker) => self.complete(marker).await,
                 Err(error) => Err(error),
             },
         };
         self.clear(files.as_ref())?;
-        landed
+        completed
     }
 
     /// Opens an instance that waits where an earlier step of this run left it.
@@ -86,7 +86,7 @@ impl Restoring<'_> {
             ActionError::fatal(format!("the server of database `{}` does not wait in a recovery", self.cluster.name))
         })?;
         let shelved = self.shelved(&marker).await?;
-        let opened = promotion::promote(&self.hands(shelved, &self.cluster.pgdata)?, instance).await;
+        let opened = promotion::promote(&self.context(shelved, &self.cluster.pgdata)?, instance).await;
         self.clear(files.as_ref())?;
         opened
     }
@@ -96,7 +96,7 @@ impl Restoring<'_> {
     }
 
     /// What the phases of a recovery work with, over pgBackRest's repository. `pgdata` is of the cluster.
-    fn hands(&self, shelved: Shelved, pgdata: &Path) -> Result<Hands<'_>, ActionError> {
+    fn context(&self, shelved: Shelved, pgdata: &Path) -> Result<RecoveryContext<'_>, ActionError> {
         let (files, owner) = (self.cx.host.files(), Owner::of(self.cluster, self.cx.host.as_read())?);
         let folder = self.cluster.ahead(&self.cx.about.run);
         if files.facts(&folder).map_err(|error| cannot(&error))?.is_none() {
@@ -110,8 +110,19 @@ impl Restoring<'_> {
         let reading = Arc::clone(&store) as Arc<dyn ReadStore>;
         // Its archive is its own: it keeps the WAL in every repository by itself.
         let (further, cluster) = (Vec::new(), self.cluster);
-        let abode = Abode::Here;
-        Ok(Hands { cluster, owner, store, further, reading, location: None, prefix, abode, program, cx: self.cx })
+        let server_host = ServerHost::Here;
+        Ok(RecoveryContext {
+            cluster,
+            owner,
+            store,
+            further,
+            reading,
+            location: None,
+            prefix,
+            server_host,
+            program,
+            cx: self.cx,
+        })
     }
 
     /// Removes the folder that segments were read through.
@@ -144,7 +155,8 @@ impl Restoring<'_> {
             None => self.stage(&staging).await?,
         };
         let dir = staging.dir();
-        let recovering = Recovering { hands: self.hands(shelved, &dir)?, aim: self.aim.clone() };
+        let recovering =
+            Recovering { context: self.context(shelved, &dir)?, recovery_target: self.recovery_target.clone() };
         if !staging.in_place() {
             return self.swap(&recovering, marker, &dir).await;
         }
@@ -174,7 +186,7 @@ impl Restoring<'_> {
         }
         let host: Arc<dyn ReadHost> = Arc::clone(&self.cx.host) as Arc<dyn ReadHost>;
         let named = self.params.backup.as_deref();
-        let chosen = choice(&self.stanza, &standing, (&self.aim, named), &host).await?;
+        let chosen = choice(&self.stanza, &standing, (&self.recovery_target, named), &host).await?;
         if let Some(fact) = staging::short_of_space(self.cluster, self.params, &chosen.listed, files.as_ref()) {
             return Err(ActionError::fatal(fact).help("free some space; nothing was written"));
         }
@@ -195,10 +207,13 @@ impl Restoring<'_> {
     /// Pushes the old WAL before its folder is overwritten. Gives the last position that is known to be flushed.
     async fn rescue_in_place(&self, marker: &Marker, shelved: &Shelved) -> Result<Option<Flushed>, ActionError> {
         let old = Old { dir: self.cluster.pgdata.clone() };
-        let recovering = Recovering { hands: self.hands(shelved.clone(), &old.dir)?, aim: self.aim.clone() };
+        let recovering = Recovering {
+            context: self.context(shelved.clone(), &old.dir)?,
+            recovery_target: self.recovery_target.clone(),
+        };
         let tail = recovering.tail(marker, Some(&old)).await?;
         let remnants = Remnants { stanza: &self.stanza, old: &old, cx: self.cx };
-        remnants.refuse(&recovering.hands.shelf(marker), &tail).await?;
+        remnants.refuse(&recovering.context.wal_archive(marker), &tail).await?;
         self.unbroken(&recovering, marker, &tail).await?;
         self.rescue(&tail, &old.dir).await?;
         Ok(tail.end)
@@ -213,8 +228,8 @@ impl Restoring<'_> {
         // What came with the backup is not restored yet.
         let own = size.number_of(marker.start)..=size.number_of(Lsn(marker.stop.0.saturating_sub(1)));
         let embedded = own.map(|number| SegmentName::new(marker.timeline, number, size)).collect();
-        let aside = Aside { embedded: &embedded, folders: &[], tail, files: files.as_ref() };
-        course::settled(&recovering.hands, marker, aside, &self.aim)
+        let aside = UnarchivedWal { embedded: &embedded, folders: &[], tail, files: files.as_ref() };
+        replay_plan::settled(&recovering.context, marker, aside, &self.recovery_target)
             .await
             .map(drop)
             .map_err(|error| recovering.untouched(files.as_ref(), error))
@@ -252,20 +267,22 @@ impl Restoring<'_> {
         let tail = recovering.tail(&marker, old.as_ref()).await?;
         if let Some(old) = &old {
             let remnants = Remnants { stanza: &self.stanza, old, cx: self.cx };
-            remnants.refuse(&recovering.hands.shelf(&marker), &tail).await?;
+            remnants.refuse(&recovering.context.wal_archive(&marker), &tail).await?;
         }
         let flushed = recovering.witnessed(files.as_ref(), old.as_ref(), &tail)?;
         let decided = self.decide(recovering, &marker, (dir, &tail)).await?;
-        let folders = supply::folders(&marker, dir);
-        let aside = Aside { embedded: &decided.embedded, folders: &folders, tail: &tail, files: files.as_ref() };
-        let shelf = recovering.hands.shelf(&marker);
-        let (swap, reading) = recovering.seats(&marker, old.as_ref(), decided.plan.passage(&shelf, aside)).await?;
+        let folders = wal_source::folders(&marker, dir);
+        let aside =
+            UnarchivedWal { embedded: &decided.embedded, folders: &folders, tail: &tail, files: files.as_ref() };
+        let wal_archive = recovering.context.wal_archive(&marker);
+        let (swap, reading) =
+            recovering.seats(&marker, old.as_ref(), decided.plan.passage(&wal_archive, aside)).await?;
         swap.judge(files.as_ref())?;
         // Only now: an old server that is started again after a refusal goes on writing its last segment.
         self.rescue(&tail, dir).await?;
         let marker = marker.having_flushed(flushed);
         let marker = self.settle(recovering, marker, (dir, old.as_ref(), decided)).await?;
-        reading.tell(&recovering.hands, files.as_ref(), dir)?;
+        reading.tell(&recovering.context, files.as_ref(), dir)?;
         self.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
         swap.run(files.as_ref())?;
         recovering.note_kept(files.as_ref(), &swap);
@@ -279,7 +296,7 @@ impl Restoring<'_> {
         marker: &Marker,
         (dir, tail): (&Path, &Tail),
     ) -> Result<Decided, ActionError> {
-        let (files, hands) = (self.cx.host.files(), &recovering.hands);
+        let (files, context) = (self.cx.host.files(), &recovering.context);
         if let Some(fact) = self.cluster.lacks_configuration(files.as_ref(), dir) {
             return Err(ActionError::fatal(fact.what).help(fact.help));
         }
@@ -287,22 +304,22 @@ impl Restoring<'_> {
             Some(_) => marker.embedded(),
             None => attempt::embedded(files.as_ref(), dir).map_err(|error| cannot(&error))?,
         };
-        let folders = supply::folders(marker, dir);
-        let aside = Aside { embedded: &embedded, folders: &folders, tail, files: files.as_ref() };
-        let shelf = hands.shelf(marker);
-        let plan = course::settled(hands, marker, aside, &self.aim).await;
+        let folders = wal_source::folders(marker, dir);
+        let aside = UnarchivedWal { embedded: &embedded, folders: &folders, tail, files: files.as_ref() };
+        let wal_archive = context.wal_archive(marker);
+        let plan = replay_plan::settled(context, marker, aside, &self.recovery_target).await;
         let told = |error| match self.params.delta {
             true => error,
             false => recovering.untouched(files.as_ref(), error),
         };
         let plan = plan.map_err(told)?;
         let through = match self.cluster.is_scratch() {
-            true => intrusion::refuse(plan.passage(&shelf, aside), marker).await?,
+            true => outside_writes::refuse(plan.passage(&wal_archive, aside), marker).await?,
             false => None,
         };
-        let trial = if plan.goal == Goal::Newest { plan.witness() } else { plan.first() };
+        let trial = if plan.goal == Goal::Newest { plan.probe_segment() } else { plan.first() };
         if let Some(segment) = trial {
-            let read = shelf.segment(segment).await;
+            let read = wal_archive.segment(segment).await;
             read.map_err(told)?;
         }
         if let Some(note) = &plan.note {
@@ -318,48 +335,48 @@ impl Restoring<'_> {
         marker: Marker,
         (dir, old, Decided { plan, embedded, through }): (&Path, Option<&Old>, Decided),
     ) -> Result<Marker, ActionError> {
-        let (files, hands) = (self.cx.host.files(), &recovering.hands);
+        let (files, context) = (self.cx.host.files(), &recovering.context);
         let remains = match self.cluster.is_scratch() && plan.goal == Goal::Newest {
-            true => witness::remains(hands, &marker, plan.path.last().copied()).await,
+            true => drill_loss::remains(context, &marker, plan.path.last().copied()).await,
             false => None,
         };
         let (course, to_target, embedded) = (Some(plan.course), plan.goal != Goal::Newest, attempt::names(&embedded));
-        let (asked, by_landmark) = (Some(self.aim.asked()), self.aim.is_by_landmark());
+        let (asked, by_landmark) = (Some(self.recovery_target.asked()), self.recovery_target.is_by_landmark());
         let marker = Marker { remains, course, to_target, asked, by_landmark, embedded, ..marker };
-        self.prepare(hands, dir, (&plan, through))?;
+        self.prepare(context, dir, (&plan, through))?;
         recovering.raise(files.as_ref(), dir, old).await?;
-        marker.write(files.as_ref(), dir, &hands.owner)?;
+        marker.write(files.as_ref(), dir, &context.owner)?;
         Ok(marker)
     }
 
     /// Writes the recovery's settings into the folder.
     fn prepare(
         &self,
-        hands: &Hands<'_>,
+        context: &RecoveryContext<'_>,
         dir: &Path,
-        (plan, through): (&Plan, Option<SegmentName>),
+        (plan, through): (&ReplayPlan, Option<SegmentName>),
     ) -> Result<(), ActionError> {
         let files = self.cx.host.files();
-        let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
-        let signal = aim.signal(&plan.goal);
+        let recovery_target = RecoveryTarget { goal: plan.goal.clone(), ..self.recovery_target.clone() };
+        let signal = recovery_target.signal(&plan.goal);
         let waits = if signal == STANDBY_SIGNAL { Waits::AsStandby } else { Waits::Not };
         let mut lines =
             vec![("restore_command".to_owned(), within(self.stanza.restore_command(&self.program()?, waits), through))];
-        lines.extend(aim.settings(plan.timeline));
-        let of_version = attempt::of_version(&server::major(files.as_ref(), dir)?, self.aim.ending);
+        lines.extend(recovery_target.settings(plan.timeline));
+        let of_version = attempt::of_version(&server::major(files.as_ref(), dir)?, self.recovery_target.ending);
         let fixed = settings::FIXED.into_iter().chain(of_version);
         lines.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let auto = dir.join(settings::FILE);
         let scratch = self.cluster.is_scratch();
         let before = if scratch { String::new() } else { settings::restored(files.as_ref(), dir)? };
-        let side = hands.side(files.as_ref(), dir)?;
+        let side = context.side(files.as_ref(), dir)?;
         let write = || -> Result<(), HostError> {
             if let Some(side) = &side {
-                side.write(files.as_ref(), &hands.owner)?;
+                side.write(files.as_ref(), &context.owner)?;
             }
-            hands.write(files.as_ref(), &auto, &settings::with_block(&before, &lines))?;
-            hands.write(files.as_ref(), &dir.join(signal), "")?;
-            aim::remove_other_signal(files.as_ref(), dir, signal)
+            context.write(files.as_ref(), &auto, &settings::with_block(&before, &lines))?;
+            context.write(files.as_ref(), &dir.join(signal), "")?;
+            recovery_target::remove_other_signal(files.as_ref(), dir, signal)
         };
         write().map_err(|error| cannot(&error))
     }
@@ -371,12 +388,15 @@ impl Restoring<'_> {
     }
 
     /// From the swap on it is a recovery like every other one.
-    async fn land(&self, marker: Marker) -> Result<RecoverOutput, ActionError> {
+    async fn complete(&self, marker: Marker) -> Result<RecoverOutput, ActionError> {
         let files = self.cx.host.files();
         let shelved = self.shelved(&marker).await?;
-        let recovering = Recovering { hands: self.hands(shelved, &self.cluster.pgdata)?, aim: self.aim.clone() };
-        let landing = Landing { hands: &recovering.hands, marker };
-        let landed = landing.land(&self.aim).await;
-        landed.map_err(|error| recovering.with_kept(files.as_ref(), error))
+        let recovering = Recovering {
+            context: self.context(shelved, &self.cluster.pgdata)?,
+            recovery_target: self.recovery_target.clone(),
+        };
+        let completion = Completion { context: &recovering.context, marker };
+        let completed = completion.complete(&self.recovery_target).await;
+        completed.map_err(|error| recovering.with_kept(files.as_ref(), error))
     }
 }

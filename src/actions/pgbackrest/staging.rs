@@ -7,12 +7,12 @@ use serde_json::json;
 use super::choice::Chosen;
 use super::restore::RestoreParams;
 use super::stanza::{Stanza, TELLING};
-use super::view::{Listed, Standing};
+use super::view::{Listed, StanzaStatus};
 use crate::action::{ActionError, FileKind, Files, HostError, ReadFiles, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::pg_control::control;
-use crate::actions::postgres::cluster::room::Room;
+use crate::actions::postgres::cluster::placement::Placement;
 use crate::actions::postgres::cluster::{live, scratch};
 use crate::actions::postgres::restore::flushed::Flushed;
 use crate::actions::postgres::restore::marker::{self, Link, Marker};
@@ -47,7 +47,7 @@ pub(super) fn misfit(
 }
 
 /// Says when the data that is there is of another cluster than the stanza: the wrong stanza was named.
-pub(super) fn of_another(cluster: &Cluster, standing: &Standing, files: &dyn ReadFiles) -> Option<Misfit> {
+pub(super) fn of_another(cluster: &Cluster, standing: &StanzaStatus, files: &dyn ReadFiles) -> Option<Misfit> {
     let live = cluster.entry.live.as_ref().filter(|_| cluster.is_scratch()).unwrap_or(&cluster.pgdata);
     let own = control(files, live).ok()?.system_id;
     let theirs = standing.system_id().filter(|theirs| *theirs != own)?;
@@ -104,7 +104,7 @@ impl Staging<'_> {
         for tablespace in tablespaces {
             let (oid, live) = (tablespace.oid, self.cluster.tablespace(&tablespace));
             let staged =
-                if self.in_place() { live.clone() } else { Room::of(files.as_ref(), &live).staged(&live, run) };
+                if self.in_place() { live.clone() } else { Placement::of(files.as_ref(), &live).staged(&live, run) };
             links.push(Link { link: Path::new("pg_tblspc").join(oid.to_string()), live, staged });
         }
         let base = chosen.begin.base;

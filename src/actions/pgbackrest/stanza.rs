@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::failure;
-use super::view::{self, Standing};
+use super::view::{self, StanzaStatus};
 use crate::action::{ActionError, CommandOutput, CommandSpec, ReadHost, RunContext, Tie};
 use crate::actions::postgres::cluster::layout::{Cluster, Ground};
 use crate::actions::postgres::cluster::owner::Owner;
@@ -138,7 +138,7 @@ impl Stanza {
     ///
     /// # Errors
     /// Fails when it gives no answer that makes sense.
-    pub(super) async fn look(&self, host: &dyn ReadHost) -> Result<Standing, ActionError> {
+    pub(super) async fn look(&self, host: &dyn ReadHost) -> Result<StanzaStatus, ActionError> {
         let mut options = self.reading();
         options.extend([QUIET, "--output=json"].map(str::to_owned));
         let text = self.ask(host, self.words(("info", &options), &[])).await?;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::info;
 use super::stanza::{PROGRAM, Stanza};
-use super::view::Standing;
+use super::view::StanzaStatus;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
@@ -14,7 +14,7 @@ use crate::action::{
 };
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::facts::ServerFacts;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::pgformat::SystemId;
 
 /// Makes a stanza.
@@ -78,7 +78,7 @@ impl Action for StanzaCreate {
         if cx.ahead {
             return Ok(findings.pending("the server is asked when the step starts"));
         }
-        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let ours = SystemId(ServerFacts::of(&mut session).await?.system_id);
         let theirs = standing.system_id().filter(|theirs| *theirs != ours);
         Ok(match theirs {
@@ -112,6 +112,6 @@ impl Action for StanzaCreate {
 }
 
 /// Whether it is there in every repository, with a backup or without (the status codes of `info`).
-fn is_there(standing: &Standing) -> bool {
+fn is_there(standing: &StanzaStatus) -> bool {
     matches!(standing.code, 0 | 2)
 }

@@ -13,7 +13,7 @@ use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 
 /// What pgBackRest has of a stanza.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Standing {
+pub struct StanzaStatus {
     /// The stanza.
     pub stanza: String,
     /// pgBackRest's own status: 0 in order, 2 without a backup, anything else a fault.
@@ -81,7 +81,7 @@ pub(super) struct Archive {
     pub(super) newest: Option<String>,
 }
 
-impl Standing {
+impl StanzaStatus {
     /// The newest backup nothing is known to be wrong with.
     #[must_use]
     pub fn newest(&self) -> Option<&Listed> {
@@ -141,7 +141,7 @@ impl Listed {
 ///
 /// # Errors
 /// Fails when it makes no sense.
-pub(super) fn parse(stanza: &str, text: &[u8]) -> Result<Standing, ActionError> {
+pub(super) fn parse(stanza: &str, text: &[u8]) -> Result<StanzaStatus, ActionError> {
     let strange = |why: String| {
         ActionError::fatal(format!("the answer of `pgbackrest info` makes no sense: {why}"))
             .help("runbook knows the answers of pgBackRest 2.41 and later")
@@ -188,7 +188,7 @@ pub(super) fn parse(stanza: &str, text: &[u8]) -> Result<Standing, ActionError> 
     }
     backups.sort_by(|a, b| (a.stopped_at, &a.id).cmp(&(b.stopped_at, &b.id)));
     let (code, busy) = (one.status.code, one.status.lock.is_some_and(|lock| lock.backup.held));
-    Ok(Standing { stanza: one.name, code, status: one.status.message, busy, backups, archives })
+    Ok(StanzaStatus { stanza: one.name, code, status: one.status.message, busy, backups, archives })
 }
 
 /// Reads the tablespaces of the one backup that `pgbackrest info --set` tells of, each with its place.

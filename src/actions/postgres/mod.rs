@@ -26,7 +26,7 @@ pub use check::{
     AheadSequences, AllKeys, AvailableExtensions, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult,
     CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
 };
-pub use cluster::housing::Priority;
+pub use cluster::scratch_settings::Priority;
 pub use cluster::wal_location::WalLocation;
 pub use logical::dump::{
     AllDatabases, Compressor, DatabaseNames, Dump, DumpOutput, DumpParams, DumpedDatabase, Globals,
@@ -38,13 +38,13 @@ pub use logical::swap_back::{SwapBack, SwapBackOutput, SwapBackParams};
 pub use recovery::promote::{Promote, PromoteOutput, PromoteParams};
 pub use recovery::recover::{InstanceState, Landmark, Recover, RecoverLoss, RecoverOutput, RecoverParams, TargetSpec};
 pub use recovery::restore_point::{RestorePoint, RestorePointOutput, RestorePointParams};
+pub use recovery::server_status::{Contradiction, LostDatabase, ServerStatus, look};
 pub use recovery::slot::{Fate, SlotFate};
-pub use recovery::standing::{Contradiction, LostDatabase, Standing, look};
 pub use recovery::start::{Start, StartIf, StartOutput, StartParams};
 pub use recovery::stop::{OnlyIf, Stop, StopOutput, StopParams};
-pub use restore::aim::Ending;
 pub use restore::existing::Existing;
 pub use restore::leftover::{Left, Leftover, is_unfinished, leftovers};
+pub use restore::recovery_target::Ending;
 pub use restore::restore_base::{RestoreBase, RestoreBaseOutput, RestoreBaseParams};
 pub use restore::verify_backup::{VerifyBackup, VerifyBackupOutput, VerifyBackupParams};
 pub use session::connect::Refusal;

@@ -29,7 +29,7 @@ pub struct Candidate {
     /// The WAL it needs, where it is a physical backup.
     pub cluster: Option<ClusterSpan>,
     /// What was attested of it.
-    pub standing: Standing,
+    pub standing: Attestations,
 }
 
 /// The WAL that makes a physical backup consistent.
@@ -49,7 +49,7 @@ pub struct ClusterSpan {
 
 /// What was attested of a backup since it was made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct Attestations {
     /// When its bytes were last found to be right.
     pub verified_at: Option<Timestamp>,
     /// When a restore of it was last proven.

@@ -1,6 +1,6 @@
 //! The backups that the inventory expects, held against what the stores and pgBackRest have: for monitoring and `status`.
 
-use super::shelf::of_catalog;
+use super::open_store::of_catalog;
 use super::stanza::{self, Stanzas};
 use crate::action::{ReadStore, StoreError};
 use crate::base::{Timestamp, clock};

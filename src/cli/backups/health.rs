@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::expected::Expectations;
-use super::shelf::Stores;
+use super::open_store::Stores;
 use crate::base::units::{ByteSize, human_duration};
 use crate::catalog::health::{Health, Level, prometheus};
 use crate::cli::{Exit, Failure, document};
@@ -45,8 +45,8 @@ pub fn run(args: &Args) -> ExitCode {
 
 impl Args {
     fn look(&self) -> Result<Vec<Health>, Failure> {
-        let shelves = self.stores.shelves(true)?;
-        let expectations = Expectations { site: &shelves.site, stores: &self.stores.store, believed: None };
+        let open_stores = self.stores.open_stores(true)?;
+        let expectations = Expectations { site: &open_stores.site, stores: &self.stores.store, believed: None };
         let all = expectations.judged(self.source.as_deref())?;
         if all.is_empty() {
             return Err(Failure::new(Exit::Usage, "the inventory expects no such backup, so nothing can be judged")

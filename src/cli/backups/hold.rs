@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::shelf::{Stores, of_catalog};
+use super::open_store::{Stores, of_catalog};
 use crate::base::clock;
 use crate::catalog::attest::{HoldNote, Lifted, hold, unhold};
 use crate::cli::{Exit, Failure, args, document, wiring};
@@ -48,11 +48,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let note = (!args.lift).then(|| HoldNote { until, ..HoldNote::new(&by, &args.reason, now) });
     let lifted = Lifted { by, reason: args.reason.clone(), at: now };
-    let shelves = args.stores.shelves(args.json)?;
-    let found = shelves.list()?;
+    let open_stores = args.stores.open_stores(args.json)?;
+    let found = open_stores.list()?;
     let mut done = Vec::new();
     for backup in found.copies(&args.backup)? {
-        let (store, place) = (shelves.writer(&backup.store)?, backup.place());
+        let (store, place) = (open_stores.writer(&backup.store)?, backup.place());
         let written = wiring::block_on(async {
             match &note {
                 Some(note) => hold(&*store, &place, note).await.map(|()| true),

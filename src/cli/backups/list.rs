@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
+use super::open_store::{Found, Stores};
 use super::row;
-use super::shelf::{Found, Stores};
 use super::stanza::{self, Stanzas};
 use crate::actions::pgbackrest::Listed;
 use crate::base::units::ByteSize;
@@ -40,12 +40,12 @@ pub struct Args {
 
 /// Lists the backups, newest first.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let shelves = args.stores.shelves(args.json)?;
+    let open_stores = args.stores.open_stores(args.json)?;
     let stanzas = match args.stores.store.is_empty() {
-        true => Stanzas::of(&shelves.site, |name| args.wants_stanza_of(name))?,
+        true => Stanzas::of(&open_stores.site, |name| args.wants_stanza_of(name))?,
         false => Stanzas::default(),
     };
-    let mut found = shelves.list()?;
+    let mut found = open_stores.list()?;
     for (_, list) in &mut found.lists {
         list.backups.retain(|backup| args.wants(backup));
     }

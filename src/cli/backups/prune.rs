@@ -5,7 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use serde_json::{Value, json};
 
-use super::shelf::{Shelves, Stores, of_catalog};
+use super::open_store::{Shelves, Stores, of_catalog};
 use crate::action::Mode;
 use crate::actions::backup::prune::{PlannedPrune, is_abandoned};
 use crate::base::units::ByteSize;
@@ -61,15 +61,15 @@ struct Judged {
 
 /// Shows the plan and carries it out.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let shelves = args.stores.shelves(args.json)?;
-    let Some(policy) = Policy::of(&shelves.site.inventory) else {
+    let open_stores = args.stores.open_stores(args.json)?;
+    let Some(policy) = Policy::of(&open_stores.site.inventory) else {
         tell!("the inventory has no `retention`, so nothing is ever pruned");
         tell!(
             "  help: say how long backups are kept: `retention: {{ default: {{ keep_within: 30d, keep_last: 7 }} }}`"
         );
         return Ok(Exit::Success);
     };
-    let judged = args.judge(&shelves, &policy)?;
+    let judged = args.judge(&open_stores, &policy)?;
     if args.plan && args.json {
         document::write_json(&judged.iter().map(Judged::document).collect::<Vec<_>>())?;
     } else {
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
         return Ok(Exit::Success);
     }
-    args.agree(&shelves)?;
+    args.agree(&open_stores)?;
     let mut worst = Exit::Success;
     for place in pending {
         worst = worst.max(args.carry_out(place)?);
@@ -95,8 +95,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 impl Args {
-    fn judge(&self, shelves: &Shelves, policy: &Policy) -> Result<Vec<Judged>, Failure> {
-        let found = shelves.list()?;
+    fn judge(&self, open_stores: &Shelves, policy: &Policy) -> Result<Vec<Judged>, Failure> {
+        let found = open_stores.list()?;
         if found.finish(Exit::Success) != Exit::Success {
             return Err(Failure::new(Exit::Refused, "a store gave no answer, so nothing is planned"));
         }
@@ -110,8 +110,8 @@ impl Args {
             let backups = list.backups.iter().filter(|backup| wanted(&backup.manifest.source));
             let prefixes: BTreeSet<String> = backups.map(|backup| backup.prefix.clone()).collect();
             for prefix in prefixes {
-                let reader = shelves.reader(shelves.shelf(store)?)?;
-                let vouched = shelves.vouched(&*reader)?;
+                let reader = open_stores.reader(open_stores.open_store(store)?)?;
+                let vouched = open_stores.vouched(&*reader)?;
                 let found = wiring::block_on(async { holdings(&vouched, &prefix).await })?.map_err(|error| {
                     Failure::new(Exit::Refused, format!("`{prefix}` in `{store}`: {}", of_catalog(&error)))
                 })?;
@@ -129,8 +129,8 @@ impl Args {
     }
 
     /// Asks before anything is removed where nothing is protected; elsewhere the run itself asks.
-    fn agree(&self, shelves: &Shelves) -> Result<(), Failure> {
-        let site = &shelves.site;
+    fn agree(&self, open_stores: &Shelves) -> Result<(), Failure> {
+        let site = &open_stores.site;
         let is_protected = site.inventory.environments.get(&site.environment).is_some_and(|entry| entry.protected);
         if is_protected || self.yes || self.confirm.is_some() {
             return Ok(());

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::open_store::{Shelves, Stores, of_catalog};
 use super::row;
-use super::shelf::{Shelves, Stores, of_catalog};
 use crate::base::clock;
 use crate::base::units::{ByteSize, human_duration};
 use crate::catalog::Backup;
@@ -36,11 +36,11 @@ pub struct Args {
 /// Shows every copy of a backup.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let signers = attest::signers(args.allowed_signers.as_deref())?.unwrap_or_default();
-    let shelves = args.stores.shelves(args.json)?;
-    let found = shelves.list()?;
+    let open_stores = args.stores.open_stores(args.json)?;
+    let found = open_stores.list()?;
     let mut documents = Vec::new();
     for backup in found.copies(&args.backup)? {
-        let proofs = read_proofs(&shelves, backup)?;
+        let proofs = read_proofs(&open_stores, backup)?;
         if args.json {
             documents.push(machine(backup, &proofs, &signers));
         } else {
@@ -53,8 +53,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(found.finish(Exit::Success))
 }
 
-fn read_proofs(shelves: &Shelves, backup: &Backup) -> Result<Vec<SignedProof>, Failure> {
-    let store = shelves.reader(shelves.shelf(&backup.store)?)?;
+fn read_proofs(open_stores: &Shelves, backup: &Backup) -> Result<Vec<SignedProof>, Failure> {
+    let store = open_stores.reader(open_stores.open_store(&backup.store)?)?;
     let read = wiring::block_on(async { proofs(&*store, &backup.place()).await })?;
     read.map_err(|error| Failure::new(Exit::Failed, of_catalog(&error)).help("`runbook backups list` still works"))
 }

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::open_store::Unreached;
 use super::row;
-use super::shelf::Unreached;
-use crate::actions::pgbackrest::{Listed, Standing, look};
+use crate::actions::pgbackrest::{Listed, StanzaStatus, look};
 use crate::base::Timestamp;
 use crate::base::units::ByteSize;
 use crate::catalog::health::{Observed, Sample};
@@ -17,7 +17,7 @@ use crate::report::mask_text;
 #[derive(Default)]
 pub struct Stanzas {
     /// By database.
-    pub known: Vec<(String, Standing)>,
+    pub known: Vec<(String, StanzaStatus)>,
     /// Stanzas that gave no answer.
     pub unreached: Vec<Unreached>,
 }
@@ -62,7 +62,7 @@ impl Stanzas {
     }
 }
 
-fn place(standing: &Standing) -> String {
+fn place(standing: &StanzaStatus) -> String {
     format!("{}:{}", PgBackRest::KIND, standing.stanza)
 }
 
@@ -91,7 +91,7 @@ pub fn document((database, place, backup): &(&str, String, &Listed)) -> Value {
 }
 
 /// What health sees of an expected backup.
-pub fn observed(expected: &ExpectedBackup, standing: &Standing) -> Observed {
+pub fn observed(expected: &ExpectedBackup, standing: &StanzaStatus) -> Observed {
     let fits = |backup: &&Listed| expected.tier.as_ref().is_none_or(|tier| *tier == backup.tier);
     let sample = |backup: &Listed| Sample {
         id: backup.id.clone(),

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
+use super::open_store::{Found, Shelves, Stores, of_catalog};
 use super::row;
-use super::shelf::{Found, Shelves, Stores, of_catalog};
 use crate::action::ReadHost;
 use crate::actions::backup::{Inspected, Inspector, due};
 use crate::base::clock;
@@ -69,8 +69,8 @@ impl From<Depth> for Level {
 
 /// Verifies backups.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let shelves = args.stores.shelves(args.json)?;
-    let mut found = shelves.list()?;
+    let open_stores = args.stores.open_stores(args.json)?;
+    let mut found = open_stores.list()?;
     let mut holds = true;
     for (store, list) in found.lists.iter().filter(|_| args.all) {
         for damaged in &list.damaged {
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let host = machine()?;
     let mut documents = Vec::new();
     for backup in &chosen {
-        let inspected = match one(args, (&shelves, backup), host.as_ref()) {
+        let inspected = match one(args, (&open_stores, backup), host.as_ref()) {
             Ok(inspected) => inspected,
             // It says nothing of the other copies: they are read all the same.
             Err(failure) if chosen.len() > 1 => {
@@ -126,15 +126,15 @@ fn chosen(args: &Args, found: &mut Found) -> Result<Vec<Backup>, Failure> {
     }
 }
 
-fn one(args: &Args, (shelves, backup): (&Shelves, &Backup), host: &dyn ReadHost) -> Result<Inspected, Failure> {
-    let shelf = shelves.shelf(&backup.store)?;
-    let store = shelves.reader(shelf)?;
+fn one(args: &Args, (open_stores, backup): (&Shelves, &Backup), host: &dyn ReadHost) -> Result<Inspected, Failure> {
+    let open_store = open_stores.open_store(&backup.store)?;
+    let store = open_stores.reader(open_store)?;
     let scratch = tempfile::tempdir()
         .map_err(|error| Failure::new(Exit::Usage, "there is no folder for temporary files").because(&error))?;
     let inspector = Inspector {
         store: &*store,
-        keys: shelf.entry.encryption.as_ref(),
-        secrets: shelves.site.vault.as_ref(),
+        keys: open_store.entry.encryption.as_ref(),
+        secrets: open_stores.site.vault.as_ref(),
         host,
         scratch: scratch.path(),
     };
@@ -145,12 +145,12 @@ fn one(args: &Args, (shelves, backup): (&Shelves, &Backup), host: &dyn ReadHost)
         Failure { help: error.info().help.clone(), ..failure }
     })?;
     if !args.no_record {
-        record(args, (shelves, backup), &inspected)?;
+        record(args, (open_stores, backup), &inspected)?;
     }
     Ok(inspected)
 }
 
-fn record(args: &Args, (shelves, backup): (&Shelves, &Backup), inspected: &Inspected) -> Result<(), Failure> {
+fn record(args: &Args, (open_stores, backup): (&Shelves, &Backup), inspected: &Inspected) -> Result<(), Failure> {
     let actor = wiring::actor();
     let note = Verification {
         format: 1,
@@ -162,7 +162,7 @@ fn record(args: &Args, (shelves, backup): (&Shelves, &Backup), inspected: &Inspe
         verdict: if inspected.faults.is_empty() { Verdict::Passed } else { Verdict::Failed },
         faults: inspected.faults.clone(),
     };
-    let store = shelves.writer(&backup.store)?;
+    let store = open_stores.writer(&backup.store)?;
     let kept = wiring::block_on(async { attest::verified(&*store, &backup.place(), &note).await })?;
     kept.map_err(|error| {
         let message = format!("what was found of `{}` cannot be kept: {}", backup.manifest.id, of_catalog(&error));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::backups::shelf::{Shelves, Stores};
+use super::backups::open_store::{Shelves, Stores};
 use super::{Exit, Failure, document, wiring};
 use crate::base::clock;
 use crate::catalog::cost::PriceTable;
@@ -43,17 +43,17 @@ pub struct Args {
 /// Looks at every store and says what it costs.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let prices = prices(args.prices.as_deref())?;
-    let shelves = args.stores.shelves(args.json)?;
-    let policy = Policy::of(&shelves.site.inventory);
-    let found = shelves.list()?;
+    let open_stores = args.stores.open_stores(args.json)?;
+    let policy = Policy::of(&open_stores.site.inventory);
+    let found = open_stores.list()?;
     let view = View { prices: &prices, policy: policy.as_ref(), days: days(args.months), now: clock::now() };
     let mut places: Vec<Place> = Vec::new();
     let mut unread = found.unreached.clone();
     for (name, list) in found.lists.iter() {
-        let place = look(&shelves, name, list, view)?;
+        let place = look(&open_stores, name, list, view)?;
         match place {
             Ok(place) => places.push(place),
-            Err(why) => unread.push(super::backups::shelf::Unreached { store: name.clone(), why }),
+            Err(why) => unread.push(super::backups::open_store::Unreached { store: name.clone(), why }),
         }
     }
     if args.json {
@@ -67,20 +67,20 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     } else {
         print::people(&places, &prices, args.months);
     }
-    let found = super::backups::shelf::Found { lists: Vec::new(), unreached: unread };
+    let found = super::backups::open_store::Found { lists: Vec::new(), unreached: unread };
     Ok(found.finish(Exit::Success))
 }
 
 /// Looks at one store; why not, when it gave no answer.
 fn look(
-    shelves: &Shelves,
+    open_stores: &Shelves,
     name: &str,
     list: &crate::catalog::BackupList,
     view: View<'_>,
 ) -> Result<Result<Place, String>, Failure> {
-    let shelf = shelves.shelf(name)?;
-    let reader = shelves.reader(shelf)?;
-    wiring::block_on(async { survey::look((name, &shelf.entry), &*reader, list, view).await })
+    let open_store = open_stores.open_store(name)?;
+    let reader = open_stores.reader(open_store)?;
+    wiring::block_on(async { survey::look((name, &open_store.entry), &*reader, list, view).await })
 }
 
 fn prices(path: Option<&Path>) -> Result<PriceTable, Failure> {

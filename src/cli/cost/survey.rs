@@ -344,5 +344,5 @@ fn age_days(from: Timestamp, now: Timestamp) -> u32 {
 }
 
 fn chain(error: &StoreError) -> String {
-    crate::cli::backups::shelf::of_store(error)
+    crate::cli::backups::open_store::of_store(error)
 }

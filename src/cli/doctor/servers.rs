@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::action::Secrets;
-use crate::actions::postgres::recovery::standing::{Standing, look};
+use crate::actions::postgres::recovery::server_status::{ServerStatus, look};
 use crate::cli::exit::told;
 use crate::cli::leftover::{self, Remains};
 use crate::cli::screen::{Face, paint};
@@ -15,11 +15,11 @@ use crate::report::Tone;
 /// Holds every entry against its server, and tells what contradicts it. Code 4 when anything does.
 pub fn examine(site: &Site, face: Face) -> Result<Exit, Failure> {
     let (host, runs) = (site::machine()?, wiring::existing_runs()?);
-    let mut all: Vec<(&String, Standing, Vec<Remains>)> = Vec::new();
+    let mut all: Vec<(&String, ServerStatus, Vec<Remains>)> = Vec::new();
     for name in site.inventory.databases.keys() {
         let secrets = site.vault.as_ref() as &dyn Secrets;
         let looked = wiring::block_on(look(name, &site.inventory, (host.as_ref(), secrets)))?;
-        let standing = looked.unwrap_or_else(|error| Standing { why: told(&error), ..Standing::default() });
+        let standing = looked.unwrap_or_else(|error| ServerStatus { why: told(&error), ..ServerStatus::default() });
         all.push((name, standing, leftover::of(name, &site.inventory, runs.as_ref())));
     }
     match face {
@@ -37,7 +37,7 @@ pub fn examine(site: &Site, face: Face) -> Result<Exit, Failure> {
     Ok(if right { Exit::Success } else { Exit::Refused })
 }
 
-fn print(name: &str, standing: &Standing) {
+fn print(name: &str, standing: &ServerStatus) {
     for wrong in &standing.contradictions {
         out!("{}  {name}: {}", paint(Tone::Bad, "wrong  "), wrong.what);
         out!("         help: {}", wrong.help);

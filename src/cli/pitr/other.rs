@@ -111,7 +111,7 @@ fn stanza(site: &Site, database: &str, goal: &Goal) -> Result<Option<Other>, Str
     Ok(Some(other(backup, &standing, how)))
 }
 
-fn other(backup: &pgbackrest::Listed, standing: &pgbackrest::Standing, how: String) -> Other {
+fn other(backup: &pgbackrest::Listed, standing: &pgbackrest::StanzaStatus, how: String) -> Other {
     Other {
         kind: PgBackRest::KIND.to_owned(),
         id: backup.id.clone(),

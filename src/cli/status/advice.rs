@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::gather::{Drilled, Status};
-use crate::actions::postgres::recovery::standing::LostDatabase;
+use crate::actions::postgres::recovery::server_status::LostDatabase;
 use crate::actions::postgres::session::connect::Refusal;
 use crate::base::Timestamp;
 use crate::base::clock::between;
@@ -282,7 +282,7 @@ fn archiving(status: &Status, again: &Again) -> Vec<Advice> {
 #[cfg(test)]
 mod tests {
     use super::{Again, Status, of};
-    use crate::actions::postgres::recovery::standing::{Contradiction, LostDatabase, Standing};
+    use crate::actions::postgres::recovery::server_status::{Contradiction, LostDatabase, ServerStatus};
     use crate::actions::postgres::session::connect::Refusal;
     use crate::base::Timestamp;
     use crate::catalog::health::{Figures as Measured, Finding, Health, Level};
@@ -296,7 +296,7 @@ mod tests {
             database: "orders".to_owned(),
             environment: "production".to_owned(),
             at,
-            server: Standing { answers: true, ..Standing::default() },
+            server: ServerStatus { answers: true, ..ServerStatus::default() },
             managed: false,
             stanza: None,
             wal: None,
@@ -380,27 +380,27 @@ mod tests {
     #[test]
     fn an_entry_that_the_server_contradicts_comes_first_whatever_else_is_well() {
         let contradictions = vec![Contradiction { what: "another cluster".to_owned(), help: "correct it".to_owned() }];
-        let server = Standing { answers: true, contradictions, ..Standing::default() };
+        let server = ServerStatus { answers: true, contradictions, ..ServerStatus::default() };
         advises(&Status { server, ..healthy() }, Level::Critical, "another cluster: correct it");
     }
 
     #[test]
     fn a_server_that_refuses_the_login_is_never_answered_with_a_restore() {
-        let refusing = |refuses| Status { server: Standing { refuses, ..Standing::default() }, ..healthy() };
+        let refusing = |refuses| Status { server: ServerStatus { refuses, ..ServerStatus::default() }, ..healthy() };
         advises(&refusing(Some(Refusal::Login)), Level::Critical, "nothing has to be restored");
         let lost = refusing(Some(Refusal::Session));
         advises(&lost, Level::Critical, "read its log first; if its data is gone: runbook restore orders");
         let startable = Some("pg_ctl start".to_owned());
-        let stopped = Status { server: Standing { startable, ..Standing::default() }, ..healthy() };
+        let stopped = Status { server: ServerStatus { startable, ..ServerStatus::default() }, ..healthy() };
         advises(&stopped, Level::Critical, "shut down in order, so start it: pg_ctl start; only if");
-        let down = Status { server: Standing::default(), ..healthy() };
+        let down = Status { server: ServerStatus::default(), ..healthy() };
         advises(&down, Level::Critical, "the server does not answer: runbook restore orders");
     }
 
     #[test]
     fn a_database_that_was_dropped_is_never_answered_with_a_restore_that_drops_it_again() {
         let lost = Some(LostDatabase { dbname: "shop".to_owned(), why: "it does not exist".to_owned() });
-        let server = Standing { answers: true, lost, ..Standing::default() };
+        let server = ServerStatus { answers: true, lost, ..ServerStatus::default() };
         let status = Status { server, ..healthy() };
         advises(&status, Level::Critical, "run restore-dump -p database=orders -p dbname=shop");
         advises(&status, Level::Critical, "runbook wal search orders --drops");

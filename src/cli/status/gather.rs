@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::advice;
 use crate::action::{Mode, Secrets};
 use crate::actions::pgbackrest;
-use crate::actions::postgres::recovery::standing::{Standing, look};
+use crate::actions::postgres::recovery::server_status::{ServerStatus, look};
 use crate::base::diagnostic::Code;
 use crate::base::{RunId, Timestamp, clock};
 use crate::catalog::attest::{Verdict, Vouched};
@@ -47,7 +47,7 @@ pub struct Status {
     /// When this was found out.
     pub at: Timestamp,
     /// Its server.
-    pub server: Standing,
+    pub server: ServerStatus,
     /// Whether a provider keeps it: then its backups here are dumps.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub managed: bool,
@@ -55,7 +55,7 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stanza: Option<String>,
     /// Its archiving, as `runbook wal status` judges it; absent where it has no store.
-    pub wal: Option<wal::standing::Standing>,
+    pub wal: Option<wal::archiving_status::ArchivingStatus>,
     /// Its newest base backup, of a managed one its newest dump; absent when there is none.
     pub backup: Option<Newest>,
     /// How many of them there are.
@@ -186,7 +186,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     let runs = wiring::existing_runs()?;
     let host = site::machine()?;
     let looked = wiring::block_on(look(name, &site.inventory, (host.as_ref(), site.vault.as_ref() as &dyn Secrets)))?;
-    let server = looked.unwrap_or_else(|error| Standing { why: error.to_string(), ..Standing::default() });
+    let server = looked.unwrap_or_else(|error| ServerStatus { why: error.to_string(), ..ServerStatus::default() });
     let entry = site.inventory.databases.get(name);
     let stanza = entry.and_then(Database::sole_stanza).map(|known| known.stanza.clone());
     let (mut kept, store_fault) = match if stanza.is_some() { theirs(name, site) } else { ours(name, site) } {

@@ -13,7 +13,7 @@ use crate::cli::runs::outcome_words;
 use crate::cli::screen::paint;
 use crate::event::ObjectiveVerdict;
 use crate::report::Tone;
-use crate::wal::standing::Standing;
+use crate::wal::archiving_status::ArchivingStatus;
 
 /// Prints it.
 pub fn print(status: &Status, again: &Again) {
@@ -98,7 +98,7 @@ fn level_tone(level: Level) -> Tone {
 }
 
 /// How far the archive is behind, in bytes and in time, and what is wrong with it.
-fn wal_text(wal: &Standing) -> String {
+fn wal_text(wal: &ArchivingStatus) -> String {
     let figures = &wal.figures;
     let behind = match (figures.lag_bytes, figures.lag_s) {
         (Some(0), _) | (Some(_), Some(0)) => "no commit waits".to_owned(),

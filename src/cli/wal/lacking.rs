@@ -7,7 +7,7 @@ use crate::cli::Failure;
 use crate::cli::recoverable::Recoverable;
 use crate::cli::site::Site;
 use crate::language::inventory::{Database, StoreEntry, Via};
-use crate::wal::standing::{Lacking, ServerSide};
+use crate::wal::archiving_status::{Lacking, ServerSide};
 use crate::wal::{self, Config, Invocation, WalError};
 
 /// Looks at the configuration that the server's `archive_command` names. Nothing is known to lack where another program

@@ -10,8 +10,8 @@ use crate::cli::exit::told;
 use crate::cli::recoverable::Recoverable;
 use crate::cli::site::{Site, machine};
 use crate::pgformat::{Lsn, SegmentHeader, SegmentName, Timeline, Walked};
+use crate::wal::archiving_status::{Room, ServerSide};
 use crate::wal::outlook::Hunt;
-use crate::wal::standing::{Room, ServerSide};
 
 /// A live server with its `pg_wal`.
 pub struct PgWal {

@@ -18,8 +18,8 @@ use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document, wiring};
 use crate::pgformat::{SegmentName, Timeline};
 use crate::report::mask_text;
+use crate::wal::change_search::{Happened, Relations, Sighting, Wanted};
 use crate::wal::outlook::{Hunt, readable};
-use crate::wal::trace::{Happened, Relations, Sighting, Wanted};
 
 /// Arguments of `wal search`.
 #[derive(Debug, clap::Args)]
@@ -274,12 +274,12 @@ async fn narrow<'a>(
     between: Option<(Timestamp, Timestamp)>,
 ) -> Result<&'a [SegmentName], LookError> {
     let Some((from, to)) = between else { return Ok(path) };
-    let almanac = found.almanac(cluster.system_id, cluster.archive.size);
+    let commit_times = found.commit_times(cluster.system_id, cluster.archive.size);
     let index = |name: SegmentName| path.iter().position(|one| *one == name);
     // A clock may step back, and a transaction begins before it commits: a little more on both sides.
-    let first = almanac.stop_for(path, (from, Edge::Included)).await?.and_then(|stop| index(stop.segment));
+    let first = commit_times.stop_for(path, (from, Edge::Included)).await?.and_then(|stop| index(stop.segment));
     let Some(first) = first else { return Ok(&path[path.len().saturating_sub(2)..]) };
-    let last = almanac.stop_for(path, (to, Edge::Included)).await?.and_then(|stop| index(stop.segment));
+    let last = commit_times.stop_for(path, (to, Edge::Included)).await?.and_then(|stop| index(stop.segment));
     Ok(&path[first.saturating_sub(2)..=last.map_or(path.len() - 1, |last| (last + 1).min(path.len() - 1))])
 }
 

@@ -18,7 +18,7 @@ use crate::cli::site::Site;
 use crate::cli::{Failure, document, wiring};
 use crate::pgformat::{Commit, Lsn, SegmentName, WalFileName, WalWalker, Walked};
 use crate::report::mask_text;
-use crate::wal::standing::{Observed, ServerSide, Standing, Waiting, judge};
+use crate::wal::archiving_status::{ArchivingStatus, Observed, ServerSide, Waiting, judge};
 
 /// Files that were archived so lately may still be on their way into the other stores.
 const ON_ITS_WAY: Duration = Duration::from_secs(30);
@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 impl Args {
-    fn look(&self) -> Result<Vec<Standing>, Failure> {
+    fn look(&self) -> Result<Vec<ArchivingStatus>, Failure> {
         let site = Site::read(&self.inventory, self.environment.as_deref(), true.into())?;
         let names = databases(&site, self.database.as_deref())?;
         let mut all = Vec::new();
@@ -71,7 +71,7 @@ impl Args {
         Ok(all)
     }
 
-    fn say(&self, all: &[Standing]) -> Level {
+    fn say(&self, all: &[ArchivingStatus]) -> Level {
         let worst = all.iter().fold(Level::Ok, |worst, standing| worst.worse(standing.level));
         if self.json {
             let _ = document::write_json(&json!(all));
@@ -90,14 +90,14 @@ impl Args {
 ///
 /// # Errors
 /// Fails when the inventory makes no sense of it; what gives no answer is a finding.
-pub fn standing(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Standing, Failure> {
+pub fn standing(site: &Site, name: &str, rpo: Option<Duration>) -> Result<ArchivingStatus, Failure> {
     let of_entry = || site.inventory.databases.get(name)?.rpo.map(|span| span.0);
     let expected = || site.inventory.backups.values().filter(|expected| expected.source == name);
     let least = || expected().filter_map(|expected| expected.max_wal_age).map(|span| span.0).min();
     wiring::block_on(observe(site, name, rpo.or_else(of_entry).or_else(least)))?
 }
 
-async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Standing, Failure> {
+async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<ArchivingStatus, Failure> {
     let mut found = match Recoverable::open(site, name)?.look().await {
         Ok(found) => found,
         Err(error) => {
@@ -246,8 +246,8 @@ async fn waiting(found: &Recoverable, (server, archived_to): (&ServerSide, Lsn),
 }
 
 /// One line: what is worst comes first, the figures behind a bar.
-fn line(all: &[Standing], worst: Level) -> String {
-    let bad: Vec<&Standing> = all.iter().filter(|standing| standing.level == worst).collect();
+fn line(all: &[ArchivingStatus], worst: Level) -> String {
+    let bad: Vec<&ArchivingStatus> = all.iter().filter(|standing| standing.level == worst).collect();
     let words: Vec<String> = bad.iter().map(|standing| words(standing)).collect();
     let more = match all.len() - bad.len() {
         0 => String::new(),
@@ -257,7 +257,7 @@ fn line(all: &[Standing], worst: Level) -> String {
     format!("{worst} - {}{more} | {}", words.join("; "), figures.join(" ")).replace('\n', " ")
 }
 
-fn words(standing: &Standing) -> String {
+fn words(standing: &ArchivingStatus) -> String {
     let worst = standing.findings.iter().filter(|finding| finding.level == standing.level);
     let messages: Vec<&str> = worst.map(|finding| finding.message.as_str()).collect();
     match standing.level {
@@ -270,7 +270,7 @@ fn words(standing: &Standing) -> String {
 }
 
 /// Performance data as plugins write it: `'label'=value[unit]`.
-fn perfdata(standing: &Standing) -> Vec<String> {
+fn perfdata(standing: &ArchivingStatus) -> Vec<String> {
     let figures = &standing.figures;
     let values = [
         ("lag", figures.lag_s, "s"),
@@ -285,7 +285,7 @@ fn perfdata(standing: &Standing) -> Vec<String> {
     told.map(|(name, value, unit)| format!("'{}_{name}'={value}{unit}", standing.database)).collect()
 }
 
-fn facts(standing: &Standing) {
+fn facts(standing: &ArchivingStatus) {
     let figures = &standing.figures;
     let fact = |name: &str, value: &str| out!("  {name:9}  {}", mask_text(value));
     let shown = |value: Option<String>| value.unwrap_or_else(|| "not known".to_owned());

@@ -16,7 +16,7 @@ use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document, wiring};
 use crate::pgformat::{Lsn, SegmentName, SystemId, Timeline, WalFileName};
 use crate::report::mask_text;
-use crate::wal::standing::ServerSide;
+use crate::wal::archiving_status::ServerSide;
 
 /// Arguments of `wal verify`.
 #[derive(Debug, clap::Args)]

@@ -64,7 +64,7 @@ impl Inventory {
 /// The stores that get copies of a database, as its entry and what is expected of its backups say.
 fn copied_to<'a>(inventory: &'a Inventory, database: &'a str) -> impl Iterator<Item = &'a StoreEntry> {
     let entry = inventory.databases.get(database);
-    let own = entry.into_iter().flat_map(|entry| entry.shelves().chain(entry.archives()));
+    let own = entry.into_iter().flat_map(|entry| entry.backup_destinations().chain(entry.archives()));
     let expected = inventory.backups.values().filter(move |expected| expected.source == database);
     let named: BTreeSet<&str> = own.chain(expected.filter_map(|expected| expected.store.as_deref())).collect();
     named.into_iter().filter_map(|name| inventory.stores.get(name))

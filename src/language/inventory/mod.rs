@@ -192,7 +192,7 @@ impl Database {
     }
 
     /// The stores that a backup of it goes to, its own first.
-    pub fn shelves(&self) -> impl Iterator<Item = &str> {
+    pub fn backup_destinations(&self) -> impl Iterator<Item = &str> {
         let further = self.backup_stores.iter().filter(|name| Some(*name) != self.store.as_ref());
         self.store.iter().chain(further).map(String::as_str)
     }
@@ -200,7 +200,7 @@ impl Database {
     /// Every store that its WAL or a backup of it lies in, once: what is frozen there is frozen in all of them.
     #[must_use]
     pub fn keeping(&self) -> BTreeSet<&str> {
-        self.archives().chain(self.shelves()).collect()
+        self.archives().chain(self.backup_destinations()).collect()
     }
 
     /// Its stanza, where pgBackRest has its backups and no store does.

@@ -17,7 +17,7 @@ use super::metadata;
 use super::parts::Parts;
 use crate::action::{ObjectKey, PutOptions, StoreError};
 use crate::base::Digest;
-use crate::store::farewell::farewell;
+use crate::store::deferred_cleanup::deferred_cleanup;
 
 /// Where an object goes and how it is told of.
 pub(super) struct Upload<'a> {
@@ -127,7 +127,7 @@ impl Begun {
 impl Drop for Begun {
     fn drop(&mut self) {
         if let Some(mut upload) = self.0.take() {
-            farewell(async move {
+            deferred_cleanup(async move {
                 let _ = upload.abort().await;
             });
         }
@@ -153,7 +153,7 @@ impl Drop for Hidden {
     fn drop(&mut self) {
         if let Some(path) = self.path.take() {
             let client = Arc::clone(&self.client);
-            farewell(async move {
+            deferred_cleanup(async move {
                 let _ = client.delete(&path).await;
             });
         }

@@ -8,7 +8,7 @@ use aws_sdk_s3::types::CompletedPart;
 use super::error::{Verdict, verdict};
 use super::flight::Flight;
 use super::session::Session;
-use crate::store::farewell::farewell;
+use crate::store::deferred_cleanup::deferred_cleanup;
 
 /// A part that was on its way may arrive after the abort, so it is looked whether anything is left.
 const TRIES: u32 = 3;
@@ -81,7 +81,7 @@ impl Drop for Abort {
     fn drop(&mut self) {
         let Some(upload) = self.upload.take() else { return };
         let mut flight = std::mem::take(&mut self.flight);
-        farewell(async move {
+        deferred_cleanup(async move {
             // Those that take longer are ended, as far as the server does not have them already.
             let _late = tokio::time::timeout(PARTS_PATIENCE, flight.idle()).await;
             drop(flight);

@@ -9,7 +9,7 @@ use openssh_sftp_client::Error;
 use super::fault::{Verdict, verdict};
 use super::session::Session;
 use crate::base::clock::monotonic;
-use crate::store::farewell::farewell;
+use crate::store::deferred_cleanup::deferred_cleanup;
 use crate::store::sidecar::hidden_name;
 
 const POLL: Duration = Duration::from_millis(50);
@@ -100,7 +100,7 @@ impl Drop for KeyLock {
             return;
         }
         let (session, path) = (Arc::clone(&self.session), std::mem::take(&mut self.path));
-        farewell(async move {
+        deferred_cleanup(async move {
             let _ = session.fs().remove_file(&path).await;
         });
     }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::session::Session;
 use crate::base::digest::Hasher;
-use crate::store::farewell::farewell;
+use crate::store::deferred_cleanup::deferred_cleanup;
 use crate::store::sidecar::{Known, hidden_name};
 
 const FILE_MODE: u16 = 0o640;
@@ -139,7 +139,7 @@ impl Drop for Temporary {
         }
         let (session, path) = (Arc::clone(&self.session), std::mem::take(&mut self.path));
         self.file = None;
-        farewell(async move {
+        deferred_cleanup(async move {
             let _ = session.fs().remove_file(&path).await;
         });
     }

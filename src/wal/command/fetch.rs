@@ -14,7 +14,7 @@ use crate::store::Opening;
 use crate::vault::Vault;
 use crate::wal::fetch::{Delivery, fetch_file};
 use crate::wal::packed::Source;
-use crate::wal::stock::Stock;
+use crate::wal::prefetch_cache::PrefetchCache;
 use crate::wal::{Config, ForeignArchive, ForeignFolder, Identity, Keys, Location, WalError, prefetch};
 
 /// How long a segment is waited for that is being fetched ahead.
@@ -35,26 +35,27 @@ pub(super) fn fetch((config, at): (&Config, &Path), name: &OsStr, target: &Path)
         let identity = Identity::of(config, &pgdata)?;
         let target = pgdata.join(target);
         // Without it, or when it cannot be used, every segment is fetched when it is asked for.
-        let stock = Stock::open(config, &pgdata, &identity).ok().flatten();
-        let stock = match name {
-            WalFileName::Segment(segment) => stock.map(|stock| (stock, segment)),
+        let prefetch_cache = PrefetchCache::open(config, &pgdata, &identity).ok().flatten();
+        let prefetch_cache = match name {
+            WalFileName::Segment(segment) => prefetch_cache.map(|prefetch_cache| (prefetch_cache, segment)),
             WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => None,
         };
-        if let Some((stock, segment)) = &stock
-            && from_stock(stock, *segment, (&identity, &target))
+        if let Some((prefetch_cache, segment)) = &prefetch_cache
+            && from_stock(prefetch_cache, *segment, (&identity, &target))
         {
-            prefetch::start(at, stock, &pgdata);
+            prefetch::start(at, prefetch_cache, &pgdata);
             return Ok(End { code: 0, line: None, log: None });
         }
         let places = Places::open(config)?;
         let runtime = runtime()?;
-        let (sources, favourite) = (places.sources(identity), stock.as_ref().map(|(stock, _)| stock.favourite()));
-        let stores = (sources.as_slice(), &favourite.unwrap_or_default());
+        let (sources, preferred) =
+            (places.sources(identity), prefetch_cache.as_ref().map(|(prefetch_cache, _)| prefetch_cache.preferred()));
+        let stores = (sources.as_slice(), &preferred.unwrap_or_default());
         let delivery = runtime.block_on(fetch_file(stores, &config.rescue, (name, &target), patience));
         runtime.shutdown_background();
         let delivery = delivery?;
-        if let (Delivery::Archive, Some((stock, _))) = (&delivery, &stock) {
-            prefetch::start(at, stock, &pgdata);
+        if let (Delivery::Archive, Some((prefetch_cache, _))) = (&delivery, &prefetch_cache) {
+            prefetch::start(at, prefetch_cache, &pgdata);
         }
         Ok(end(name, delivery))
     };
@@ -75,14 +76,14 @@ fn end(name: WalFileName, delivery: Delivery) -> End {
     }
 }
 
-/// Takes a segment from the stock, and waits a little for one that is on its way there.
-fn from_stock(stock: &Stock, segment: SegmentName, (identity, target): (&Identity, &Path)) -> bool {
+/// Takes a segment from the cache, and waits a little for one that is on its way there.
+fn from_stock(prefetch_cache: &PrefetchCache, segment: SegmentName, (identity, target): (&Identity, &Path)) -> bool {
     // Who fetches ahead learns where the server is; if it does not, it ends.
-    let _ = stock.ask(segment);
+    let _ = prefetch_cache.ask(segment);
     let began = monotonic();
     loop {
-        let is_coming = stock.is_coming(segment);
-        if stock.hand_over(segment, identity, target) {
+        let is_coming = prefetch_cache.is_coming(segment);
+        if prefetch_cache.hand_over(segment, identity, target) {
             return true;
         }
         if !is_coming || began.elapsed() > COMING {
@@ -99,9 +100,9 @@ pub(super) fn before((config, at): (&Config, &Path), before: &OsStr) -> Result<E
         let before: WalFileName = before.to_str().unwrap_or_default().parse()?;
         let identity = Identity::of(config, &pgdata)?;
         let in_spool = |source| WalError::File { operation: "use the spool for", path: pgdata.clone(), source };
-        let stock = Stock::open(config, &pgdata, &identity).map_err(in_spool)?;
-        if let (Some(stock), WalFileName::Segment(before)) = (stock, before) {
-            prefetch::start_before(at, &stock, before).map_err(in_spool)?;
+        let prefetch_cache = PrefetchCache::open(config, &pgdata, &identity).map_err(in_spool)?;
+        if let (Some(prefetch_cache), WalFileName::Segment(before)) = (prefetch_cache, before) {
+            prefetch::start_before(at, &prefetch_cache, before).map_err(in_spool)?;
         }
         Ok(End { code: 0, line: None, log: None })
     };
@@ -117,14 +118,16 @@ pub(super) fn ahead(config: &Config) -> Result<End, (u8, WalError)> {
         let identity = Identity::of(config, &pgdata)?;
         let done = End { code: 0, line: None, log: None };
         let at = |source| WalError::File { operation: "use the spool for", path: pgdata.clone(), source };
-        let (Some(stock), Some(size)) = (Stock::open(config, &pgdata, &identity).map_err(at)?, identity.segment_size)
+        let (Some(prefetch_cache), Some(size)) =
+            (PrefetchCache::open(config, &pgdata, &identity).map_err(at)?, identity.segment_size)
         else {
             return Ok(done);
         };
-        let Some(_lock) = stock.lock().map_err(at)? else { return Ok(done) };
+        let Some(_lock) = prefetch_cache.lock().map_err(at)? else { return Ok(done) };
         let places = Places::open(config)?;
         let runtime = runtime()?;
-        let followed = runtime.block_on(prefetch::follow(&places.sources(identity), &stock, (config, &pgdata, size)));
+        let followed =
+            runtime.block_on(prefetch::follow(&places.sources(identity), &prefetch_cache, (config, &pgdata, size)));
         runtime.shutdown_background();
         followed.map(|()| done)
     };

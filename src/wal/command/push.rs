@@ -9,10 +9,10 @@ use crate::base::clock::monotonic;
 use crate::pgformat::{ArchiverNotes, WalFileName};
 use crate::wal::acks::Acks;
 use crate::wal::backlog::Backlog;
-use crate::wal::company::{Wanted, Work, company, is_safe};
-use crate::wal::debt::Debts;
-use crate::wal::depot::{Arrival, Depots};
+use crate::wal::missing_copies::MissingCopies;
+use crate::wal::push_batch::{BatchFile, PushBatch, batch, is_safe};
 use crate::wal::spool::Spool;
+use crate::wal::target_store::{Arrival, TargetStores};
 use crate::wal::{Config, Identity, Pushed, WalError};
 
 /// How long the server may wait for what other segments owe.
@@ -53,19 +53,19 @@ fn store((config, pgdata): (&Config, &Path), identity: Identity, path: &Path) ->
     if acks.as_ref().is_some_and(|acks| is_safe(acks, name, path)) {
         return Ok(End { code: 0, line: None, log: None });
     }
-    let depots = Depots::open(config, identity)?;
+    let target_stores = TargetStores::open(config, identity)?;
     let (began, within) = (monotonic(), config.timeout());
-    let work = Work { depots: &depots, spool: spool.as_ref(), acks: acks.as_ref(), within };
-    let own = Wanted { name, path: path.to_owned() };
-    let company = company(acks.as_ref(), &own, config.ahead());
+    let work = PushBatch { target_stores: &target_stores, spool: spool.as_ref(), acks: acks.as_ref(), within };
+    let own = BatchFile { name, path: path.to_owned() };
+    let batch = batch(acks.as_ref(), &own, config.ahead());
     let runtime = runtime()?;
     let stored = runtime.block_on(async {
-        let arrival = work.push(own, company).await?;
+        let arrival = work.push(own, batch).await?;
         if spool.is_none() && !arrival.lagging.is_empty() {
-            return Err(unnoted(&depots, (name, &arrival), trouble.as_deref().unwrap_or_default()));
+            return Err(unnoted(&target_stores, (name, &arrival), trouble.as_deref().unwrap_or_default()));
         }
         let copying = COPYING.min(within.saturating_sub(began.elapsed()));
-        Ok::<_, WalError>(words((&depots, spool.as_ref()), (name, &arrival), copying).await)
+        Ok::<_, WalError>(words((&target_stores, spool.as_ref()), (name, &arrival), copying).await)
     });
     // What is still under way is all or nothing wherever it goes.
     runtime.shutdown_background();
@@ -78,28 +78,30 @@ fn store((config, pgdata): (&Config, &Path), identity: Identity, path: &Path) ->
 }
 
 /// Without a spool nobody would know later what a store lacks: then all of them must have it.
-fn unnoted(depots: &Depots, (name, arrival): (WalFileName, &Arrival), trouble: &str) -> WalError {
-    let (wanted, lacking) = (depots.all.len(), arrival.lagging.len());
-    let why = format!("{}; that cannot be noted: {trouble}", depots.in_words(&arrival.lagging));
+fn unnoted(target_stores: &TargetStores, (name, arrival): (WalFileName, &Arrival), trouble: &str) -> WalError {
+    let (wanted, lacking) = (target_stores.all.len(), arrival.lagging.len());
+    let why = format!("{}; that cannot be noted: {trouble}", target_stores.in_words(&arrival.lagging));
     WalError::TooFew { name, safe: wanted.saturating_sub(lacking), wanted, why }
 }
 
 /// What is worth saying of a success.
 async fn words(
-    (depots, spool): (&Depots, Option<&Spool>),
+    (target_stores, spool): (&TargetStores, Option<&Spool>),
     (name, arrival): (WalFileName, &Arrival),
     copying: Duration,
 ) -> Vec<String> {
     let mut words = Vec::new();
     if !arrival.lagging.is_empty() {
-        words.push(format!("`{name}` is safe, but not in every store: {}", depots.in_words(&arrival.lagging)));
+        words.push(format!("`{name}` is safe, but not in every store: {}", target_stores.in_words(&arrival.lagging)));
     } else if arrival.pushed == Pushed::WasThere {
         words.push(format!("`{name}` was in the archive already, with the same content"));
     }
-    if let Some(spool) = spool.filter(|_| depots.all.len() > 1) {
-        let debts = Debts::of(spool);
+    if let Some(spool) = spool.filter(|_| target_stores.all.len() > 1) {
+        let missing_copies = MissingCopies::of(spool);
         // What is not copied now is copied with a later push.
-        words.extend(tokio::time::timeout(copying, debts.pay(depots, arrival)).await.unwrap_or_default());
+        words.extend(
+            tokio::time::timeout(copying, missing_copies.pay(target_stores, arrival)).await.unwrap_or_default(),
+        );
     }
     words
 }

@@ -1,7 +1,7 @@
 //! Finds a database that a recovery to a moment inside its drop would leave behind without its files.
 
 use super::super::WalError;
-use super::super::demolition::{Demolition, Demolitions};
+use super::super::database_drop::{DatabaseDrop, DatabaseDrops};
 use super::{ClusterView, LookError, Recoverable};
 use crate::catalog::recovery::Edge;
 use crate::pgformat::{Lsn, SegmentName, WalRecord, WalWalker, Walked};
@@ -24,14 +24,14 @@ pub(super) struct Halt {
 struct Watched {
     halt: Halt,
     is_over: bool,
-    demolitions: Demolitions,
+    database_drops: DatabaseDrops,
 }
 
 impl Watched {
     fn see(&mut self, record: &WalRecord<'_>) {
         let reached = record.lsn >= self.halt.at;
         if !self.is_over && (!reached || self.halt.edge == Edge::Included) {
-            self.demolitions.see(record);
+            self.database_drops.see(record);
         }
         self.is_over |= reached;
     }
@@ -46,7 +46,7 @@ pub(super) async fn doomed(
     (found, cluster): (&Recoverable, &ClusterView),
     path: &[SegmentName],
     halt: Halt,
-) -> Result<Option<Demolition>, LookError> {
+) -> Result<Option<DatabaseDrop>, LookError> {
     let size = cluster.archive.size;
     let last = path.partition_point(|name| name.start(size) <= halt.at);
     // The record at the position may end in the next segment.
@@ -54,9 +54,9 @@ pub(super) async fn doomed(
     let mut width = FIRST;
     loop {
         let begin = end.saturating_sub(width);
-        let demolitions = watched((found, cluster), (&path[begin..end], last - begin.min(last)), halt).await?;
-        if begin == 0 || width >= MOST || !demolitions.is_unsettled() {
-            return Ok(demolitions.first());
+        let database_drops = watched((found, cluster), (&path[begin..end], last - begin.min(last)), halt).await?;
+        if begin == 0 || width >= MOST || !database_drops.is_unsettled() {
+            return Ok(database_drops.first());
         }
         width *= 2;
     }
@@ -67,9 +67,9 @@ async fn watched(
     (found, cluster): (&Recoverable, &ClusterView),
     (path, needed): (&[SegmentName], usize),
     halt: Halt,
-) -> Result<Demolitions, LookError> {
+) -> Result<DatabaseDrops, LookError> {
     let size = cluster.archive.size;
-    let mut seen = Watched { halt, is_over: false, demolitions: Demolitions::default() };
+    let mut seen = Watched { halt, is_over: false, database_drops: DatabaseDrops::default() };
     let mut walker = WalWalker::new(size);
     let mut next: Option<u64> = None;
     for (index, name) in path.iter().copied().enumerate() {
@@ -91,5 +91,5 @@ async fn watched(
         let broke = |error| WalError::Usage(format!("walking a segment broke off: {error}"));
         (walker, seen) = walking.await.map_err(broke)?;
     }
-    Ok(seen.demolitions)
+    Ok(seen.database_drops)
 }

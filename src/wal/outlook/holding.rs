@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::{Almanac, ForeignArchive, ForeignFolder, Identity, Keys, Source, WalError, read_first};
+use super::super::{CommitTimes, ForeignArchive, ForeignFolder, Identity, Keys, Source, WalError, read_first};
 use super::Remnant;
 use crate::action::{ObjectKey, ReadStore, Secrets, StoreError};
 use crate::catalog::recovery::{Archive, BaseBackup, base_backups};
@@ -185,8 +185,8 @@ impl Recoverable {
 
     /// Reads times of one of its clusters.
     #[must_use]
-    pub fn almanac(&self, system_id: SystemId, size: SegmentSize) -> Almanac<'_> {
-        Almanac::of(self.sources(system_id, Some(size)), size)
+    pub fn commit_times(&self, system_id: SystemId, size: SegmentSize) -> CommitTimes<'_> {
+        CommitTimes::of(self.sources(system_id, Some(size)), size)
     }
 
     /// Reads a segment from the archive, else from what only the server has; `None` for one that came with a backup.
@@ -195,7 +195,7 @@ impl Recoverable {
     /// Fails when the archive's cannot be read.
     pub(super) async fn segment(&self, cluster: &ClusterView, name: SegmentName) -> Result<Option<Vec<u8>>, LookError> {
         if cluster.archive.holds(name) {
-            return Ok(Some(self.almanac(cluster.system_id, cluster.archive.size).segment(name).await?));
+            return Ok(Some(self.commit_times(cluster.system_id, cluster.archive.size).segment(name).await?));
         }
         let remnant = self.remnant.as_ref().filter(|remnant| remnant.system_id == cluster.system_id);
         Ok(remnant.and_then(|remnant| remnant.segment(name)))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::super::trace::{Sighting, Trace, Wanted};
+use super::super::change_search::{ChangeSearch, Sighting, Wanted};
 use super::{ClusterView, LookError, Recoverable};
 use crate::base::Timestamp;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline, WalWalker, Walked};
@@ -15,7 +15,7 @@ const WIDTH: usize = 4;
 /// A search along one timeline.
 pub struct Hunt {
     walker: WalWalker,
-    trace: Trace,
+    change_search: ChangeSearch,
     /// The size of segments.
     pub size: SegmentSize,
     /// The number of the last segment that was read.
@@ -30,7 +30,14 @@ impl Hunt {
     /// Begins a search.
     #[must_use]
     pub fn of(wanted: Wanted, size: SegmentSize) -> Self {
-        Self { walker: WalWalker::new(size), trace: Trace::of(wanted), size, last: None, segments: 0, beyond: None }
+        Self {
+            walker: WalWalker::new(size),
+            change_search: ChangeSearch::of(wanted),
+            size,
+            last: None,
+            segments: 0,
+            beyond: None,
+        }
     }
 
     /// Walks segments in order, archived ones and those that only the server has. Where some are missing, records that
@@ -43,12 +50,12 @@ impl Hunt {
         (found, cluster): (&Recoverable, &ClusterView),
         path: &[SegmentName],
     ) -> Result<(), LookError> {
-        let almanac = &found.almanac(cluster.system_id, cluster.archive.size);
+        let commit_times = &found.commit_times(cluster.system_id, cluster.archive.size);
         let reading = path.iter().copied().map(|name| async move {
             let only_there = found.remnant.as_ref().filter(|_| !cluster.archive.holds(name));
             match only_there {
                 Some(remnant) => (name, Ok(remnant.segment(name))),
-                None => (name, almanac.segment(name).await.map(Some)),
+                None => (name, commit_times.segment(name).await.map(Some)),
             }
         });
         let mut reading = stream::iter(reading).buffered(WIDTH);
@@ -66,8 +73,8 @@ impl Hunt {
         if self.last.is_some_and(|last| last + 1 != number) {
             self.walker = WalWalker::new(self.size);
         }
-        let trace = &mut self.trace;
-        let walked = self.walker.segment(name, bytes, &mut |record| trace.see(record));
+        let change_search = &mut self.change_search;
+        let walked = self.walker.segment(name, bytes, &mut |record| change_search.see(record));
         if walked != Walked::ToTheEnd {
             self.walker = WalWalker::new(self.size);
         }
@@ -79,7 +86,7 @@ impl Hunt {
     /// The numbers of files that the relations that are looked for may have had before.
     #[must_use]
     pub fn earlier_files(&self) -> BTreeSet<u32> {
-        self.trace.earlier_files()
+        self.change_search.earlier_files()
     }
 
     /// What was found, between two times where they are given.
@@ -89,7 +96,7 @@ impl Hunt {
             (Some((from, to)), Some(at)) => from <= at && at <= to,
             (Some(_) | None, None) | (None, Some(_)) => true,
         };
-        self.trace.found.iter().filter(inside).cloned().collect()
+        self.change_search.found.iter().filter(inside).cloned().collect()
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::super::demolition::Demolition;
-use super::super::trace::Wanted;
+use super::super::change_search::Wanted;
+use super::super::database_drop::DatabaseDrop;
 use super::super::{Stop, WalError};
 use super::doomed::{Halt, doomed};
 use super::{ClusterView, Hunt, LookError, Recoverable, ToRetrieve, readable};
@@ -155,7 +155,7 @@ async fn attempt(
     wanted: Option<Timeline>,
 ) -> Result<Planned, LookError> {
     if matches!(goal, Goal::Time(_)) {
-        found.almanac(cluster.system_id, cluster.archive.size).date(&mut cluster.archive).await?;
+        found.commit_times(cluster.system_id, cluster.archive.size).date(&mut cluster.archive).await?;
         found.remnant.iter().for_each(|remnant| remnant.lives_in(cluster));
     }
     if let (Some(why), None) = (torn(cluster, goal), wanted) {
@@ -163,7 +163,7 @@ async fn attempt(
     }
     if *goal == Goal::Newest && wanted.is_none() && !cluster.archive.branches.is_empty() {
         let start = cluster.backups.iter().map(|backup| backup.base.start).min().unwrap_or_default();
-        found.almanac(cluster.system_id, cluster.archive.size).date_ends(&mut cluster.archive, start).await?;
+        found.commit_times(cluster.system_id, cluster.archive.size).date_ends(&mut cluster.archive, start).await?;
         found.remnant.iter().for_each(|remnant| remnant.seen_by(cluster));
     }
     let sighted = sighted(found, cluster, goal, wanted).await?;
@@ -276,18 +276,18 @@ async fn settle(
     edge: Edge,
 ) -> Result<Result<Plan, Refusal>, LookError> {
     let (archive, way) = (&cluster.archive, &choice.way);
-    let almanac = found.almanac(cluster.system_id, archive.size);
+    let commit_times = found.commit_times(cluster.system_id, archive.size);
     let readable: Vec<SegmentName> = way.path.iter().copied().filter(|name| archive.holds(*name)).collect();
     let newest_commit = match goal {
         Goal::Immediate => None,
         Goal::Newest | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {
-            almanac.newest_commit_before(&readable, way.bound.unwrap_or(Lsn(u64::MAX))).await?
+            commit_times.newest_commit_before(&readable, way.bound.unwrap_or(Lsn(u64::MAX))).await?
         }
     };
     let remnant = found.remnant.as_ref().filter(|remnant| remnant.system_id == cluster.system_id);
     let last = way.path.last().filter(|_| way.depends_on_last_record(place, archive.size));
     let last_record = match last {
-        Some(last) if archive.holds(*last) => Some(almanac.scan(*last).await?.last_position()),
+        Some(last) if archive.holds(*last) => Some(commit_times.scan(*last).await?.last_position()),
         Some(last) => remnant.filter(|left| left.segments.contains_key(last)).and_then(|left| left.last_record),
         None => None,
     };
@@ -304,7 +304,7 @@ async fn settle(
         settled.goal = goal.clone();
     }
     let stop = match &settled.goal {
-        Goal::Time(at) => almanac.stop_for(&readable, (*at, edge)).await?,
+        Goal::Time(at) => commit_times.stop_for(&readable, (*at, edge)).await?,
         Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
     };
     let left = remnant.map_or(0, |left| way.path.iter().filter(|name| left.segments.contains_key(*name)).count());
@@ -337,7 +337,7 @@ async fn half_dropped(
     };
     let Some(halt) = halt else { return Ok(None) };
     let begun = doomed((found, cluster), &choice.way.path, halt).await?;
-    Ok(begun.map(|Demolition { database, xid, before }| Refusal::HalfDropped {
+    Ok(begun.map(|DatabaseDrop { database, xid, before }| Refusal::HalfDropped {
         goal: goal.clone(),
         database,
         xid,

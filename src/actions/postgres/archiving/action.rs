@@ -14,9 +14,9 @@ use crate::action::{
     ParamFault, PlanContext, ReadStore, RunContext, Target,
 };
 use crate::actions::postgres::cluster::by_hand;
-use crate::actions::postgres::cluster::container::Abode;
-use crate::actions::postgres::cluster::keeper::Wish;
+use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::language::inventory::Via;
 
@@ -99,8 +99,8 @@ impl Action for ConfigureArchiving {
         }
         let inside = cluster.is_contained();
         Ok(match params.restart {
-            Restart::Allowed => cluster.keeper().named(effects),
-            Restart::Refused | Restart::Later if inside => cluster.keeper().named(effects),
+            Restart::Allowed => cluster.service_manager().named(effects),
+            Restart::Refused | Restart::Later if inside => cluster.service_manager().named(effects),
             Restart::Refused | Restart::Later => effects,
         })
     }
@@ -163,7 +163,7 @@ impl Action for ConfigureArchiving {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let mut work = Work::new(self, params, &cluster);
         if let Some(before) = &params.put_back {
-            work.abode = Abode::of(&cluster, cx.host.as_read()).await?;
+            work.server_host = ServerHost::of(&cluster, cx.host.as_read()).await?;
             return work.put_back(before.get()?, cx).await;
         }
         let work = work.looked(cx.host.as_ref(), &cx.about).await?;

@@ -8,7 +8,7 @@ use crate::action::{ActionError, HostError, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::server::Server;
 use crate::actions::postgres::session::connect::Session;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::units::human_duration;
 use crate::base::{Timestamp, clock};
 use crate::event::{ErrorClass, Progress};
@@ -165,9 +165,9 @@ pub(super) async fn restart(cluster: &Cluster, cx: &RunContext) -> Result<(Sessi
     server.stop(cx.host.as_ref()).await?;
     server.start(cx.host.as_ref()).await?;
     server.tell_log(cx);
-    let lobby = Lobby::own(cluster, cx.about.secrets.as_ref())?;
+    let maintenance_db = MaintenanceDb::own(cluster, cx.about.secrets.as_ref())?;
     loop {
-        match lobby.open().await {
+        match maintenance_db.open().await {
             Ok(session) => return Ok((session, noted_down(cluster, Down { since, took: started.elapsed() }, cx))),
             Err(error) if error.info().class == ErrorClass::Retryable && started.elapsed() < ANSWERS_WITHIN => {}
             Err(error) => return Err(error),

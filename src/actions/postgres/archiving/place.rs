@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::folder;
 use super::params::ConfigureArchivingParams;
 use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, StoreRef, Surroundings, Tie};
-use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::settings::shell_word;
@@ -55,8 +55,8 @@ impl Place {
     ///
     /// # Errors
     /// Fails when a container does not have the folder.
-    pub(super) fn command(&self, program: &Path, abode: &Abode) -> Result<String, ActionError> {
-        Ok(archive_command(&abode.program(program), &abode.path(&self.config())?))
+    pub(super) fn command(&self, program: &Path, server_host: &ServerHost) -> Result<String, ActionError> {
+        Ok(archive_command(&server_host.program(program), &server_host.path(&self.config())?))
     }
 
     /// Writes everything, and makes or proves the stores as the server's user, with the server's environment.
@@ -66,16 +66,16 @@ impl Place {
     pub(super) async fn ready(&self, settings: &Settings, owner: &Owner, cx: &RunContext) -> Result<(), ActionError> {
         let files = cx.host.files();
         settings.write(files.as_ref(), &self.folder, owner).map_err(|error| cannot(&error))?;
-        if matches!(settings.abode, Abode::Here) {
+        if matches!(settings.server_host, ServerHost::Here) {
             let stores = std::iter::once(&settings.config.store).chain(&settings.config.further);
             folder::make(&folder::among(stores), owner, files.as_ref()).map_err(|error| cannot(&error))?;
         }
-        let config = settings.abode.path(&self.config())?.to_string_lossy().into_owned();
+        let config = settings.server_host.path(&self.config())?.to_string_lossy().into_owned();
         let program = settings.program.to_string_lossy();
         let mut spec = CommandSpec::new(program).args(["wal", "init", "--config", &config]);
         spec.inherit_env = false;
         spec.dir = Some(settings.pgdata.clone());
-        let spec = settings.abode.command(owner, spec, cx.host.as_read());
+        let spec = settings.server_host.command(owner, spec, cx.host.as_read());
         let output = cx.host.run(spec, Tie::Engine).await.map_err(|error| cannot(&error))?;
         if output.success() {
             return Ok(());
@@ -109,7 +109,7 @@ pub(super) struct Settings {
     /// Our program and the data directory, as the server has them.
     program: PathBuf,
     pgdata: PathBuf,
-    abode: Abode,
+    server_host: ServerHost,
 }
 
 /// The stores that get the WAL: those that are named, else every one that the inventory says of the database. One that
@@ -144,7 +144,7 @@ impl Settings {
     /// Fails when a secret that writing needs cannot be had.
     pub(super) fn of(
         (params, program): (&ConfigureArchivingParams, &Path),
-        (cluster, place, abode): (&Cluster, &Place, &Abode),
+        (cluster, place, server_host): (&Cluster, &Place, &ServerHost),
         about: &Surroundings,
     ) -> Result<Self, ActionError> {
         let (_, prefix) = cluster.archive()?;
@@ -163,15 +163,15 @@ impl Settings {
             }
         }
         let file = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
-        let pgdata = abode.path(&cluster.pgdata)?;
+        let pgdata = server_host.path(&cluster.pgdata)?;
         let config = Config {
             further: entries.split_off(1),
             at_least: params.at_least.or(cluster.entry.wal_at_least),
             secrets: secrets.iter().map(|(name, _)| (name.clone(), file(name))).collect(),
-            spool: Some(abode.path(&place.folder.join(SPOOL))?),
+            spool: Some(server_host.path(&place.folder.join(SPOOL))?),
             ..Config::new(entries.remove(0), prefix)
         };
-        Ok(Self { config, secrets, program: abode.program(program), pgdata, abode: abode.clone() })
+        Ok(Self { config, secrets, program: server_host.program(program), pgdata, server_host: server_host.clone() })
     }
 
     /// The same for a server whose data lies in `dir` still.
@@ -179,7 +179,7 @@ impl Settings {
     /// # Errors
     /// Fails when a container does not have that folder.
     pub(super) fn within(self, dir: &Path) -> Result<Self, ActionError> {
-        Ok(Self { pgdata: self.abode.path(dir)?, ..self })
+        Ok(Self { pgdata: self.server_host.path(dir)?, ..self })
     }
 
     fn write(&self, files: &dyn Files, folder: &Path, owner: &Owner) -> Result<(), HostError> {

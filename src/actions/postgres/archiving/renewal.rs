@@ -14,13 +14,13 @@ use super::folder;
 use super::params::ConfigureArchivingParams;
 use super::place::{Place, Settings, plain};
 use crate::action::{ActionError, CheckContext, Findings, Machine, ReadHost, Secrets, Surroundings};
-use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::limits::Configured;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::pg_control::cannot;
 use crate::actions::postgres::cluster::settings;
-use crate::actions::postgres::restore::hands::Hands;
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::restore_base;
 use crate::actions::postgres::stores::readable;
 use crate::catalog;
@@ -36,7 +36,7 @@ struct Renewal<'a> {
     cluster: &'a Cluster,
     /// Our own program, as the server calls it.
     program: &'a Path,
-    abode: &'a Abode,
+    server_host: &'a ServerHost,
     about: &'a Surroundings,
 }
 
@@ -45,14 +45,14 @@ struct Renewal<'a> {
 ///
 /// # Errors
 /// Fails when the configuration cannot be written, or the server's user cannot use a store with it.
-pub(crate) async fn renew(hands: &Hands<'_>, pgdata: &Path) -> Result<(), ActionError> {
-    let Hands { cluster, program, abode, cx, .. } = hands;
+pub(crate) async fn renew(context: &RecoveryContext<'_>, pgdata: &Path) -> Result<(), ActionError> {
+    let RecoveryContext { cluster, program, server_host, cx, .. } = context;
     if cluster.is_scratch() {
         return Ok(());
     }
-    let Some(command) = configured(hands, pgdata).await? else { return Ok(()) };
+    let Some(command) = configured(context, pgdata).await? else { return Ok(()) };
     let Some(invocation) = Invocation::of(&command) else { return Ok(()) };
-    let renewal = Renewal { cluster, program, abode, about: &cx.about };
+    let renewal = Renewal { cluster, program, server_host, about: &cx.about };
     let fault = match renewal.judge(&invocation, pgdata, cx.host.as_read()).await {
         Verdict::Fault(fault) => fault,
         Verdict::Holds => return Ok(()),
@@ -74,12 +74,12 @@ pub(crate) async fn renew(hands: &Hands<'_>, pgdata: &Path) -> Result<(), Action
         told(&format!("correct it by hand: `{}` is more than `wal push`", invocation.around.join(" ")));
         return Ok(());
     }
-    let anew = renewal.write(hands, pgdata).await?;
+    let anew = renewal.write(context, pgdata).await?;
     if anew != command {
         let auto = pgdata.join(settings::FILE);
         let text = settings::restored(cx.host.files().as_ref(), pgdata)?;
         let text = settings::with_lasting(&text, "archive_command", &anew);
-        hands.write(cx.host.files().as_ref(), &auto, &text).map_err(|error| cannot(&error))?;
+        context.write(cx.host.files().as_ref(), &auto, &text).map_err(|error| cannot(&error))?;
     }
     let message = format!("{fault}: what the server archives with was written anew from the inventory");
     cx.reporter.note(message, json!({ "archive_command": anew }));
@@ -96,10 +96,10 @@ async fn answers(config: &Config, entry: &StoreEntry) -> bool {
 
 /// What the server that is to start runs for each segment; `None` where it archives nothing, or through a library, and where
 /// its configuration cannot be found from here.
-async fn configured(hands: &Hands<'_>, pgdata: &Path) -> Result<Option<String>, ActionError> {
-    let Hands { cluster, owner, abode, cx, .. } = hands;
-    let programs = hands.programs(cx.host.files().as_ref(), pgdata)?;
-    let server = Configured { cluster, owner, programs: &programs, abode, pgdata };
+async fn configured(context: &RecoveryContext<'_>, pgdata: &Path) -> Result<Option<String>, ActionError> {
+    let RecoveryContext { cluster, owner, server_host, cx, .. } = context;
+    let programs = context.programs(cx.host.files().as_ref(), pgdata)?;
+    let server = Configured { cluster, owner, programs: &programs, server_host, pgdata };
     let told = server.texts(&["archive_mode", "archive_library", "archive_command"], cx.host.as_read()).await;
     let [Some(mode), library, Some(command)] = told.as_slice() else { return Ok(None) };
     let has_library = library.as_ref().is_some_and(|library| !library.is_empty());
@@ -120,15 +120,17 @@ pub(crate) async fn foretold(
     if cluster.is_scratch() {
         return Ok(findings);
     }
-    let Some(abode) = Abode::seen(cluster, host).await?.filter(Abode::is_open) else { return Ok(findings) };
+    let Some(server_host) = ServerHost::seen(cluster, host).await?.filter(ServerHost::is_open) else {
+        return Ok(findings);
+    };
     let Some(command) = known(cluster, cx).await else { return Ok(findings) };
     let Some(invocation) = Invocation::of(&command) else { return Ok(findings) };
     // What lies in the data directory comes back with it.
-    let inside = abode.outside(&invocation.config).is_some_and(|path| path.starts_with(&cluster.pgdata));
+    let inside = server_host.outside(&invocation.config).is_some_and(|path| path.starts_with(&cluster.pgdata));
     if inside || invocation.config.is_relative() {
         return Ok(findings);
     }
-    let renewal = Renewal { cluster, program, abode: &abode, about: &cx.about };
+    let renewal = Renewal { cluster, program, server_host: &server_host, about: &cx.about };
     let fault = match renewal.judge(&invocation, &cluster.pgdata, host).await {
         Verdict::Fault(fault) => fault,
         Verdict::Holds => return Ok(findings),
@@ -194,7 +196,10 @@ impl Renewal<'_> {
         let more: Vec<&StoreEntry> = more.collect();
         let shown = path.display();
         for entry in &more {
-            if config.at_least() > known.len() && matches!(self.abode, Abode::Here) && !answers(&config, entry).await {
+            if config.at_least() > known.len()
+                && matches!(self.server_host, ServerHost::Here)
+                && !answers(&config, entry).await
+            {
                 let url = plain(entry);
                 return Verdict::Fault(format!(
                     "its configuration `{shown}` names `{url}`, which is no store of its WAL by the inventory, and which gives no answer"
@@ -214,14 +219,14 @@ impl Renewal<'_> {
     /// Where the configuration of a command lies; `None` where that cannot be seen from here.
     fn config_of(&self, command: &Invocation, pgdata: &Path) -> Option<PathBuf> {
         match command.config.is_absolute() {
-            true => self.abode.outside(&command.config),
+            true => self.server_host.outside(&command.config),
             false => Some(pgdata.join(&command.config)),
         }
     }
 
     /// Whether what a configuration calls a store can be compared with the inventory: a container has mounts of its own.
     fn is_told(&self, url: &str) -> bool {
-        matches!(self.abode, Abode::Here) || !url.starts_with("file://")
+        matches!(self.server_host, ServerHost::Here) || !url.starts_with("file://")
     }
 
     /// Says why a command of ours does not archive as the inventory says; `None` where it does, and where that cannot be seen.
@@ -239,7 +244,7 @@ impl Renewal<'_> {
             return Some(format!("its configuration `{shown}` {what}"));
         }
         let program = command.program.to_string_lossy();
-        let is_here = matches!(self.abode, Abode::Here);
+        let is_here = matches!(self.server_host, ServerHost::Here);
         (is_here && host.find_program(&program).is_none()).then(|| format!("its program `{program}` is not there"))
     }
 
@@ -264,7 +269,7 @@ impl Renewal<'_> {
         let files = host.read_files();
         let real = |path: &Path| files.canonical(path).unwrap_or_else(|_| path.to_owned());
         let other = config.pgdata.as_deref().filter(|theirs| {
-            self.abode.outside(theirs).is_some_and(|theirs| real(&theirs) != real(&self.cluster.pgdata))
+            self.server_host.outside(theirs).is_some_and(|theirs| real(&theirs) != real(&self.cluster.pgdata))
         });
         if let Some(other) = other {
             return Some(format!("is about `{}`", other.display()));
@@ -273,7 +278,7 @@ impl Renewal<'_> {
             let is_gone = |source: &SecretSpec| match source {
                 // Named as the server sees it; one that was placed from here lies at the same place for both.
                 SecretSpec::File(path) => {
-                    let seen = self.abode.outside(path);
+                    let seen = self.server_host.outside(path);
                     seen.is_some_and(|path| matches!(files.facts(&path), Ok(None)))
                 }
                 SecretSpec::Env(_)
@@ -302,7 +307,8 @@ impl Renewal<'_> {
     async fn obstacle(&self, host: &dyn ReadHost) -> Result<Option<(String, String)>, ActionError> {
         let params = ConfigureArchivingParams::of(&self.cluster.name);
         let place = Place::of(&params, self.cluster)?;
-        if let Err(error) = Settings::of((&params, self.program), (self.cluster, &place, self.abode), self.about) {
+        if let Err(error) = Settings::of((&params, self.program), (self.cluster, &place, self.server_host), self.about)
+        {
             let help = error.info().help.clone();
             return Ok(Some((error.to_string(), help.unwrap_or_else(|| self.cure()))));
         }
@@ -315,16 +321,16 @@ impl Renewal<'_> {
     }
 
     /// Writes the configuration and proves it as the server's user. Gives the command that reads it.
-    async fn write(&self, hands: &Hands<'_>, pgdata: &Path) -> Result<String, ActionError> {
+    async fn write(&self, context: &RecoveryContext<'_>, pgdata: &Path) -> Result<String, ActionError> {
         let params = ConfigureArchivingParams::of(&self.cluster.name);
         let place = Place::of(&params, self.cluster)?;
-        let settings = Settings::of((&params, self.program), (self.cluster, &place, self.abode), self.about)?;
-        let ready = place.ready(&settings.within(pgdata)?, &hands.owner, hands.cx).await;
+        let settings = Settings::of((&params, self.program), (self.cluster, &place, self.server_host), self.about)?;
+        let ready = place.ready(&settings.within(pgdata)?, &context.owner, context.cx).await;
         ready.map_err(|error| {
             let help = error.info().help.clone().map_or_else(String::new, |help| format!("{help}; "));
             error.help(format!("{help}{}", self.cure()))
         })?;
-        place.command(self.program, self.abode)
+        place.command(self.program, self.server_host)
     }
 
     fn cure(&self) -> String {

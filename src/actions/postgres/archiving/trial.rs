@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::action::{ActionError, RunContext, Store};
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::facts::ServerFacts;
-use crate::actions::postgres::stores::archive::{Shelf, keys};
+use crate::actions::postgres::stores::archive::{WalArchive, keys};
 use crate::actions::postgres::stores::handover;
 use crate::actions::postgres::stores::handover::switch;
 use crate::base::clock;
@@ -39,7 +39,7 @@ pub(super) async fn prove(
     let current = session.value("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").await?;
     let current: SegmentName =
         current.parse().map_err(|_| ActionError::fatal(format!("the server's WAL file `{current}` makes no sense")))?;
-    let shelf = Shelf {
+    let wal_archive = WalArchive {
         stores: stores.iter().map(|store| (store.as_read(), keys(&cx.about, store.name()))).collect(),
         prefix,
         system_id: SystemId(facts.system_id),
@@ -54,7 +54,7 @@ pub(super) async fn prove(
         loop {
             // The archiver is asked first: what it is done with and a store has not afterwards went elsewhere, or is owed.
             let taken = handover::taken(session, segment).await?;
-            let lacking = shelf.lacking(segment).await;
+            let lacking = wal_archive.lacking(segment).await;
             if taken && lacking.len() == 0 {
                 return Ok(segment);
             }

@@ -11,12 +11,12 @@ use super::place::{self, Place, Settings};
 use super::want::wanted;
 use super::{apply, folder, tenant, trial};
 use crate::action::{ActionError, ReadHost, ReadStore, RunContext, Store, Surroundings};
-use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::container::ServerHost;
+use crate::actions::postgres::cluster::ha_manager::{self, Fact};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::cluster::overseer::{self, Fact};
 use crate::actions::postgres::cluster::owner::{self, Owner};
 use crate::actions::postgres::session::connect::Session;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::pgformat::SystemId;
 use crate::wal::Invocation;
 
@@ -29,7 +29,7 @@ pub(super) struct Work<'a> {
     params: &'a ConfigureArchivingParams,
     cluster: &'a Cluster,
     /// Where the server runs.
-    pub(super) abode: Abode,
+    pub(super) server_host: ServerHost,
     /// What differs from what is wanted.
     pub(super) changes: Vec<SettingChange>,
     /// Why it cannot be done, with advice.
@@ -48,7 +48,7 @@ impl<'a> Work<'a> {
         cluster: &'a Cluster,
     ) -> Self {
         let (changes, faults, cautions) = (Vec::new(), Vec::new(), Vec::new());
-        Self { action, params, cluster, abode: Abode::Here, changes, faults, cautions, system_id: None }
+        Self { action, params, cluster, server_host: ServerHost::Here, changes, faults, cautions, system_id: None }
     }
 
     fn place(&self) -> Result<Place, ActionError> {
@@ -60,11 +60,11 @@ impl<'a> Work<'a> {
         let owner = Owner::of(self.cluster, host)?;
         let program = &self.action.program;
         if self.cluster.is_contained() {
-            let folder = self.abode.path(&self.place()?.folder);
-            let lacking = folder.err().map(|error| (error.to_string(), self.abode.lines(program)));
+            let folder = self.server_host.path(&self.place()?.folder);
+            let lacking = folder.err().map(|error| (error.to_string(), self.server_host.lines(program)));
             return match lacking {
                 Some(fault) => Ok(Some(fault)),
-                None => self.abode.barred((program, &owner), host).await,
+                None => self.server_host.barred((program, &owner), host).await,
             };
         }
         let help = "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)";
@@ -88,8 +88,8 @@ impl<'a> Work<'a> {
 
     /// Asks the server what differs. Changes nothing.
     pub(super) async fn looked(mut self, host: &dyn ReadHost, about: &Surroundings) -> Result<Self, ActionError> {
-        let mut session = Lobby::own(self.cluster, about.secrets.as_ref())?.open().await?;
-        self.abode = Abode::of(self.cluster, host).await?;
+        let mut session = MaintenanceDb::own(self.cluster, about.secrets.as_ref())?.open().await?;
+        self.server_host = ServerHost::of(self.cluster, host).await?;
         if let Some(fault) = self.barred(host).await? {
             self.faults.push(fault);
             if self.cluster.is_contained() {
@@ -98,7 +98,7 @@ impl<'a> Work<'a> {
             }
         }
         self.faults.extend(self.unusable(host, about).await?);
-        let command = self.place()?.command(&self.action.program, &self.abode)?;
+        let command = self.place()?.command(&self.action.program, &self.server_host)?;
         let wanted = wanted(self.params, &command);
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
         let settings = read(&mut session, &names).await?;
@@ -161,7 +161,7 @@ impl<'a> Work<'a> {
             return Ok(None);
         }
         let told = |Fact { what, help }: Fact| (what, format!("{help}; or set `restart: later` and have it do that"));
-        Ok(overseer::in_charge(self.cluster, host).await?.map(told))
+        Ok(ha_manager::in_charge(self.cluster, host).await?.map(told))
     }
 
     /// The outputs, as far as nothing was done.
@@ -174,7 +174,7 @@ impl<'a> Work<'a> {
             restarted_at: None,
             down_ms: None,
             restart_needed: self.changes.iter().any(|change| change.restart),
-            archive_command: place.command(&self.action.program, &self.abode)?,
+            archive_command: place.command(&self.action.program, &self.server_host)?,
             config: place.config(),
             segment: None,
         })
@@ -191,15 +191,18 @@ impl<'a> Work<'a> {
     }
 
     async fn session(&self, cx: &RunContext) -> Result<Session, ActionError> {
-        Lobby::own(self.cluster, cx.about.secrets.as_ref())?.open().await
+        MaintenanceDb::own(self.cluster, cx.about.secrets.as_ref())?.open().await
     }
 
     /// Changes what differs, and proves that a segment arrives.
     pub(super) async fn run(&self, cx: &RunContext) -> Result<ConfigureArchivingOutput, ActionError> {
         let place = self.place()?;
         let owner = Owner::of(self.cluster, cx.host.as_ref())?;
-        let settings =
-            Settings::of((self.params, self.action.program.as_path()), (self.cluster, &place, &self.abode), &cx.about)?;
+        let settings = Settings::of(
+            (self.params, self.action.program.as_path()),
+            (self.cluster, &place, &self.server_host),
+            &cx.about,
+        )?;
         place.ready(&settings, &owner, cx).await?;
         let mut session = self.session(cx).await?;
         let before = apply::noted(&mut session, &self.changes, cx).await?;
@@ -246,7 +249,7 @@ impl<'a> Work<'a> {
         };
         let mut output = ConfigureArchivingOutput { restart_needed: waits, ..self.output(before.clone())? };
         if waits && self.params.restart == Restart::Allowed {
-            overseer::refuse(self.cluster, cx.host.as_read()).await?;
+            ha_manager::refuse(self.cluster, cx.host.as_read()).await?;
             drop(session);
             let (_, down) = apply::restart(self.cluster, cx).await?;
             output = output.after(down);

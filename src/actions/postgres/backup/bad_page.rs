@@ -7,7 +7,7 @@ use super::replication::Complaint;
 use crate::action::{ActionError, RunContext, Secrets};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::Endpoint;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 
 /// `data_corrupted`: what a server says at the end of a backup with wrong checksums.
 const DATA_CORRUPTED: &str = "XX001";
@@ -76,7 +76,7 @@ impl BadPage {
     pub(crate) async fn name(&mut self, cluster: &Cluster, secrets: &dyn Secrets) {
         let Some((database, tablespace, node)) = self.place() else { return };
         let asked = async {
-            let mut session = Lobby::own(cluster, secrets)?.open().await?;
+            let mut session = MaintenanceDb::own(cluster, secrets)?.open().await?;
             let dbname = session.value(&format!("SELECT datname FROM pg_database WHERE oid = {database}")).await?;
             let mut inside = Endpoint::of(cluster, Some(&dbname), secrets)?.open().await?;
             let sql = format!("SELECT pg_filenode_relation({tablespace}, {node})::regclass::text");

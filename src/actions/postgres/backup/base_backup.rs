@@ -13,11 +13,11 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     Interrupted, ParamFault, PlanContext, Recovery, RunContext, Target,
 };
-use crate::actions::postgres::cluster::keeper::Wish;
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::archive;
 use crate::base::clock;
 use crate::catalog::{self, Backup, BackupPlace, Manifest};
@@ -101,17 +101,17 @@ impl Action for BaseBackup {
             return Ok(Findings::default().pending("the scratch instance does not run yet"));
         }
         let copies = Copies::of(params, &cluster)?;
-        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         let mut findings = judge(&mut session, &facts, Findings::default()).await?;
         let source = source(params, &cluster, (&cx.about.inventory, &cx.about.scratch))?;
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
-        let lobby = Lobby::own(&source, cx.about.secrets.as_ref())?;
-        if let Err(error) = same_cluster((&endpoint, &lobby), &facts, params).await {
+        let maintenance_db = MaintenanceDb::own(&source, cx.about.secrets.as_ref())?;
+        if let Err(error) = same_cluster((&endpoint, &maintenance_db), &facts, params).await {
             let help = error.info().help.clone().unwrap_or_else(|| "look at `pg_hba.conf` and at the role".to_owned());
             return Ok(findings.refuse(error.in_full(), help));
         }
-        findings = increment::judge(params, (&lobby, &facts), findings).await?;
+        findings = increment::judge(params, (&maintenance_db, &facts), findings).await?;
         let (usable, judged) = copies.usable(cx, findings).await;
         findings = judged;
         if !findings.refused() {
@@ -130,24 +130,24 @@ impl Action for BaseBackup {
             copies.complete(&mut outcome, &original, cx).await?;
             return output(outcome.backups, &cluster, cx).await;
         }
-        let primary = Lobby::own(&cluster, cx.about.secrets.as_ref())?;
+        let primary = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?;
         let facts = ServerFacts::of(&mut primary.open().await?).await?;
-        let mut depots = copies.ready(&mut outcome, (&place, SystemId(facts.system_id)), cx).await;
+        let mut backup_stores = copies.ready(&mut outcome, (&place, SystemId(facts.system_id)), cx).await;
         // A store had it all along, and gave no answer before.
         if let Some(original) = outcome.backups.first().cloned() {
             copies.complete(&mut outcome, &original, cx).await?;
             return output(outcome.backups, &cluster, cx).await;
         }
         let wanted = Wanted { params, cluster: &cluster, facts: &facts, place: &place, prefix: copies.prefix, cx };
-        let prior = wanted.prior(&mut depots, &mut outcome).await?;
-        copies.judge(depots.len(), &mut outcome, cx)?;
-        let delivery = Delivery { depots: &depots, place: &place, needed: copies.at_least };
-        let (mut arrivals, clock) = (Arrivals::new(&depots), clock::monotonic());
+        let prior = wanted.prior(&mut backup_stores, &mut outcome).await?;
+        copies.judge(backup_stores.len(), &mut outcome, cx)?;
+        let delivery = Delivery { backup_stores: &backup_stores, place: &place, needed: copies.at_least };
+        let (mut arrivals, clock) = (Arrivals::new(&backup_stores), clock::monotonic());
         let taking =
             Taking { params, cluster: &cluster, primary: &primary, facts: &facts, prior, delivery: &delivery, cx };
         let taken = taking.take(&mut arrivals).await;
         if arrivals.whole() < copies.at_least && !cx.cancel.is_cancelled() {
-            copies.fail(&depots, arrivals, &mut outcome);
+            copies.fail(&backup_stores, arrivals, &mut outcome);
             copies.judge(0, &mut outcome, cx)?;
             return output(outcome.backups, &cluster, cx).await;
         }
@@ -161,9 +161,9 @@ impl Action for BaseBackup {
         if archives(&facts.archiving) {
             last_wal::wait(&manifest, cx, &cluster).await?;
         }
-        for (depot, arrival) in depots.iter().zip(arrivals) {
+        for (backup_store, arrival) in backup_stores.iter().zip(arrivals) {
             let manifest = arrival.map(|objects| Manifest { objects, ..manifest.clone() });
-            copies.commit(&mut outcome, depot, manifest).await;
+            copies.commit(&mut outcome, backup_store, manifest).await;
         }
         copies.judge(0, &mut outcome, cx)?;
         output(outcome.backups, &cluster, cx).await

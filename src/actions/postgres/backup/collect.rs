@@ -12,12 +12,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::bad_page::BadPage;
 use super::base_backup::BaseBackupParams;
-use super::convoy::Convoy;
 use super::delivery::{Arrivals, Delivery, Item};
-use super::funnel::{Funnel, Reach};
 use super::increment::Prior;
 use super::replication::{Ended, Extent, Feed, Order, Piece, Wire};
 use super::tar_walk::{Lot, TRAILER, WAL_FOLDER, Walk, WalkError};
+use super::tee::{Reach, Tee};
+use super::uploads::Uploads;
 use crate::action::{ActionError, RunContext};
 use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::facts::ServerFacts;
@@ -104,20 +104,20 @@ impl Job<'_> {
             wire.upload_manifest(&prior.manifest).await?;
         }
         let mut source = Source::new(Feed::begin(wire, &order).await?, done);
-        let (mut tablespaces, mut has_wal, mut convoy) = (Vec::new(), false, Convoy::default());
-        while let Some(tablespace) = convoy.meanwhile(source.archive()).await? {
+        let (mut tablespaces, mut has_wal, mut uploads) = (Vec::new(), false, Uploads::default());
+        while let Some(tablespace) = uploads.meanwhile(source.archive()).await? {
             tablespaces.extend(tablespace);
             let data = (Lot::Data, Item::archive(tablespace));
-            self.object(&mut source, data, (&mut convoy, arrivals)).await?;
+            self.object(&mut source, data, (&mut uploads, arrivals)).await?;
             if source.walk.holds(Lot::Wal) {
                 has_wal = true;
                 let wal = (Lot::Wal, Item::new("pg_wal.tar", ObjectRole::Wal));
-                self.object(&mut source, wal, (&mut convoy, arrivals)).await?;
+                self.object(&mut source, wal, (&mut uploads, arrivals)).await?;
             }
         }
         let start = source.feed.start;
-        let (ended, manifest) = convoy.meanwhile(source.finish()).await?;
-        convoy.arrive(arrivals).await;
+        let (ended, manifest) = uploads.meanwhile(source.finish()).await?;
+        uploads.arrive(arrivals).await;
         if !has_wal {
             return Err(ActionError::retryable("the server sent no WAL with the backup"));
         }
@@ -135,16 +135,16 @@ impl Job<'_> {
         &'a self,
         source: &mut Source<'_>,
         (lot, item): (Lot, Item),
-        (convoy, arrivals): (&mut Convoy<'a>, &mut Arrivals),
+        (uploads, arrivals): (&mut Uploads<'a>, &mut Arrivals),
     ) -> Result<(), ActionError> {
-        let (funnel, bodies) = self.delivery.open(arrivals);
-        let fed: Vec<usize> = bodies.iter().map(|(depot, _)| *depot).collect();
-        convoy.send(async move { self.delivery.bring(&item, bodies).await });
-        match convoy.meanwhile(source.fill(lot, funnel)).await {
-            Ok(Reach::Enough) => convoy.keep(arrivals),
-            Ok(Reach::TooFew) => convoy.arrive(arrivals).await,
+        let (tee, bodies) = self.delivery.open(arrivals);
+        let fed: Vec<usize> = bodies.iter().map(|(backup_store, _)| *backup_store).collect();
+        uploads.send(async move { self.delivery.bring(&item, bodies).await });
+        match uploads.meanwhile(source.fill(lot, tee)).await {
+            Ok(Reach::Enough) => uploads.keep(arrivals),
+            Ok(Reach::TooFew) => uploads.arrive(arrivals).await,
             Err(error) => {
-                convoy.arrive(arrivals).await;
+                uploads.arrive(arrivals).await;
                 arrivals.blame(&fed, &error);
                 return Err(error);
             }
@@ -226,16 +226,16 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Puts what belongs into one object into its funnel, until something else comes.
-    async fn fill(&mut self, lot: Lot, mut funnel: Funnel) -> Result<Reach, ActionError> {
+    /// Puts what belongs into one object into its tee, until something else comes.
+    async fn fill(&mut self, lot: Lot, mut tee: Tee) -> Result<Reach, ActionError> {
         loop {
             while let Some((to, bytes)) = self.walk.next() {
                 if to != lot {
                     self.walk.unread(to, bytes);
-                    return Ok(close(funnel).await);
+                    return Ok(close(tee).await);
                 }
                 self.done.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                if funnel.put(bytes).await == Reach::TooFew {
+                if tee.put(bytes).await == Reach::TooFew {
                     return Ok(Reach::TooFew);
                 }
             }
@@ -244,7 +244,7 @@ impl<'a> Source<'a> {
                 other => {
                     self.ahead = other;
                     self.walk.finish().map_err(|error| torn(&error))?;
-                    return Ok(close(funnel).await);
+                    return Ok(close(tee).await);
                 }
             }
         }
@@ -275,9 +275,9 @@ impl<'a> Source<'a> {
     }
 }
 
-async fn close(mut funnel: Funnel) -> Reach {
-    funnel.put(Bytes::from_static(&TRAILER)).await;
-    funnel.finish().await
+async fn close(mut tee: Tee) -> Reach {
+    tee.put(Bytes::from_static(&TRAILER)).await;
+    tee.finish().await
 }
 
 fn torn(error: &WalkError) -> ActionError {

@@ -1,7 +1,7 @@
 //! The stores that one backup goes to, and how many of them must have it in the end.
 
 use super::base_backup::BaseBackupParams;
-use super::delivery::{self, Arrivals, Depot};
+use super::delivery::{self, Arrivals, BackupStore};
 use super::duplicate;
 use crate::action::{ActionError, CheckContext, Findings, PutOptions, RunContext, Store, StoreError, StoreRef};
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -38,7 +38,7 @@ impl Outcome {
     }
 }
 
-impl Depot {
+impl BackupStore {
     /// The copy that the store has already; `None` when it has none.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl<'a> Copies<'a> {
             names.push(name);
         }
         if names.is_empty() {
-            names.extend(cluster.entry.shelves());
+            names.extend(cluster.entry.backup_destinations());
         }
         let at_least = at_least.unwrap_or(names.len());
         if at_least == 0 || at_least > names.len() {
@@ -132,24 +132,24 @@ impl<'a> Copies<'a> {
         outcome: &mut Outcome,
         (place, system_id): (&BackupPlace, SystemId),
         cx: &RunContext,
-    ) -> Vec<Depot> {
-        let mut depots = Vec::new();
+    ) -> Vec<BackupStore> {
+        let mut backup_stores = Vec::new();
         for name in &self.names {
             if outcome.has(name) {
                 continue;
             }
             let claimed = async {
-                let depot = Depot::open(name, cx)?;
-                claim(depot.store.as_ref(), self.prefix, system_id).await?;
-                depot.committed(place).await.map(|copy| (depot, copy))
+                let backup_store = BackupStore::open(name, cx)?;
+                claim(backup_store.store.as_ref(), self.prefix, system_id).await?;
+                backup_store.committed(place).await.map(|copy| (backup_store, copy))
             };
             match claimed.await {
-                Ok((depot, None)) => depots.push(depot),
+                Ok((backup_store, None)) => backup_stores.push(backup_store),
                 Ok((_, Some(copy))) => outcome.backups.push(copy),
                 Err(error) => outcome.failures.push(((*name).to_owned(), error)),
             }
         }
-        depots
+        backup_stores
     }
 
     /// Copies a backup that one of the stores has into those that lack it. What they failed with before is asked anew.
@@ -164,25 +164,30 @@ impl<'a> Copies<'a> {
     ) -> Result<(), ActionError> {
         let system_id = original.manifest.cluster().map_err(|error| archive::broken(&error))?.system_id;
         outcome.failures.clear();
-        let depots = self.ready(outcome, (&original.place(), system_id), cx).await;
-        self.judge(depots.len(), outcome, cx)?;
-        for depot in &depots {
-            let manifest = duplicate::copied(original, depot, cx).await;
+        let backup_stores = self.ready(outcome, (&original.place(), system_id), cx).await;
+        self.judge(backup_stores.len(), outcome, cx)?;
+        for backup_store in &backup_stores {
+            let manifest = duplicate::copied(original, backup_store, cx).await;
             if let Err(error) = &manifest
                 && error.info().class == ErrorClass::Cancelled
             {
                 return Err(error.clone());
             }
-            self.commit(outcome, depot, manifest).await;
+            self.commit(outcome, backup_store, manifest).await;
         }
         self.judge(0, outcome, cx)
     }
 
     /// Commits the backup in a store where all its objects are.
-    pub(crate) async fn commit(&self, outcome: &mut Outcome, depot: &Depot, manifest: Result<Manifest, ActionError>) {
-        let name = depot.store.name().to_owned();
+    pub(crate) async fn commit(
+        &self,
+        outcome: &mut Outcome,
+        backup_store: &BackupStore,
+        manifest: Result<Manifest, ActionError>,
+    ) {
+        let name = backup_store.store.name().to_owned();
         let committed = match manifest {
-            Ok(manifest) => catalog::commit(depot.store.as_ref(), self.prefix, manifest)
+            Ok(manifest) => catalog::commit(backup_store.store.as_ref(), self.prefix, manifest)
                 .await
                 .map_err(|error| archive::broken(&error)),
             Err(error) => Err(error),
@@ -194,9 +199,9 @@ impl<'a> Copies<'a> {
     }
 
     /// Notes what went wrong in the stores that did not get everything.
-    pub(crate) fn fail(&self, depots: &[Depot], arrivals: Arrivals, outcome: &mut Outcome) {
-        for (depot, arrival) in depots.iter().zip(arrivals.into_inner()) {
-            outcome.failures.extend(arrival.err().map(|error| (depot.store.name().to_owned(), error)));
+    pub(crate) fn fail(&self, backup_stores: &[BackupStore], arrivals: Arrivals, outcome: &mut Outcome) {
+        for (backup_store, arrival) in backup_stores.iter().zip(arrivals.into_inner()) {
+            outcome.failures.extend(arrival.err().map(|error| (backup_store.store.name().to_owned(), error)));
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::funnel::{Funnel, funnel};
+use super::tee::{Tee, tee};
 use crate::action::{ActionError, ByteStream, PutOptions, RunContext, Store};
 use crate::actions::postgres::stores::archive;
 use crate::base::units::{ByteSize, human_duration};
@@ -16,14 +16,14 @@ use crate::catalog::{BackupPlace, ManifestObject, ObjectRole};
 use crate::transfer::{Packing, TransferError, Uploaded, upload};
 
 /// A store that gets a backup.
-pub(crate) struct Depot {
+pub(crate) struct BackupStore {
     /// The store.
     pub(crate) store: Arc<dyn Store>,
     /// How its objects are packed.
     pub(crate) packing: Packing,
 }
 
-impl Depot {
+impl BackupStore {
     /// Opens a store of the inventory, with the keys that writing needs.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ pub(crate) type Arrival = Result<Vec<ManifestObject>, ActionError>;
 /// A backup on its way.
 pub(crate) struct Delivery<'a> {
     /// Where its objects go.
-    pub(crate) depots: &'a [Depot],
+    pub(crate) backup_stores: &'a [BackupStore],
     /// Where they lie in each store.
     pub(crate) place: &'a BackupPlace,
     /// How many of these stores must get all of them; with fewer left it is pointless to go on.
@@ -126,8 +126,8 @@ pub(crate) struct Arrivals(Vec<Arrival>);
 
 impl Arrivals {
     /// Nothing yet.
-    pub(crate) fn new(depots: &[Depot]) -> Self {
-        Self(depots.iter().map(|_| Ok(Vec::new())).collect())
+    pub(crate) fn new(backup_stores: &[BackupStore]) -> Self {
+        Self(backup_stores.iter().map(|_| Ok(Vec::new())).collect())
     }
 
     /// What came of each store, in the order of the stores.
@@ -142,17 +142,17 @@ impl Arrivals {
 
     /// Takes what the source failed with as the reason of the stores that it fed: theirs is only that it broke off.
     pub(crate) fn blame(&mut self, fed: &[usize], error: &ActionError) {
-        for depot in fed {
-            self.0[*depot] = Err(error.clone());
+        for backup_store in fed {
+            self.0[*backup_store] = Err(error.clone());
         }
     }
 
     /// Keeps what came of one object, store by store.
     pub(crate) fn keep(&mut self, brought: Brought) {
-        for (depot, object) in brought {
-            match (&mut self.0[depot], object) {
+        for (backup_store, object) in brought {
+            match (&mut self.0[backup_store], object) {
                 (Ok(objects), Ok(object)) => objects.push(object),
-                (Ok(_), Err(error)) => self.0[depot] = Err(error),
+                (Ok(_), Err(error)) => self.0[backup_store] = Err(error),
                 (Err(_), _) => {}
             }
         }
@@ -160,18 +160,19 @@ impl Arrivals {
 }
 
 impl Delivery<'_> {
-    /// Opens one object in every store that has all others; what is put into the funnel reaches each of them.
-    pub(crate) fn open(&self, arrivals: &Arrivals) -> (Funnel, Vec<(usize, ByteStream)>) {
+    /// Opens one object in every store that has all others; what is put into the tee reaches each of them.
+    pub(crate) fn open(&self, arrivals: &Arrivals) -> (Tee, Vec<(usize, ByteStream)>) {
         let whole = arrivals.0.iter().enumerate().filter(|(_, arrival)| arrival.is_ok());
-        let depots: Vec<usize> = whole.map(|(depot, _)| depot).collect();
-        let (funnel, bodies) = funnel(depots.len(), self.needed);
-        (funnel, depots.into_iter().zip(bodies).collect())
+        let backup_stores: Vec<usize> = whole.map(|(backup_store, _)| backup_store).collect();
+        let (tee, bodies) = tee(backup_stores.len(), self.needed);
+        (tee, backup_stores.into_iter().zip(bodies).collect())
     }
 
     /// Stores one object from its bodies, all stores at the same time.
     pub(crate) async fn bring(&self, item: &Item, bodies: Vec<(usize, ByteStream)>) -> Brought {
-        let put = |depot: usize, body| self.depots[depot].put(item, self.place, body);
-        let brought = bodies.into_iter().map(|(depot, body)| async move { (depot, put(depot, body).await) });
+        let put = |backup_store: usize, body| self.backup_stores[backup_store].put(item, self.place, body);
+        let brought =
+            bodies.into_iter().map(|(backup_store, body)| async move { (backup_store, put(backup_store, body).await) });
         join_all(brought).await
     }
 
@@ -179,26 +180,26 @@ impl Delivery<'_> {
     pub(crate) async fn bring_small(&self, item: &Item, bytes: &Bytes, arrivals: &mut Arrivals) {
         let (_, bodies) = self.open(arrivals);
         let body = |bytes: &Bytes| -> ByteStream { Box::new(Cursor::new(bytes.clone())) };
-        let bodies = bodies.into_iter().map(|(depot, _)| (depot, body(bytes))).collect();
+        let bodies = bodies.into_iter().map(|(backup_store, _)| (backup_store, body(bytes))).collect();
         arrivals.keep(self.bring(item, bodies).await);
     }
 
     /// Says what was stored where, and how fast.
     pub(crate) fn close(&self, arrivals: &[Arrival], taken: Duration, cx: &RunContext) {
-        for (depot, arrival) in self.depots.iter().zip(arrivals) {
+        for (backup_store, arrival) in self.backup_stores.iter().zip(arrivals) {
             let Ok(objects) = arrival else { continue };
             let plain_bytes: u64 = objects.iter().map(|object| object.plain_facts().size_bytes).sum();
             let stored_bytes: u64 = objects.iter().map(|object| object.size_bytes).sum();
             let rate = (u128::from(plain_bytes) * 1000 / taken.as_millis().max(1)) as u64;
             let message = format!(
                 "store `{}` has the backup: {} as {}, in {} ({}/s)",
-                depot.store.name(),
+                backup_store.store.name(),
                 ByteSize(plain_bytes),
                 ByteSize(stored_bytes),
                 human_duration(taken),
                 ByteSize(rate)
             );
-            let data = serde_json::json!({ "store": depot.store.name(), "plain_bytes": plain_bytes,
+            let data = serde_json::json!({ "store": backup_store.store.name(), "plain_bytes": plain_bytes,
                 "stored_bytes": stored_bytes, "elapsed_ms": taken.as_millis() as u64 });
             cx.reporter.note(message, data);
         }

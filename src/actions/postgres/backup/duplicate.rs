@@ -4,7 +4,7 @@
 //! failed would begin elsewhere in the WAL, and an increment that rests on the first could not be put together with the
 //! second.
 
-use super::delivery::{Depot, Item};
+use super::delivery::{BackupStore, Item};
 use super::increment;
 use crate::action::{ActionError, Encoding, Encrypted, PutOptions, RunContext};
 use crate::actions::postgres::stores::archive;
@@ -20,11 +20,15 @@ use crate::transfer::{Packing, upload};
 /// # Errors
 /// Fails when an object is gone or damaged, when no key here reads one that must be packed anew, when the other store has
 /// not what the backup rests on, and when it is cancelled.
-pub(crate) async fn copied(original: &Backup, depot: &Depot, cx: &RunContext) -> Result<Manifest, ActionError> {
+pub(crate) async fn copied(
+    original: &Backup,
+    backup_store: &BackupStore,
+    cx: &RunContext,
+) -> Result<Manifest, ActionError> {
     let store = cx.store(&original.store)?;
     let links = catalog::lineage(store.as_read(), original).await.map_err(|error| archive::broken(&error))?;
     if let [.., parent, _] = links.as_slice() {
-        increment::rests_in(depot.store.as_read(), parent, store.as_read()).await?;
+        increment::rests_in(backup_store.store.as_read(), parent, store.as_read()).await?;
     }
     let reading = Reading { store: store.as_read(), backup: original, about: &cx.about };
     let total = original.manifest.objects.len() as u64;
@@ -32,7 +36,7 @@ pub(crate) async fn copied(original: &Backup, depot: &Depot, cx: &RunContext) ->
     for object in &original.manifest.objects {
         cx.reporter.progress(Progress::Units { done: objects.len() as u64, total: Some(total), unit: "objects" });
         let copied = tokio::select! {
-            copied = copy(reading, object, depot) => copied?,
+            copied = copy(reading, object, backup_store) => copied?,
             () = cx.cancel.cancelled() => {
                 return Err(ActionError::cancelled("the backup was cancelled while it was copied into another store"));
             }
@@ -41,24 +45,29 @@ pub(crate) async fn copied(original: &Backup, depot: &Depot, cx: &RunContext) ->
     }
     let message = format!(
         "store `{}` gets a copy of the backup that an earlier attempt brought into store `{}`",
-        depot.store.name(),
+        backup_store.store.name(),
         original.store
     );
-    cx.reporter.note(message, serde_json::json!({ "store": depot.store.name(), "from": original.store }));
+    cx.reporter.note(message, serde_json::json!({ "store": backup_store.store.name(), "from": original.store }));
     Ok(Manifest { objects, ..original.manifest.clone() })
 }
 
-async fn copy(reading: Reading<'_>, object: &ManifestObject, depot: &Depot) -> Result<ManifestObject, ActionError> {
+async fn copy(
+    reading: Reading<'_>,
+    object: &ManifestObject,
+    backup_store: &BackupStore,
+) -> Result<ManifestObject, ActionError> {
     let (backup, place) = (reading.backup, reading.backup.place());
     let key = backup.manifest.key_of(&backup.prefix, object).map_err(|error| archive::broken(&error))?;
     let stored = async || reading.store.get(&key).await.map_err(|error| archive::failed(&error));
-    if !stays(&object.encoding, depot.packing_of(object.role).encoding()) {
+    if !stays(&object.encoding, backup_store.packing_of(object.role).encoding()) {
         let unpacking = reading.unpacking(object).map_err(|error| unread(&error))?;
         let item = Item { name: object.plain_name().to_owned(), role: object.role, tablespace: object.tablespace };
-        return depot.put(&item, &place, unpacking.open(stored().await?, expected(object))).await;
+        return backup_store.put(&item, &place, unpacking.open(stored().await?, expected(object))).await;
     }
     let to = place.key(&object.name).map_err(|error| archive::broken(&error))?;
-    let uploaded = upload((depot.store.as_ref(), &to), stored().await?, &Packing::plain(), PutOptions::default()).await;
+    let uploaded =
+        upload((backup_store.store.as_ref(), &to), stored().await?, &Packing::plain(), PutOptions::default()).await;
     let packed = uploaded.map_err(|error| stream_failed(&error))?.packed;
     if (packed.stored_size_bytes, packed.stored_sha256) == (object.size_bytes, object.sha256) {
         return Ok(object.clone());

@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use super::base_backup::BaseBackupParams;
 use super::copies::Outcome;
-use super::delivery::Depot;
+use super::delivery::BackupStore;
 use crate::action::{ActionError, CheckContext, Findings, ReadStore, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::facts::ServerFacts;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::readable::Reading;
 use crate::catalog::{self, Backup, BackupPlace, CatalogError, KIND_POSTGRES_BASE, Query};
@@ -32,7 +32,7 @@ pub(crate) struct Prior {
 /// Fails when the server gives no answer.
 pub(crate) async fn judge(
     params: &BaseBackupParams,
-    (source, facts): (&Lobby, &ServerFacts),
+    (source, facts): (&MaintenanceDb, &ServerFacts),
     findings: Findings,
 ) -> Result<Findings, ActionError> {
     if !params.incremental {
@@ -109,11 +109,11 @@ impl Wanted<'_> {
     /// Fails when the named one is not whole or of another cluster.
     pub(crate) async fn prior(
         &self,
-        depots: &mut Vec<Depot>,
+        backup_stores: &mut Vec<BackupStore>,
         outcome: &mut Outcome,
     ) -> Result<Option<Prior>, ActionError> {
         let Self { params, cluster, facts, cx, .. } = *self;
-        let Some(first) = depots.first().filter(|_| params.incremental) else { return Ok(None) };
+        let Some(first) = backup_stores.first().filter(|_| params.incremental) else { return Ok(None) };
         if !facts.major().has(Change::IncrementalBackup) {
             let fact = format!("PostgreSQL {} takes no incremental backups, 17 is the first that does", facts.version);
             return Err(ActionError::fatal(fact).help("leave `incremental` out, or upgrade the server"));
@@ -135,14 +135,14 @@ impl Wanted<'_> {
             return Err(ActionError::fatal(fact).help("take a full backup"));
         }
         catalog::lineage(store.as_read(), &backup).await.map_err(|error| torn(&error))?;
-        for depot in std::mem::take(depots) {
-            let rests = match depots.is_empty() {
+        for backup_store in std::mem::take(backup_stores) {
+            let rests = match backup_stores.is_empty() {
                 true => Ok(()),
-                false => rests_in(depot.store.as_read(), &backup, store.as_read()).await,
+                false => rests_in(backup_store.store.as_read(), &backup, store.as_read()).await,
             };
             match rests {
-                Ok(()) => depots.push(depot),
-                Err(error) => outcome.failures.push((depot.store.name().to_owned(), error)),
+                Ok(()) => backup_stores.push(backup_store),
+                Err(error) => outcome.failures.push((backup_store.store.name().to_owned(), error)),
             }
         }
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };

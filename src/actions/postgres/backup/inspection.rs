@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::scrutiny::{Findings, Scrutiny};
+use super::tar_verifier::{Findings, TarVerifier};
 use super::wal_proof::WalProof;
 use crate::action::{ActionError, RunContext};
-use crate::actions::postgres::stores::archive::{self, Shelf};
+use crate::actions::postgres::stores::archive::{self, WalArchive};
 use crate::actions::postgres::stores::inflow::Inflow;
 use crate::actions::postgres::stores::readable::{self, Judged, Reading};
 use crate::catalog::{ManifestObject, ObjectRole, PostgresFacts};
@@ -45,7 +45,7 @@ impl Inspected {
 /// What an object is held against.
 enum Part {
     /// Files that the server's manifest lists.
-    Files(Scrutiny),
+    Files(TarVerifier),
     /// WAL, record by record.
     Wal,
     /// Its own digests.
@@ -57,7 +57,7 @@ pub(crate) struct Inspection<'a> {
     /// The backup in its store.
     pub(crate) reading: Reading<'a>,
     /// The archive of its cluster, for the WAL that did not come with it.
-    pub(crate) shelf: Shelf<'a>,
+    pub(crate) wal_archive: WalArchive<'a>,
     /// What its manifest says of the cluster.
     pub(crate) facts: Arc<PostgresFacts>,
     /// The attempt.
@@ -96,11 +96,11 @@ impl Inspection<'_> {
         manifest: &Arc<BackupManifest>,
         mut inspected: Inspected,
     ) -> Result<(Inspected, Option<WalProof>), ActionError> {
-        let mut proof = Some(WalProof::new(self.scrutiny(Vec::new(), manifest)));
+        let mut proof = Some(WalProof::new(self.tar_verifier(Vec::new(), manifest)));
         for object in &self.reading.backup.manifest.objects {
             let judged = match self.part(object, manifest) {
-                Part::Files(scrutiny) => {
-                    let read = self.read(object, move |key, from| scrutiny.read(key, from)).await?;
+                Part::Files(tar_verifier) => {
+                    let read = self.read(object, move |key, from| tar_verifier.read(key, from)).await?;
                     read.map(|found| inspected.found.merge(found))
                 }
                 Part::Wal => match proof.take() {
@@ -120,12 +120,12 @@ impl Inspection<'_> {
         Ok((inspected, proof))
     }
 
-    fn scrutiny(&self, prefix: Vec<u8>, manifest: &Arc<BackupManifest>) -> Scrutiny {
-        Scrutiny { prefix, manifest: Arc::clone(manifest), facts: Arc::clone(&self.facts) }
+    fn tar_verifier(&self, prefix: Vec<u8>, manifest: &Arc<BackupManifest>) -> TarVerifier {
+        TarVerifier { prefix, manifest: Arc::clone(manifest), facts: Arc::clone(&self.facts) }
     }
 
     fn part(&self, object: &ManifestObject, manifest: &Arc<BackupManifest>) -> Part {
-        let files = |prefix| Part::Files(self.scrutiny(prefix, manifest));
+        let files = |prefix| Part::Files(self.tar_verifier(prefix, manifest));
         match object.role {
             ObjectRole::Data => files(Vec::new()),
             ObjectRole::Tablespace => {
@@ -157,7 +157,7 @@ impl Inspection<'_> {
     async fn rest_of_wal(&self, mut proof: WalProof) -> Result<Judged<Vec<SegmentName>>, ActionError> {
         while let Some(name) = proof.due() {
             if !proof.came_early(name) {
-                let judged = match self.watched(self.shelf.judge_segment(name)).await? {
+                let judged = match self.watched(self.wal_archive.judge_segment(name)).await? {
                     Ok(bytes) => proof.take(name, &bytes),
                     Err(why) => Err(format!("the WAL segment `{name}` is not in the backup, and {why}")),
                 };

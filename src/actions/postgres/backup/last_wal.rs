@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::action::{ActionError, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::archive;
 use crate::base::clock;
 use crate::catalog::{self, Manifest, PostgresFacts, WalListing};
@@ -45,7 +45,7 @@ impl Whereabouts {
 }
 
 /// Has the primary finish its segment: a standby cannot, and an idle primary would not.
-pub(crate) async fn switch(primary: &Lobby, cx: &RunContext) {
+pub(crate) async fn switch(primary: &MaintenanceDb, cx: &RunContext) {
     let switched = async { primary.open().await?.query("SELECT pg_switch_wal()").await };
     if let Err(error) = switched.await {
         let message = format!("the primary was not made to finish its WAL segment: {error}");

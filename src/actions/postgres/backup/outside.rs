@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::delivery::{Arrivals, Delivery, Item};
 use crate::action::{ActionError, Files, HostError, RunContext};
-use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::session::connect::Session;
@@ -65,9 +65,9 @@ impl Outside {
         };
         let files = cx.host.read_files();
         // A container's paths are not this machine's. Nobody may need docker for a backup.
-        let abode = Abode::seen(cluster, cx.host.as_read()).await.ok().flatten();
+        let server_host = ServerHost::seen(cluster, cx.host.as_read()).await.ok().flatten();
         for path in paths {
-            let Some(here) = abode.as_ref().and_then(|abode| abode.outside(path)) else {
+            let Some(here) = server_host.as_ref().and_then(|server_host| server_host.outside(path)) else {
                 let message =
                     format!("the configuration file `{}` is in the container only, not in the backup", path.display());
                 cx.reporter.note(message, serde_json::json!({ "path": path }));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tar::{Archive, EntryType};
 
-use super::scrutiny::{Findings, Scrutiny};
+use super::tar_verifier::{Findings, TarVerifier};
 use super::tar_walk::WAL_FOLDER;
 use crate::actions::postgres::stores::readable::Judged;
 use crate::pgformat::{Lsn, SegmentHeader, SegmentName, SegmentSize, SystemId, WalWalker, Walked};
@@ -22,15 +22,15 @@ pub(crate) struct WalProof {
     left: VecDeque<SegmentName>,
     walked: Vec<SegmentName>,
     early: BTreeSet<SegmentName>,
-    beside: Scrutiny,
+    beside: TarVerifier,
     found: Findings,
 }
 
 impl WalProof {
     /// Begins with the first segment that a backup needs. What lies beside the segments, `beside` judges.
-    pub(crate) fn new(beside: Scrutiny) -> Self {
+    pub(crate) fn new(beside: TarVerifier) -> Self {
         let facts = Arc::clone(&beside.facts);
-        let beside = Scrutiny { prefix: WAL_FOLDER.to_vec(), ..beside };
+        let beside = TarVerifier { prefix: WAL_FOLDER.to_vec(), ..beside };
         Self {
             beside,
             found: Findings::default(),

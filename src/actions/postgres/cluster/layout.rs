@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::housing::Housing;
-use super::keeper::Runs;
-use super::room::{self, Room};
+use super::placement::{self, Placement};
+use super::scratch_settings::ScratchSettings;
+use super::service_manager::Runs;
 use crate::action::{ActionError, DatabaseRef, InstanceHandle, ReadFiles};
 use crate::base::RunId;
 use crate::catalog::Tablespace;
@@ -52,7 +52,7 @@ pub(crate) struct Cluster {
     /// The name of the side instance that this is; `None` for the database itself.
     pub(crate) side: Option<String>,
     /// How its server is housed when it is thrown away at the end.
-    pub(crate) housing: Housing,
+    pub(crate) scratch_settings: ScratchSettings,
     /// The entry, for what is used as it stands.
     pub(crate) entry: Database,
 }
@@ -95,7 +95,7 @@ impl Cluster {
             user: or_postgres(&entry.user),
             via,
             side: None,
-            housing: Housing::default(),
+            scratch_settings: ScratchSettings::default(),
             entry: entry.clone(),
         })
     }
@@ -203,28 +203,28 @@ impl Cluster {
 
     /// Whether its server runs in a container.
     pub(crate) fn is_contained(&self) -> bool {
-        self.keeper().runs() == Runs::InContainer
+        self.service_manager().runs() == Runs::InContainer
     }
 
     /// Where its data directory has its neighbours during a restore. A container holds the folder itself, not its name,
     /// and sees nothing beside it.
-    pub(crate) fn room(&self, files: &dyn ReadFiles) -> Room {
-        if self.is_contained() { Room::Inside } else { Room::of(files, &self.pgdata) }
+    pub(crate) fn placement(&self, files: &dyn ReadFiles) -> Placement {
+        if self.is_contained() { Placement::Inside } else { Placement::of(files, &self.pgdata) }
     }
 
     /// Where a restore of `run` puts the new data directory before it is swapped in.
     pub(crate) fn staged(&self, files: &dyn ReadFiles, run: &RunId) -> PathBuf {
-        self.room(files).staged(&self.pgdata, run)
+        self.placement(files).staged(&self.pgdata, run)
     }
 
     /// Where `run` keeps the old data directory.
     pub(crate) fn kept(&self, files: &dyn ReadFiles, run: &RunId) -> PathBuf {
-        self.room(files).kept(&self.pgdata, run)
+        self.placement(files).kept(&self.pgdata, run)
     }
 
     /// Where a server that `run` recovers keeps WAL that was fetched before it asked.
     pub(crate) fn ahead(&self, run: &RunId) -> PathBuf {
-        room::with_suffix(&self.pgdata, &format!("{AHEAD}{run}"))
+        placement::with_suffix(&self.pgdata, &format!("{AHEAD}{run}"))
     }
 
     /// Where the files of a tablespace are to live: where they lay, unless the inventory says another place.
@@ -242,7 +242,7 @@ impl Cluster {
 /// Tells whether `folder` is one that a recovery made beside `pgdata`, which may still be staged, for WAL fetched ahead.
 pub(crate) fn is_ahead_of(folder: &Path, pgdata: &Path) -> bool {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let live = room::unstaged(pgdata);
+    let live = placement::unstaged(pgdata);
     let theirs = name(folder);
     let run = theirs.strip_prefix(&name(&live)).and_then(|rest| rest.strip_prefix(AHEAD));
     folder.parent() == live.parent() && run.is_some_and(|run| run.parse::<RunId>().is_ok())
@@ -266,7 +266,7 @@ mod tests {
     fn a_restore_lies_beside_the_data_on_the_same_file_system() {
         let cluster = Cluster::of(&DatabaseRef("orders".into()), &inventory(false), Path::new("/run")).unwrap();
         let run: RunId = "20260128-143002-3fa9c1".parse().unwrap();
-        let staged = Room::Beside.staged(&cluster.pgdata, &run);
+        let staged = Placement::Beside.staged(&cluster.pgdata, &run);
         assert_eq!(staged, Path::new("/data/main.runbook-staged-20260128-143002-3fa9c1"));
         assert_eq!(cluster.port, 5432);
     }

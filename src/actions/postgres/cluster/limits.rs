@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::container::Abode;
+use super::container::ServerHost;
 use super::layout::Cluster;
 use super::owner::Owner;
 use super::server::Programs;
@@ -51,7 +51,7 @@ pub(crate) struct Configured<'a> {
     /// Its programs.
     pub(crate) programs: &'a Programs,
     /// Where it lives.
-    pub(crate) abode: &'a Abode,
+    pub(crate) server_host: &'a ServerHost,
     /// The data directory.
     pub(crate) pgdata: &'a Path,
 }
@@ -71,15 +71,15 @@ impl Configured<'_> {
 
     /// What the server itself makes of its configuration, in the order of `names`; empty for what its version does not have.
     pub(crate) async fn texts(&self, names: &[&str], host: &dyn ReadHost) -> Vec<Option<String>> {
-        let server = self.abode.server(self.pgdata).unwrap_or_else(|| {
-            let options = self.cluster.keeper().words(self.pgdata);
+        let server = self.server_host.server(self.pgdata).unwrap_or_else(|| {
+            let options = self.cluster.service_manager().words(self.pgdata);
             let (postgres, pgdata) = (self.programs.path("postgres"), self.pgdata.to_string_lossy());
             format!("{} -D {} {options}", shell_word(&postgres), shell_word(&pgdata))
         });
         let line = format!("for name in {}; do {server} -C \"$name\" || echo; done", names.join(" "));
         let mut spec = CommandSpec::new("sh").args(["-c", &line]);
         spec.dir = Some("/".into());
-        let output = host.probe(self.abode.command(self.owner, spec, host)).await;
+        let output = host.probe(self.server_host.command(self.owner, spec, host)).await;
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         let values: Vec<Option<String>> = text.lines().map(|line| Some(line.trim().to_owned())).collect();
         // A line for each name, or nothing is known of any.

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::container::Abode;
-use super::keeper::Runs;
+use super::container::ServerHost;
 use super::layout::Cluster;
 use super::live;
 use super::owner::Owner;
+use super::service_manager::Runs;
 use crate::action::{ActionError, CommandSpec, Host, ReadFiles, ReadHost, RunContext, Tie};
 use crate::base::clock;
 use crate::language::inventory::Via;
@@ -119,7 +119,7 @@ impl<'a> Server<'a> {
     /// # Errors
     /// Fails when its user or its programs cannot be found.
     pub(crate) fn of(cluster: &'a Cluster, host: &dyn ReadHost) -> Result<Self, ActionError> {
-        let (owner, programs) = match cluster.keeper().runs() {
+        let (owner, programs) = match cluster.service_manager().runs() {
             Runs::InContainer => (Owner::engine(host), Programs::of_any_version(cluster)),
             Runs::Here => {
                 let programs = match major(host.read_files().as_ref(), &cluster.pgdata) {
@@ -139,11 +139,11 @@ impl<'a> Server<'a> {
     /// Fails when the starting program fails, and when the data of its container lies elsewhere than the inventory says:
     /// nothing is started then.
     pub(crate) async fn start(&self, host: &dyn Host) -> Result<(), ActionError> {
-        Abode::made(self.cluster, host).await?;
-        let spec = self.cluster.keeper().start(self, host)?;
+        ServerHost::made(self.cluster, host).await?;
+        let spec = self.cluster.service_manager().start(self, host)?;
         let program = spec.program.clone();
         let output = host
-            .start_daemon(self.cluster.housing.around(spec, host.as_read()))
+            .start_daemon(self.cluster.scratch_settings.around(spec, host.as_read()))
             .await
             .map_err(|error| failed(&program).because(&error))?;
         if output.success() {
@@ -158,7 +158,7 @@ impl<'a> Server<'a> {
         let is_own = self.cluster.is_scratch() || self.cluster.side.is_some();
         match &self.cluster.via {
             Via::PgCtl(_) if !is_own => {
-                let (name, log) = (&self.cluster.name, self.cluster.keeper().log(self.cluster));
+                let (name, log) = (&self.cluster.name, self.cluster.service_manager().log(self.cluster));
                 let message = format!(
                     "the server of `{name}` was started and writes to `{}` what its own `logging_collector` does not take; \
                      `via.pg_ctl.log` of its entry names another file",
@@ -175,7 +175,7 @@ impl<'a> Server<'a> {
     /// # Errors
     /// Fails when it does not end; then the signs that are left are named.
     pub(crate) async fn stop(&self, host: &dyn Host) -> Result<(), ActionError> {
-        let spec = self.cluster.keeper().stop(self, host.as_read())?;
+        let spec = self.cluster.service_manager().stop(self, host.as_read())?;
         let program = spec.program.clone();
         let output = host.run(spec, Tie::Engine).await.map_err(|error| failed(&program).because(&error))?;
         let gone = self.wait_gone(host).await;
@@ -204,7 +204,7 @@ impl<'a> Server<'a> {
 
     /// The last lines that the server wrote, wherever it writes them.
     pub(crate) async fn last_words(&self, host: &dyn ReadHost) -> Vec<String> {
-        let Some(spec) = self.cluster.keeper().last_words(host) else {
+        let Some(spec) = self.cluster.service_manager().last_words(host) else {
             return self.log_tail(host.read_files().as_ref());
         };
         let told = host.probe(CommandSpec { timeout: Some(TOLD_WITHIN), ..spec }).await;
@@ -214,7 +214,7 @@ impl<'a> Server<'a> {
 
     /// The last lines that the server wrote into its files.
     pub(crate) fn log_tail(&self, files: &dyn ReadFiles) -> Vec<String> {
-        let mut logs = vec![self.cluster.keeper().log(self.cluster)];
+        let mut logs = vec![self.cluster.service_manager().log(self.cluster)];
         if let Ok(entries) = files.list(&self.cluster.pgdata.join("log")) {
             let newest = entries.iter().rev().find(|entry| entry.name.to_string_lossy().starts_with("postgresql"));
             logs.extend(newest.map(|entry| self.cluster.pgdata.join("log").join(&entry.name)));

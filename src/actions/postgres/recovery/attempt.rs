@@ -5,27 +5,27 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::course;
+use super::completion::Completion;
 use super::discard;
+use super::drill_loss;
 use super::giving_up;
-use super::intrusion::{self, Passage};
-use super::landing::Landing;
 use super::original::{self, Original};
+use super::outside_writes::{self, Passage};
 use super::pushing::Pushing;
 use super::recover::RecoverOutput;
-use super::supply::{self, Aside};
-use super::witness;
+use super::replay_plan;
+use super::wal_source::{self, UnarchivedWal};
 use crate::action::{ActionError, Files, HostError, ReadFiles};
 use crate::actions::postgres::archiving;
 use crate::actions::postgres::cluster::live;
 use crate::actions::postgres::cluster::pg_control::cannot;
-use crate::actions::postgres::restore::aim::Aim;
+use crate::actions::postgres::restore::context::RecoveryContext;
+use crate::actions::postgres::restore::dismantled;
 use crate::actions::postgres::restore::fetching::{self, Fetching};
 use crate::actions::postgres::restore::freezing;
-use crate::actions::postgres::restore::hands::Hands;
-use crate::actions::postgres::restore::husk;
 use crate::actions::postgres::restore::marker::{self, Marker};
 use crate::actions::postgres::restore::old::Old;
+use crate::actions::postgres::restore::recovery_target::RecoveryTarget;
 use crate::actions::postgres::restore::swap::{self, Swap, VERSION};
 use crate::actions::postgres::stores::target::Goal;
 use crate::catalog::GivenUp;
@@ -43,9 +43,9 @@ pub(crate) use reading::Reading;
 /// One attempt of a recovery.
 pub(crate) struct Recovering<'a> {
     /// What it works with.
-    pub(crate) hands: Hands<'a>,
+    pub(crate) context: RecoveryContext<'a>,
     /// Where it is to end, and how.
-    pub(crate) aim: Aim,
+    pub(crate) recovery_target: RecoveryTarget,
 }
 
 impl Recovering<'_> {
@@ -54,25 +54,25 @@ impl Recovering<'_> {
     /// # Errors
     /// Fails as each phase does; the old data is never removed.
     pub(crate) async fn run(&self) -> Result<RecoverOutput, ActionError> {
-        let files = self.hands.cx.host.files();
-        let run = &self.hands.cx.about.run;
-        swap::settle((self.hands.cluster, &self.hands.owner), run, files.as_ref()).await?;
-        let swapped = Marker::read(files.as_ref(), &self.hands.cluster.pgdata)?.filter(|marker| marker.run == *run);
-        let marker = match (marker::staged(files.as_ref(), self.hands.cluster, run)?, swapped) {
+        let files = self.context.cx.host.files();
+        let run = &self.context.cx.about.run;
+        swap::settle((self.context.cluster, &self.context.owner), run, files.as_ref()).await?;
+        let swapped = Marker::read(files.as_ref(), &self.context.cluster.pgdata)?.filter(|marker| marker.run == *run);
+        let marker = match (marker::staged(files.as_ref(), self.context.cluster, run)?, swapped) {
             (Some(staged), waiting) => {
-                discard::set_aside(&self.hands, (&staged, waiting.as_ref()), files.as_ref()).await?;
+                discard::set_aside(&self.context, (&staged, waiting.as_ref()), files.as_ref()).await?;
                 self.swap_in(files.as_ref(), staged).await?
             }
             (None, Some(swapped)) => swapped,
             (None, None) => {
-                let staged = self.hands.cluster.staged(files.as_ref(), run);
+                let staged = self.context.cluster.staged(files.as_ref(), run);
                 let fact = format!("nothing is staged in `{}`", staged.display());
                 return Err(ActionError::fatal(fact).help("run `postgres.restore_base` first"));
             }
         };
-        discard::remove(&self.hands, &marker, files.as_ref())?;
-        let landing = Landing { hands: &self.hands, marker };
-        let recovered = landing.land(&self.aim).await;
+        discard::remove(&self.context, &marker, files.as_ref())?;
+        let completion = Completion { context: &self.context, marker };
+        let recovered = completion.complete(&self.recovery_target).await;
         recovered.map_err(|error| self.with_kept(files.as_ref(), error))
     }
 
@@ -80,92 +80,92 @@ impl Recovering<'_> {
     async fn swap_in(&self, files: &dyn Files, marker: Marker) -> Result<Marker, ActionError> {
         let swapped = self.make_ready(files, marker).await;
         if swapped.is_err() {
-            fetching::give_up(&self.hands, files);
+            fetching::give_up(&self.context, files);
         }
         swapped
     }
 
     /// Decides, rescues, prepares and swaps. Until the swap itself nothing live is touched.
     async fn make_ready(&self, files: &dyn Files, marker: Marker) -> Result<Marker, ActionError> {
-        live::refuse(self.hands.cluster, files).await?;
-        let run = &self.hands.cx.about.run;
-        let staged = self.hands.cluster.staged(files, run);
-        if let Some(fact) = self.hands.cluster.lacks_configuration(files, &staged) {
+        live::refuse(self.context.cluster, files).await?;
+        let run = &self.context.cx.about.run;
+        let staged = self.context.cluster.staged(files, run);
+        if let Some(fact) = self.context.cluster.lacks_configuration(files, &staged) {
             return Err(ActionError::fatal(fact.what).help(fact.help));
         }
-        let old = match self.hands.cluster.is_scratch() {
+        let old = match self.context.cluster.is_scratch() {
             true => None,
-            false => Old::find(self.hands.cluster, run, files).map_err(|error| cannot(&error))?,
+            false => Old::find(self.context.cluster, run, files).map_err(|error| cannot(&error))?,
         };
         let tail = self.tail(&marker, old.as_ref()).await?;
-        Pushing { hands: &self.hands, marker: &marker }.catch_up(&tail).await?;
+        Pushing { context: &self.context, marker: &marker }.catch_up(&tail).await?;
         // Once a swap has begun, a linked `pg_wal` may be in its place already: then the marker tells.
         let embedded = match marker.course {
             Some(_) => marker.embedded(),
             None => embedded(files, &staged).map_err(|error| cannot(&error))?,
         };
-        let folders = supply::folders(&marker, &staged);
-        let aside = Aside { embedded: &embedded, folders: &folders, tail: &tail, files };
-        let shelf = self.hands.shelf(&marker);
-        let mut plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
-        if original::may_lead_on(self.hands.cluster, &self.aim, &plan) {
+        let folders = wal_source::folders(&marker, &staged);
+        let aside = UnarchivedWal { embedded: &embedded, folders: &folders, tail: &tail, files };
+        let wal_archive = self.context.wal_archive(&marker);
+        let mut plan = replay_plan::settled(&self.context, &marker, aside, &self.recovery_target).await;
+        if original::may_lead_on(self.context.cluster, &self.recovery_target, &plan) {
             let end = plan.ok().and_then(|plan| plan.course.end);
-            Original::of(&self.hands, &marker, &self.aim)?.catch_up(end).await?;
-            plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
+            Original::of(&self.context, &marker, &self.recovery_target)?.catch_up(end).await?;
+            plan = replay_plan::settled(&self.context, &marker, aside, &self.recovery_target).await;
         }
         let plan = plan.map_err(|error| self.untouched(files, error))?;
-        let (fetching, owner) = (Fetching::of(&self.hands, marker.system_id)?, &self.hands.owner);
+        let (fetching, owner) = (Fetching::of(&self.context, marker.system_id)?, &self.context.owner);
         fetching.begin(files, &staged, owner).map_err(|error| cannot(&error))?;
-        let larder = fetching.larder((&marker, plan.witness()), files, owner);
-        let passage = Passage { larder: larder.as_ref(), ..plan.passage(&shelf, aside) };
-        let through = match self.hands.cluster.is_scratch() {
-            true => intrusion::refuse(passage, &marker).await?,
+        let segment_cache = fetching.segment_cache((&marker, plan.probe_segment()), files, owner);
+        let passage = Passage { segment_cache: segment_cache.as_ref(), ..plan.passage(&wal_archive, aside) };
+        let through = match self.context.cluster.is_scratch() {
+            true => outside_writes::refuse(passage, &marker).await?,
             false => None,
         };
         if let Some(note) = &plan.note {
-            self.hands.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
+            self.context.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }
-        if let Some(location) = &self.hands.location {
-            self.hands.cx.reporter.note(location.caution(), json!({ "unproven": true }));
+        if let Some(location) = &self.context.location {
+            self.context.cx.reporter.note(location.caution(), json!({ "unproven": true }));
         }
         let (swap, reading) = self.seats(&marker, old.as_ref(), passage).await?;
         swap.judge(files)?;
-        freezing::begin(self.hands.cluster, self.hands.cx).await;
-        let pushing = Pushing { hands: &self.hands, marker: &marker };
+        freezing::begin(self.context.cluster, self.context.cx).await;
+        let pushing = Pushing { context: &self.context, marker: &marker };
         pushing.rescue(&tail, old.as_ref()).await?;
         if let Some(given_up) = tail.given_up {
             self.spread(&marker, given_up).await;
         }
-        let remains = match self.hands.cluster.is_scratch() && plan.goal == Goal::Newest {
-            true => witness::remains(&self.hands, &marker, plan.path.last().copied()).await,
+        let remains = match self.context.cluster.is_scratch() && plan.goal == Goal::Newest {
+            true => drill_loss::remains(&self.context, &marker, plan.path.last().copied()).await,
             false => None,
         };
         let marker = Marker {
             remains,
             course: Some(plan.course),
             to_target: plan.goal != Goal::Newest,
-            asked: Some(self.aim.asked()),
-            by_landmark: self.aim.is_by_landmark(),
+            asked: Some(self.recovery_target.asked()),
+            by_landmark: self.recovery_target.is_by_landmark(),
             embedded: names(&embedded),
-            wal_location: self.hands.location.clone(),
+            wal_location: self.context.location.clone(),
             ..marker.having_flushed(self.witnessed(files, old.as_ref(), &tail)?)
         };
         self.prepare(files, &staged, &marker, (&plan, &fetching.through(through)))?;
-        let trial = self.try_out(&staged, (&plan, reading), larder.as_ref());
+        let trial = self.try_out(&staged, (&plan, reading), segment_cache.as_ref());
         let (raised, tried) = tokio::join!(self.raise(files, &staged, old.as_ref()), trial);
         raised?;
         let reading = tried.map_err(|error| self.untouched(files, error))?;
-        reading.tell(&self.hands, files, &staged)?;
-        archiving::renew(&self.hands, &staged).await.map_err(|error| self.untouched(files, error))?;
-        marker.write(files, &staged, &self.hands.owner)?;
+        reading.tell(&self.context, files, &staged)?;
+        archiving::renew(&self.context, &staged).await.map_err(|error| self.untouched(files, error))?;
+        marker.write(files, &staged, &self.context.owner)?;
         if let Some(first) = plan.path.first() {
-            fetching::fetch_ahead(&self.hands, &staged, (*first, marker.segment_size)).await;
+            fetching::fetch_ahead(&self.context, &staged, (*first, marker.segment_size)).await;
         }
-        self.hands.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
+        self.context.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
         swap.run(files)?;
         self.note_kept(files, &swap);
-        if let Some(larder) = larder {
-            larder.close().await;
+        if let Some(segment_cache) = segment_cache {
+            segment_cache.close().await;
         }
         Ok(marker)
     }
@@ -173,35 +173,38 @@ impl Recovering<'_> {
     /// Has every store know that a timeline was given up of which the old data tells: the archive outlives that.
     async fn spread(&self, marker: &Marker, given_up: GivenUp) {
         let why = format!("the data that the next recovery found says that timeline {} is given up", given_up.timeline);
-        let lacking = giving_up::note_again(&self.hands, marker, (given_up, &why)).await;
+        let lacking = giving_up::note_again(&self.context, marker, (given_up, &why)).await;
         if !lacking.is_empty() {
             let message = format!(
                 "warning: that timeline {} is given up could not be noted everywhere: {}",
                 given_up.timeline,
                 lacking.join(", ")
             );
-            self.hands.cx.reporter.note(message, json!({ "timeline": given_up.timeline.0 }));
+            self.context.cx.reporter.note(message, json!({ "timeline": given_up.timeline.0 }));
         }
     }
 
     pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {
         let there = |path: &Path| matches!(files.facts(path), Ok(Some(_)));
         if there(&swap.data.kept) {
-            let what =
-                if husk::is_one(files, &swap.data.kept) { "what was left of the old data" } else { "the old data" };
+            let what = if dismantled::is_one(files, &swap.data.kept) {
+                "what was left of the old data"
+            } else {
+                "the old data"
+            };
             let message = format!("{what} is kept in `{}`", swap.data.kept.display());
-            self.hands.cx.reporter.note(message, json!({ "kept": swap.data.kept }));
+            self.context.cx.reporter.note(message, json!({ "kept": swap.data.kept }));
         }
         for seat in swap.linked.iter().map(|linked| &linked.seat).filter(|seat| there(&seat.kept)) {
             let message = format!("what lay in `{}` is kept in `{}`", seat.live.display(), seat.kept.display());
-            self.hands.cx.reporter.note(message, json!({ "kept": seat.kept }));
+            self.context.cx.reporter.note(message, json!({ "kept": seat.kept }));
         }
     }
 
     /// Says that what was stopped can be started again as it was.
     pub(crate) fn untouched(&self, files: &dyn ReadFiles, error: ActionError) -> ActionError {
-        let live = &self.hands.cluster.pgdata;
-        if self.hands.cluster.is_scratch() || !matches!(files.facts(&live.join(VERSION)), Ok(Some(_))) {
+        let live = &self.context.cluster.pgdata;
+        if self.context.cluster.is_scratch() || !matches!(files.facts(&live.join(VERSION)), Ok(Some(_))) {
             return error;
         }
         let before = error.info().help.as_ref().map_or_else(String::new, |help| format!("{help}; "));
@@ -209,7 +212,7 @@ impl Recovering<'_> {
     }
 
     pub(crate) fn with_kept(&self, files: &dyn Files, error: ActionError) -> ActionError {
-        let kept = self.hands.cluster.kept(files, &self.hands.cx.about.run);
+        let kept = self.context.cluster.kept(files, &self.context.cx.about.run);
         if error.info().help.is_some() || !matches!(files.facts(&kept), Ok(Some(_))) {
             return error;
         }

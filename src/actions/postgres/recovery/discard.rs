@@ -9,9 +9,9 @@ use std::path::Path;
 use crate::action::{ActionError, FileKind, Files, HostError};
 use crate::actions::postgres::cluster::live;
 use crate::actions::postgres::cluster::pg_control::cannot;
-use crate::actions::postgres::cluster::room::Room;
+use crate::actions::postgres::cluster::placement::Placement;
 use crate::actions::postgres::cluster::settings::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
-use crate::actions::postgres::restore::hands::Hands;
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::restore::swap::{carry_out, holds};
 use crate::base::RunId;
@@ -21,27 +21,27 @@ use crate::base::RunId;
 /// # Errors
 /// Fails when its server does not end, and when a folder cannot be moved.
 pub(crate) async fn set_aside(
-    hands: &Hands<'_>,
+    context: &RecoveryContext<'_>,
     (staged, waiting): (&Marker, Option<&Marker>),
     files: &dyn Files,
 ) -> Result<(), ActionError> {
-    let (cluster, run) = (hands.cluster, &hands.cx.about.run);
+    let (cluster, run) = (context.cluster, &context.cx.about.run);
     if waiting.is_some() && in_recovery(files, &cluster.pgdata).map_err(|error| cannot(&error))? {
         if !live::signs(cluster, files).await?.is_empty() {
-            hands.server(files)?.stop(hands.cx.host.as_ref()).await?;
+            context.server(files)?.stop(context.cx.host.as_ref()).await?;
         }
-        aside(files, (&cluster.pgdata, cluster.room(files)), run).map_err(|error| cannot(&error))?;
+        aside(files, (&cluster.pgdata, cluster.placement(files)), run).map_err(|error| cannot(&error))?;
         let message = "the first try, which was never opened, makes room for the next".to_owned();
-        hands.cx.reporter.note(message, serde_json::Value::Null);
+        context.cx.reporter.note(message, serde_json::Value::Null);
     }
-    if !is_there(files, &cluster.room(files).tried(&cluster.pgdata, run)).map_err(|error| cannot(&error))? {
+    if !is_there(files, &cluster.placement(files).tried(&cluster.pgdata, run)).map_err(|error| cannot(&error))? {
         return Ok(());
     }
     for link in &staged.links {
-        let room = Room::of(files, &link.live);
-        let of_try = holds(files, &link.live, room).and_then(|live| Ok(live && is_there(files, &link.staged)?));
+        let placement = Placement::of(files, &link.live);
+        let of_try = holds(files, &link.live, placement).and_then(|live| Ok(live && is_there(files, &link.staged)?));
         if of_try.map_err(|error| cannot(&error))? {
-            aside(files, (&link.live, room), run).map_err(|error| cannot(&error))?;
+            aside(files, (&link.live, placement), run).map_err(|error| cannot(&error))?;
         }
     }
     Ok(())
@@ -56,11 +56,11 @@ fn in_recovery(files: &dyn Files, pgdata: &Path) -> Result<bool, HostError> {
 ///
 /// # Errors
 /// Fails when a folder cannot be removed.
-pub(crate) fn remove(hands: &Hands<'_>, marker: &Marker, files: &dyn Files) -> Result<(), ActionError> {
-    let cluster = hands.cluster;
-    let links = marker.links.iter().map(|link| (link.live.as_path(), Room::of(files, &link.live)));
-    for (live, room) in links.chain([(cluster.pgdata.as_path(), cluster.room(files))]) {
-        let path = room.tried(live, &hands.cx.about.run);
+pub(crate) fn remove(context: &RecoveryContext<'_>, marker: &Marker, files: &dyn Files) -> Result<(), ActionError> {
+    let cluster = context.cluster;
+    let links = marker.links.iter().map(|link| (link.live.as_path(), Placement::of(files, &link.live)));
+    for (live, placement) in links.chain([(cluster.pgdata.as_path(), cluster.placement(files))]) {
+        let path = placement.tried(live, &context.cx.about.run);
         if is_there(files, &path).map_err(|error| cannot(&error))? {
             files.remove_tree(&path).map_err(|error| cannot(&error))?;
         }
@@ -69,17 +69,17 @@ pub(crate) fn remove(hands: &Hands<'_>, marker: &Marker, files: &dyn Files) -> R
 }
 
 /// All of it is thrown away in the end: what an earlier call left at the target goes at once.
-fn aside(files: &dyn Files, (live, room): (&Path, Room), run: &RunId) -> Result<(), HostError> {
-    let path = room.tried(live, run);
-    match room {
-        Room::Beside => {
+fn aside(files: &dyn Files, (live, placement): (&Path, Placement), run: &RunId) -> Result<(), HostError> {
+    let path = placement.tried(live, run);
+    match placement {
+        Placement::Beside => {
             if is_there(files, &path)? {
                 files.remove_tree(&path)?;
             }
             files.rename(live, &path)?;
             live.parent().map_or(Ok(()), |parent| files.sync(parent))
         }
-        Room::Inside => {
+        Placement::Inside => {
             if is_there(files, &path)? {
                 for entry in files.list(&path)? {
                     let left = path.join(&entry.name);

@@ -7,7 +7,7 @@ use crate::action::{ActionError, Secrets};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::actions::postgres::session::integrity;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 
 /// How long a server is asked: a recovery waits for nobody's answer to this.
 const ASKED_WITHIN: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ impl Unlogged {
     }
 
     async fn asked(cluster: &Cluster, secrets: &dyn Secrets) -> Result<Self, ActionError> {
-        let mut session = Lobby::common(cluster, secrets)?.open().await?;
+        let mut session = MaintenanceDb::common(cluster, secrets)?.open().await?;
         let databases = integrity::databases(&mut session).await?;
         drop(session);
         let mut all = Self::default();

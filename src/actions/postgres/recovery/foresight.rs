@@ -10,7 +10,7 @@ use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::restore::old::Old;
-use crate::actions::postgres::stores::archive::Shelf;
+use crate::actions::postgres::stores::archive::WalArchive;
 use crate::base::RunId;
 use crate::catalog::KIND_POSTGRES_BASE;
 use crate::catalog::recovery::{Edge, Goal};
@@ -125,7 +125,7 @@ async fn tail(look: &Lookout<'_>, control: &ControlFile, folder: PathBuf) -> Res
     let (system_id, size) = (control.system_id, control.segment_size);
     let (_, prefix) = look.cluster.archive()?;
     let stores = look.stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
-    let archived = Shelf { stores, prefix, system_id, size }.names().await?;
+    let archived = WalArchive { stores, prefix, system_id, size }.names().await?;
     let archived: BTreeSet<WalFileName> = archived.into_keys().collect();
     let files = Arc::clone(&look.files);
     let reading = tokio::task::spawn_blocking(move || {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::action::{ActionError, HostError, ReadFiles, Store};
 use crate::actions::postgres::cluster::pg_control::control;
-use crate::actions::postgres::restore::hands::Hands;
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::base::clock;
 use crate::catalog::{GivenUp, GivenUpNote};
@@ -18,12 +18,12 @@ use crate::pgformat::{Lsn, SegmentName, SegmentScan, SegmentSize, Timeline, WalF
 /// Gives up the timeline of a stopped server, which left `parent`. Says what leads on from here, also where that could not
 /// be noted.
 pub(crate) async fn give_up(
-    hands: &Hands<'_>,
+    context: &RecoveryContext<'_>,
     marker: &Marker,
     (timeline, parent): (Timeline, Timeline),
     why: &str,
 ) -> String {
-    let lacking = match everywhere(hands, marker, timeline, why).await {
+    let lacking = match everywhere(context, marker, timeline, why).await {
         Ok(lacking) => lacking,
         Err(error) => vec![error.to_string()],
     };
@@ -42,11 +42,15 @@ pub(crate) async fn give_up(
 
 /// Notes a timeline in every store anew that its data directory tells to be given up: who gave it up may have died before
 /// each store had the note. Gives the stores that lack it, with the reason.
-pub(crate) async fn note_again(hands: &Hands<'_>, marker: &Marker, (given_up, why): (GivenUp, &str)) -> Vec<String> {
-    let note = GivenUpNote { format: 1, run: hands.cx.about.run.to_string(), at: clock::now(), why: why.to_owned() };
+pub(crate) async fn note_again(
+    context: &RecoveryContext<'_>,
+    marker: &Marker,
+    (given_up, why): (GivenUp, &str),
+) -> Vec<String> {
+    let note = GivenUpNote { format: 1, run: context.cx.about.run.to_string(), at: clock::now(), why: why.to_owned() };
     let mut lacking = Vec::new();
-    for store in hands.stores() {
-        if let Err(error) = noted(hands, store.as_ref(), (marker, given_up), &note).await {
+    for store in context.stores() {
+        if let Err(error) = noted(context, store.as_ref(), (marker, given_up), &note).await {
             lacking.push(format!("`{}` ({error})", store.name()));
         }
     }
@@ -55,21 +59,21 @@ pub(crate) async fn note_again(hands: &Hands<'_>, marker: &Marker, (given_up, wh
 
 /// Notes it in the data directory and in every store; gives the stores that lack it, with the reason.
 async fn everywhere(
-    hands: &Hands<'_>,
+    context: &RecoveryContext<'_>,
     marker: &Marker,
     timeline: Timeline,
     why: &str,
 ) -> Result<Vec<String>, ActionError> {
-    let (files, pgdata) = (hands.cx.host.files(), &hands.cluster.pgdata);
+    let (files, pgdata) = (context.cx.host.files(), &context.cluster.pgdata);
     // A server that had to be killed has written on behind its checkpoint. Where that cannot be read, the checkpoint tells.
     let written = written_to(files.as_ref(), pgdata, (timeline, marker.segment_size)).ok().flatten();
     let until = control(files.as_ref(), pgdata)?.checkpoint.max(written.unwrap_or_default());
     let given_up = GivenUp { timeline, until };
     let marker = Marker { given_up: Some(given_up), ..marker.clone() };
-    marker.write(files.as_ref(), pgdata, &hands.owner)?;
-    let lacking = note_again(hands, &marker, (given_up, why)).await;
+    marker.write(files.as_ref(), pgdata, &context.owner)?;
+    let lacking = note_again(context, &marker, (given_up, why)).await;
     let message = format!("timeline {timeline} was opened too early and is given up");
-    hands.cx.reporter.note(message, json!({ "timeline": timeline.0, "until": given_up.until.to_string() }));
+    context.cx.reporter.note(message, json!({ "timeline": timeline.0, "until": given_up.until.to_string() }));
     Ok(lacking)
 }
 
@@ -111,13 +115,13 @@ pub(crate) fn opened(files: &dyn ReadFiles, pgdata: &Path, marker: &Marker) -> O
 }
 
 async fn noted(
-    hands: &Hands<'_>,
+    context: &RecoveryContext<'_>,
     store: &dyn Store,
     (marker, given_up): (&Marker, GivenUp),
     note: &GivenUpNote,
 ) -> Result<(), String> {
-    if hands.entry(store).is_ok_and(|entry| entry.read_only) {
+    if context.entry(store).is_ok_and(|entry| entry.read_only) {
         return Err("it is read-only here".to_owned());
     }
-    given_up.note(store, (hands.prefix, marker.system_id), note).await.map_err(|error| error.to_string())
+    given_up.note(store, (context.prefix, marker.system_id), note).await.map_err(|error| error.to_string())
 }

@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::course::Plan;
 use super::foresight::{self, Lookout};
+use super::replay_plan::ReplayPlan;
 use crate::action::{ActionError, CheckContext, DatabaseRef, Findings, ReadStore, Surroundings};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
-use crate::actions::postgres::restore::aim::Aim;
-use crate::actions::postgres::restore::hands::Hands;
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::marker::Marker;
+use crate::actions::postgres::restore::recovery_target::RecoveryTarget;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::target::Goal;
 use crate::base::clock;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
@@ -32,9 +32,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 const HEADER_BYTES: u64 = 40;
 
 /// Whether a copy was decided to end with the archive although its goal may lie behind it.
-pub(crate) fn may_lead_on(cluster: &Cluster, aim: &Aim, plan: &Result<Plan, ActionError>) -> bool {
+pub(crate) fn may_lead_on(
+    cluster: &Cluster,
+    recovery_target: &RecoveryTarget,
+    plan: &Result<ReplayPlan, ActionError>,
+) -> bool {
     let beside = cluster.side.is_some() && !cluster.entry.scratch && !cluster.entry.is_managed();
-    beside && aim.goal != Goal::Immediate && plan.as_ref().map_or(true, |plan| plan.goal == Goal::Newest)
+    beside && recovery_target.goal != Goal::Immediate && plan.as_ref().map_or(true, |plan| plan.goal == Goal::Newest)
 }
 
 /// How the server stands, in its own words.
@@ -48,9 +52,9 @@ struct Front {
 
 /// A copy that is about to be recovered, and the server it is made beside.
 pub(crate) struct Original<'a> {
-    hands: &'a Hands<'a>,
+    context: &'a RecoveryContext<'a>,
     marker: &'a Marker,
-    aim: &'a Aim,
+    recovery_target: &'a RecoveryTarget,
     cluster: Cluster,
 }
 
@@ -59,9 +63,13 @@ impl<'a> Original<'a> {
     ///
     /// # Errors
     /// Fails when the inventory has no such database.
-    pub(crate) fn of(hands: &'a Hands<'a>, marker: &'a Marker, aim: &'a Aim) -> Result<Self, ActionError> {
-        let cluster = named(&hands.cluster.name, &hands.cx.about)?;
-        Ok(Self { hands, marker, aim, cluster })
+    pub(crate) fn of(
+        context: &'a RecoveryContext<'a>,
+        marker: &'a Marker,
+        recovery_target: &'a RecoveryTarget,
+    ) -> Result<Self, ActionError> {
+        let cluster = named(&context.cluster.name, &context.cx.about)?;
+        Ok(Self { context, marker, recovery_target, cluster })
     }
 
     /// Has all that the server committed until now archived. `end` is what the archive leads to; `None` where it does not
@@ -70,9 +78,9 @@ impl<'a> Original<'a> {
     /// # Errors
     /// Fails when commits before the wanted moment may be missing in the archive, and when it is cancelled.
     pub(crate) async fn catch_up(&self, end: Option<Lsn>) -> Result<(), ActionError> {
-        let lobby = Lobby::own(&self.cluster, self.hands.cx.about.secrets.as_ref());
-        let opened = match lobby {
-            Ok(lobby) => lobby.open().await,
+        let maintenance_db = MaintenanceDb::own(&self.cluster, self.context.cx.about.secrets.as_ref());
+        let opened = match maintenance_db {
+            Ok(maintenance_db) => maintenance_db.open().await,
             Err(error) => Err(error),
         };
         match opened {
@@ -92,7 +100,7 @@ impl<'a> Original<'a> {
             return self.uncertain(why, end);
         }
         let front = front(&mut session, self.marker.segment_size).await?;
-        if self.aim.timeline.is_some_and(|wanted| wanted != front.timeline) {
+        if self.recovery_target.timeline.is_some_and(|wanted| wanted != front.timeline) {
             return Ok(());
         }
         let (front, why) = match switched(&mut session).await {
@@ -114,13 +122,13 @@ impl<'a> Original<'a> {
 
     /// Waits for the segment that was finished; says why the archive does not get it.
     async fn late(&self, front: Front, facts: &ServerFacts, end: Option<Lsn>) -> Result<Option<String>, ActionError> {
-        if !archives(&facts.archiving) && self.hands.location.is_none() {
+        if !archives(&facts.archiving) && self.context.location.is_none() {
             return Ok(Some("the live server archives no WAL".to_owned()));
         }
         let missing = self.archived(front, end).await?;
         if missing.is_none() {
             let message = format!("the live server's WAL is archived up to {}", front.end);
-            self.hands.cx.reporter.note(message, json!({ "lsn": front.end.to_string() }));
+            self.context.cx.reporter.note(message, json!({ "lsn": front.end.to_string() }));
         }
         let within = ARCHIVED_WITHIN.as_secs();
         Ok(missing.map(|name| format!("segment `{name}` did not reach the archive within {within}s")))
@@ -128,19 +136,19 @@ impl<'a> Original<'a> {
 
     /// Waits until the archive has all segments up to the one that was finished; gives the one that does not come.
     async fn archived(&self, front: Front, end: Option<Lsn>) -> Result<Option<SegmentName>, ActionError> {
-        let (size, shelf, started) = (front.size, self.hands.shelf(self.marker), clock::monotonic());
+        let (size, wal_archive, started) = (front.size, self.context.wal_archive(self.marker), clock::monotonic());
         let last = size.number_of(Lsn(front.end.0.saturating_sub(1)));
         let first = end.map_or(last, |end| size.number_of(end).min(last));
         // What lies before its fork bears the names of the timelines that it came from, and was not written by it.
-        let path = shelf.view().await?.path(front.timeline);
+        let path = wal_archive.view().await?.path(front.timeline);
         for name in (first..=last).map(|number| path.name(number)).filter(|name| name.timeline() == front.timeline) {
-            while !shelf.holds(name).await? {
+            while !wal_archive.holds(name).await? {
                 if started.elapsed() > ARCHIVED_WITHIN {
                     return Ok(Some(name));
                 }
                 tokio::select! {
                     () = tokio::time::sleep(PAUSE) => {}
-                    () = self.hands.cx.cancel.cancelled() => {
+                    () = self.context.cx.cancel.cancelled() => {
                         return Err(ActionError::cancelled("cancelled while the live server's WAL was waited for"));
                     }
                 }
@@ -151,9 +159,9 @@ impl<'a> Original<'a> {
 
     /// A server that takes no session is down, or lets nobody in: then only its own `pg_wal` tells what it has.
     async fn unasked(&self, error: ActionError, end: Option<Lsn>) -> Result<(), ActionError> {
-        let (about, files) = (&self.hands.cx.about, self.hands.cx.host.read_files());
+        let (about, files) = (&self.context.cx.about, self.context.cx.host.read_files());
         let alive = !live::signs(&self.cluster, files.as_ref()).await?.is_empty();
-        let stores = self.hands.stores().map(|store| Arc::clone(store) as Arc<dyn ReadStore>);
+        let stores = self.context.stores().map(|store| Arc::clone(store) as Arc<dyn ReadStore>);
         let look = Lookout { cluster: &self.cluster, run: &about.run, stores: stores.collect(), files };
         let remnant = foresight::remnant(&look).await.ok().flatten();
         let remnant = remnant.filter(|remnant| remnant.system_id == self.marker.system_id);
@@ -178,9 +186,9 @@ impl<'a> Original<'a> {
             "the live server has written WAL{written}, and the archive has it{archived}: what was committed last would be \
              missing in the copy ({why})"
         );
-        let wants_newest = self.aim.goal == Goal::Newest;
+        let wants_newest = self.recovery_target.goal == Goal::Newest;
         if wants_newest || end.is_none() {
-            self.hands.cx.reporter.note(format!("warning: {fact}"), json!({ "lacking": true }));
+            self.context.cx.reporter.note(format!("warning: {fact}"), json!({ "lacking": true }));
             return Ok(());
         }
         let help = format!(
@@ -195,7 +203,7 @@ impl<'a> Original<'a> {
     fn uncertain(&self, why: String, end: Option<Lsn>) -> Result<(), ActionError> {
         if end.is_some() {
             let message = format!("warning: whether the archive has all that was committed is not known ({why})");
-            self.hands.cx.reporter.note(message, json!({ "lacking": null }));
+            self.context.cx.reporter.note(message, json!({ "lacking": null }));
         }
         Ok(())
     }
@@ -207,17 +215,17 @@ impl<'a> Original<'a> {
 /// Fails when the inventory has no such database.
 pub(crate) async fn foretell(
     database: &DatabaseRef,
-    aim: &Aim,
+    recovery_target: &RecoveryTarget,
     cx: &CheckContext,
     findings: Findings,
 ) -> Result<Findings, ActionError> {
     let cluster = named(database.as_str(), &cx.about)?;
-    if aim.goal == Goal::Immediate || cluster.is_scratch() || cluster.entry.is_managed() {
+    if recovery_target.goal == Goal::Immediate || cluster.is_scratch() || cluster.entry.is_managed() {
         return Ok(findings);
     }
-    let lobby = Lobby::own(&cluster, cx.about.secrets.as_ref())?;
+    let maintenance_db = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?;
     // One that is down has nothing to finish; what it left is looked at when the copy is made.
-    let Ok(mut session) = lobby.open().await else { return Ok(findings) };
+    let Ok(mut session) = maintenance_db.open().await else { return Ok(findings) };
     let may = session.value("SELECT has_function_privilege('pg_catalog.pg_switch_wal()', 'EXECUTE')").await;
     Ok(match may.as_deref() {
         Ok("t") => findings.pass(

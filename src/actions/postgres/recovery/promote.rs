@@ -10,11 +10,11 @@ use crate::action::{
     Idempotency, ParamFault, PlanContext, ReadFiles, RunContext, Target,
 };
 use crate::actions::postgres::cluster::by_hand;
-use crate::actions::postgres::cluster::keeper::Wish;
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::session::connect::Session;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::units::{ByteSize, Span};
 use crate::base::{Timestamp, clock};
 use crate::event::Progress;
@@ -108,7 +108,7 @@ impl Action for Promote {
         if cx.ahead && cluster.is_scratch() {
             return Ok(findings.pending("the server is asked when the step starts"));
         }
-        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let seen = Seen::of(&mut session).await?;
         if !seen.in_recovery {
             return Ok(findings.pass("the server is open already: nothing would be done"));
@@ -129,7 +129,7 @@ impl Action for Promote {
 
     async fn run(&self, params: &PromoteParams, cx: &RunContext) -> Result<PromoteOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let seen = Seen::of(&mut session).await?;
         if !seen.in_recovery {
             return open(&mut session).await;

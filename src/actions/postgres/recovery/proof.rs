@@ -3,15 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::course;
 use super::recover::RecoverLoss;
+use super::replay_plan;
 use crate::action::{ActionError, ReadFiles, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
-use crate::actions::postgres::session::lobby::Lobby;
-use crate::actions::postgres::stores::archive::{Lacking, Shelf};
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
+use crate::actions::postgres::stores::archive::{Lacking, WalArchive};
 use crate::actions::postgres::stores::handover;
 use crate::base::{Timestamp, clock};
 use crate::event::{Coverage, Progress};
@@ -30,7 +30,7 @@ pub(crate) struct Claim<'a> {
     /// The cluster.
     pub(crate) cluster: &'a Cluster,
     /// Its archive.
-    pub(crate) shelf: Shelf<'a>,
+    pub(crate) wal_archive: WalArchive<'a>,
     /// What was staged.
     pub(crate) marker: &'a Marker,
     /// The new timeline.
@@ -59,7 +59,7 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Proven, ActionError> {
         return Ok(Proven { fork, segment: None });
     }
     let cx = claim.cx;
-    let mut session = Lobby::common(claim.cluster, cx.about.secrets.as_ref())?.open().await?;
+    let mut session = MaintenanceDb::common(claim.cluster, cx.about.secrets.as_ref())?.open().await?;
     session.query("SELECT pg_reload_conf()").await?;
     let facts = ServerFacts::of(&mut session).await?;
     if !archives(&facts.archiving) {
@@ -112,12 +112,12 @@ async fn arrived(claim: &Claim<'_>, session: &mut Session, segment: SegmentName)
 
 /// The stores that the recovered server archives into, and how many of them must have a segment. Those that are only read
 /// here get nothing; where all of them are, its own command knows which one it writes to.
-fn written_to<'a>(claim: &Claim<'a>) -> (Shelf<'a>, usize) {
-    let mut written = claim.shelf.clone();
+fn written_to<'a>(claim: &Claim<'a>) -> (WalArchive<'a>, usize) {
+    let mut written = claim.wal_archive.clone();
     let stores = &claim.cx.about.inventory.stores;
     written.stores.retain(|(store, _)| stores.get(store.name()).is_none_or(|entry| !entry.read_only));
     if written.stores.is_empty() {
-        return (claim.shelf.clone(), 1);
+        return (claim.wal_archive.clone(), 1);
     }
     let all = written.stores.len();
     let enough = claim.cluster.entry.wal_at_least.map_or(all, |count| count.min(all));
@@ -149,10 +149,10 @@ async fn late(session: &mut Session, segment: SegmentName, lacking: Lacking<'_>)
 /// written before the fork. A store that gives no answer is not needed where the others lead there.
 async fn whole(claim: &Claim<'_>, started: Instant) -> Result<usize, ActionError> {
     loop {
-        let (mut archive, silent) = claim.shelf.view_of_those_that_answer().await?;
+        let (mut archive, silent) = claim.wal_archive.view_of_those_that_answer().await?;
         let stored = archive.segments.len();
         archive.aside.extend(claim.marker.embedded());
-        let reach = archive.reach(claim.timeline, course::base(claim.marker));
+        let reach = archive.reach(claim.timeline, replay_plan::base(claim.marker));
         let is_coming = reach.hole.as_ref().is_some_and(|hole| hole.first.timeline() == claim.timeline);
         if !is_coming || started.elapsed() > ARCHIVED_WITHIN {
             return match (reach.whole(), silent.into_iter().next()) {

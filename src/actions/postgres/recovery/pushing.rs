@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::rescue::{Rescued, Tail};
 use crate::action::{ActionError, Store};
-use crate::actions::postgres::restore::hands::Hands;
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::restore::old::Old;
 use crate::transfer::Packing;
@@ -12,7 +12,7 @@ use crate::wal::{Destination, Identity, Missed, WalError, push_everywhere};
 
 /// Pushes what was rescued.
 pub(crate) struct Pushing<'a> {
-    pub(crate) hands: &'a Hands<'a>,
+    pub(crate) context: &'a RecoveryContext<'a>,
     pub(crate) marker: &'a Marker,
 }
 
@@ -38,20 +38,20 @@ impl Pushing<'_> {
     /// # Errors
     /// Fails as [`Pushing::rescue`].
     pub(crate) async fn bring<'f>(&self, files: &'f [Rescued]) -> Result<Vec<(&'f Rescued, Vec<Missed>)>, ActionError> {
-        let hands = self.hands;
+        let context = self.context;
         let mut packed = Vec::new();
         for store in self.writable()? {
-            let packing = Packing::of(hands.entry(store)?, hands.cx.about.secrets.as_ref()).map_err(|error| {
+            let packing = Packing::of(context.entry(store)?, context.cx.about.secrets.as_ref()).map_err(|error| {
                 ActionError::fatal("rescued WAL cannot be packed for the archive; nothing was touched").because(&error)
             })?;
             packed.push((store, packing));
         }
-        let (prefix, identity) = (hands.prefix, self.identity());
+        let (prefix, identity) = (context.prefix, self.identity());
         let to: Vec<Destination<'_>> =
             packed.iter().map(|(store, packing)| Destination { store: *store, prefix, identity, packing }).collect();
         let mut lacking = Vec::new();
         for file in files {
-            let at_least = hands.cluster.entry.wal_at_least.map_or(to.len(), |count| count.min(to.len()));
+            let at_least = context.cluster.entry.wal_at_least.map_or(to.len(), |count| count.min(to.len()));
             let pushed = push_everywhere(&to, at_least, (&file.path, file.name, &identity)).await;
             let missed = pushed.map_err(|error| unsafe_file(file, &error))?;
             if !missed.is_empty() {
@@ -68,13 +68,13 @@ impl Pushing<'_> {
     /// The stores that may be written to. Where none may, the database's own refuses in its own words.
     fn writable(&self) -> Result<Vec<&dyn Store>, ActionError> {
         let mut stores: Vec<&dyn Store> = Vec::new();
-        for store in self.hands.stores() {
-            if !self.hands.entry(store.as_ref())?.read_only {
+        for store in self.context.stores() {
+            if !self.context.entry(store.as_ref())?.read_only {
                 stores.push(store.as_ref());
             }
         }
         if stores.is_empty() {
-            stores.push(self.hands.store.as_ref());
+            stores.push(self.context.store.as_ref());
         }
         Ok(stores)
     }
@@ -85,7 +85,7 @@ impl Pushing<'_> {
         let from = old.dir.display();
         let message = format!("WAL that was never archived was rescued from `{from}` (files: {})", names.len());
         let up_to = tail.end.map(|end| end.lsn.to_string());
-        self.hands.cx.reporter.note(message, json!({ "files": names, "up_to": up_to }));
+        self.context.cx.reporter.note(message, json!({ "files": names, "up_to": up_to }));
     }
 
     /// Nothing has to be noted for it: `wal status` and `wal mend` look at what each store holds.
@@ -96,10 +96,10 @@ impl Pushing<'_> {
             "warning: {} rescued files are not in every store of the WAL ({}); `runbook wal mend {}` copies them",
             lacking.len(),
             why.join("; "),
-            self.hands.cluster.name
+            self.context.cluster.name
         );
         let files: Vec<String> = lacking.iter().map(|(file, _)| file.name.to_string()).collect();
-        self.hands.cx.reporter.note(message, json!({ "files": files }));
+        self.context.cx.reporter.note(message, json!({ "files": files }));
     }
 }
 

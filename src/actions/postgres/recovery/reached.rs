@@ -2,7 +2,7 @@
 
 use super::replay::Told;
 use crate::action::ActionError;
-use crate::actions::postgres::restore::aim::{Asked, Edge, words};
+use crate::actions::postgres::restore::recovery_target::{AskedTarget, Edge, words};
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::stores::target::Goal;
 use crate::base::Timestamp;
@@ -16,7 +16,7 @@ use crate::pgformat::Lsn;
 /// # Errors
 /// Fails when another point than the target was reached.
 pub(crate) async fn confirm(
-    (asked, told, seen): (&Asked, Told, Option<Lsn>),
+    (asked, told, seen): (&AskedTarget, Told, Option<Lsn>),
     (at, newest_commit): (Lsn, Option<Timestamp>),
     session: &mut Session,
 ) -> Result<(), ActionError> {

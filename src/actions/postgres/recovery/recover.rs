@@ -17,18 +17,18 @@
 use std::path::PathBuf;
 
 use super::attempt::Recovering;
-use super::landing::Landed;
+use super::completion::Completed;
 use super::{advance, promotion, recover_by_hand, takeover};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     Interrupted, ParamFault, PlanContext, Recovery, RunContext, Target,
 };
-use crate::actions::postgres::cluster::keeper::Wish;
+use crate::actions::postgres::cluster::ha_manager;
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::cluster::overseer;
+use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::cluster::wal_location::WalLocation;
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::freezing;
-use crate::actions::postgres::restore::hands::Hands;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::stores::archive;
 
@@ -108,14 +108,14 @@ impl Action for Recover {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
         cluster.within_reach(Wish::DataDirectory)?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
-        params.aim().map_err(|fault| vec![fault])?;
+        params.recovery_target().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let database = Target::Database { name: cluster.name.clone() };
         let effects = Effects::of(EffectClass::Destroy);
         let effects = match cluster.is_scratch() {
             true => archive::read(&cluster, effects).target(Access::Read, archive),
             // What is rescued goes into every store of the WAL, and the note that freezes it into those of copies as well.
-            false => freezing::written(&cluster, cx.inventory, cluster.keeper().named(effects)),
+            false => freezing::written(&cluster, cx.inventory, cluster.service_manager().named(effects)),
         };
         let effects = effects.target(Access::Destroy, database);
         Ok(match &params.wal_location {
@@ -136,8 +136,8 @@ impl Action for Recover {
 
     async fn run(&self, params: &RecoverParams, cx: &RunContext) -> Result<RecoverOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
-        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_read()).await? {
+        let recovery_target = params.recovery_target().map_err(|fault| ActionError::fatal(fault.message))?;
+        if let Some(fact) = ha_manager::in_charge(&cluster, cx.host.as_read()).await? {
             return Err(ActionError::fatal(fact.what).help(fact.help));
         }
         if let Some(instance) = &params.instance {
@@ -145,12 +145,12 @@ impl Action for Recover {
             let cluster = cluster.serving(instance, &cx.about.scratch)?;
             // What it was begun with goes on, unless the step says another place.
             let begun = Marker::read(cx.host.files().as_ref(), &cluster.pgdata)?.and_then(|marker| marker.wal_location);
-            let hands = Hands::on(&cluster, &self.program, cx).await?;
-            let hands = hands.reading(params.wal_location.clone().or(begun))?;
+            let context = RecoveryContext::on(&cluster, &self.program, cx).await?;
+            let context = context.reading(params.wal_location.clone().or(begun))?;
             if params.target.landmark == Some(Landmark::Here) {
-                return promotion::promote(&hands, instance).await;
+                return promotion::promote(&context, instance).await;
             }
-            return advance::advance(&hands, &aim, instance).await;
+            return advance::advance(&context, &recovery_target, instance).await;
         }
         let staged = params.staged.as_ref().ok_or_else(|| ActionError::fatal("no staged backup is given"))?;
         let handle = staged.get()?;
@@ -159,15 +159,15 @@ impl Action for Recover {
         let left = params.unfinished(&cluster, &cx.about.run, files.as_ref())?.filter(|_| !is_staged_here);
         if let Some(marker) = left {
             let location = params.wal_location.clone().or(marker.wal_location.clone());
-            let hands = Hands::on(&cluster, &self.program, cx).await?.reading(location)?;
-            return takeover::go_on(&hands, marker, &aim).await;
+            let context = RecoveryContext::on(&cluster, &self.program, cx).await?.reading(location)?;
+            return takeover::go_on(&context, marker, &recovery_target).await;
         }
         if handle.database != cluster.name || !is_staged_here {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
             return Err(ActionError::fatal(fact).help(NOT_OURS));
         }
-        let hands = Hands::on(&cluster, &self.program, cx).await?.reading(params.wal_location.clone())?;
-        Recovering { hands, aim }.run().await
+        let context = RecoveryContext::on(&cluster, &self.program, cx).await?.reading(params.wal_location.clone())?;
+        Recovering { context, recovery_target }.run().await
     }
 
     /// Adopts a recovery that was proven, or waits, since before the engine died; every other one goes on where it
@@ -180,14 +180,14 @@ impl Action for Recover {
     ) -> Result<Recovery<RecoverOutput>, ActionError> {
         let files = cx.host.read_files();
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let landed = Landed::read(files.as_ref(), &cut.attempt_dir);
+        let completed = Completed::read(files.as_ref(), &cut.attempt_dir);
         let ours = params.unfinished(&cluster, &cx.about.run, files.as_ref())?;
-        let unfinished = match (&ours, &landed) {
+        let unfinished = match (&ours, &completed) {
             (Some(_), Some(output)) => output.state == InstanceState::Open,
             (Some(_), None) => true,
             (None, Some(_) | None) => false,
         };
-        Ok(landed.filter(|_| !unfinished).map_or(Recovery::Rerun, Recovery::Adopt))
+        Ok(completed.filter(|_| !unfinished).map_or(Recovery::Rerun, Recovery::Adopt))
     }
 
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {

@@ -6,7 +6,7 @@ use crate::action::by_hand::{quoted, remark};
 use crate::actions::postgres::cluster::by_hand::{as_owner, by_hand_folder, sql};
 use crate::actions::postgres::cluster::container;
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::restore::aim::Ending;
+use crate::actions::postgres::restore::recovery_target::Ending;
 
 /// Swaps the restored data in and replays the archive.
 pub(crate) fn lines(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
@@ -34,7 +34,7 @@ pub(crate) fn lines(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Vec<
     lines.push(remark(
         "the script has set `restore_command` there, and `archive_mode = off`: remove both lines in the end",
     ));
-    lines.push(cluster.keeper().start_by_hand(&cluster));
+    lines.push(cluster.service_manager().start_by_hand(&cluster));
     lines.extend(wait(&cluster, params.action.unwrap_or_default()));
     Some(lines)
 }

@@ -11,14 +11,14 @@
 use std::time::Duration;
 
 use crate::action::{ActionError, ReadFiles, RunContext, Waits};
-use crate::actions::postgres::cluster::keeper::Runs;
 use crate::actions::postgres::cluster::live::{self, PidFile};
 use crate::actions::postgres::cluster::server::Server;
+use crate::actions::postgres::cluster::service_manager::Runs;
 use crate::actions::postgres::cluster::settings::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
-use crate::actions::postgres::restore::aim::Ending;
 use crate::actions::postgres::restore::marker::Course;
+use crate::actions::postgres::restore::recovery_target::Ending;
 use crate::actions::postgres::session::connect::Session;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::{Timestamp, clock};
 use crate::event::{ErrorClass, Progress};
 use crate::pgformat::{Lsn, SegmentName, Timeline};
@@ -77,7 +77,7 @@ const OUT_OF_WAL: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStre
 /// after the server was stopped.
 pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContext) -> Result<Arrival, ActionError> {
     let files = cx.host.read_files();
-    let lobby = Lobby::common(server.cluster, cx.about.secrets.as_ref())?;
+    let maintenance_db = MaintenanceDb::common(server.cluster, cx.about.secrets.as_ref())?;
     let mut watch = Watch { started: clock::monotonic(), alive: false };
     let mut session: Option<Session> = None;
     loop {
@@ -90,7 +90,7 @@ pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContex
         }
         watch.look(server, files.as_ref(), cx).await?;
         if session.is_none() {
-            session = enter(&lobby, server, cx).await?;
+            session = enter(&maintenance_db, server, cx).await?;
         }
         if let Some(open) = &mut session {
             match arrived(open, server, awaited, cx).await {
@@ -117,7 +117,7 @@ impl Watch {
             self.alive = true;
             return Ok(());
         }
-        let within = server.cluster.keeper().appears_within();
+        let within = server.cluster.service_manager().appears_within();
         if !self.alive && self.started.elapsed() < within {
             return Ok(());
         }
@@ -131,15 +131,19 @@ impl Watch {
 /// Whether the postmaster is there. The number of one in a container is another process's here.
 fn lives(server: &Server<'_>, files: &dyn ReadFiles) -> bool {
     let pgdata = &server.cluster.pgdata;
-    match server.cluster.keeper().runs() {
+    match server.cluster.service_manager().runs() {
         Runs::Here => PidFile::read(files, pgdata).is_some_and(|file| live::exists(file.pid, files)),
         Runs::InContainer => !live::processes(pgdata, files).is_empty(),
     }
 }
 
 /// Opens a session; `None` while the server takes none and may later.
-async fn enter(lobby: &Lobby, server: &Server<'_>, cx: &RunContext) -> Result<Option<Session>, ActionError> {
-    let shut = match lobby.enter().await {
+async fn enter(
+    maintenance_db: &MaintenanceDb,
+    server: &Server<'_>,
+    cx: &RunContext,
+) -> Result<Option<Session>, ActionError> {
+    let shut = match maintenance_db.enter().await {
         Ok(session) => return Ok(Some(session)),
         Err(shut) => shut,
     };

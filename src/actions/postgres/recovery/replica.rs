@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use crate::action::{ActionError, CheckContext, ReadFiles, Secrets};
+use crate::actions::postgres::cluster::ha_manager::Fact;
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::cluster::overseer::Fact;
 use crate::actions::postgres::cluster::pg_control;
 use crate::actions::postgres::session::connect::Session;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::readable;
 use crate::pgformat::{Lsn, SegmentName, SystemId};
 
@@ -45,14 +45,14 @@ pub(crate) async fn risen(cluster: &Cluster, known: Option<SystemId>, secrets: &
     }
     for text in &cluster.entry.standbys {
         let Some((host, port)) = place(text, cluster.port) else { continue };
-        let Ok(lobby) = Lobby::at(cluster, (&host, port), secrets) else { continue };
-        let Some(open) = Open::within(lobby).await else { continue };
+        let Ok(maintenance_db) = MaintenanceDb::at(cluster, (&host, port), secrets) else { continue };
+        let Some(open) = Open::within(maintenance_db).await else { continue };
         let kin = known.zip(open.system_id).map(|(ours, theirs)| ours == theirs);
         if kin == Some(false) {
             continue;
         }
-        let own = match Lobby::own(cluster, secrets) {
-            Ok(lobby) => Open::within(lobby).await,
+        let own = match MaintenanceDb::own(cluster, secrets) {
+            Ok(maintenance_db) => Open::within(maintenance_db).await,
             Err(_) => None,
         };
         // The entry's own server may stand among its standbys: it was promoted, and the inventory was turned round.
@@ -85,13 +85,13 @@ const NEWEST: &str = "SELECT to_char(timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD\"
 
 impl Open {
     /// Asks as long as anybody waits; `None` also when nobody answers.
-    async fn within(lobby: Lobby) -> Option<Self> {
-        tokio::time::timeout(ANSWERS_WITHIN, Self::behind(lobby)).await.ok()?.ok()?
+    async fn within(maintenance_db: MaintenanceDb) -> Option<Self> {
+        tokio::time::timeout(ANSWERS_WITHIN, Self::behind(maintenance_db)).await.ok()?.ok()?
     }
 
     /// Asks a server; `None` when it is in recovery.
-    async fn behind(lobby: Lobby) -> Result<Option<Self>, ActionError> {
-        let mut session = lobby.open().await?;
+    async fn behind(maintenance_db: MaintenanceDb) -> Result<Option<Self>, ActionError> {
+        let mut session = maintenance_db.open().await?;
         if session.value("SELECT pg_is_in_recovery()").await? == "t" {
             return Ok(None);
         }
@@ -199,7 +199,7 @@ fn place(text: &str, port: u16) -> Option<(String, u16)> {
 }
 
 async fn ask(cluster: &Cluster, place: (&str, u16), cx: &CheckContext) -> Result<Option<Healthy>, ActionError> {
-    let mut session: Session = Lobby::at(cluster, place, cx.about.secrets.as_ref())?.open().await?;
+    let mut session: Session = MaintenanceDb::at(cluster, place, cx.about.secrets.as_ref())?.open().await?;
     let sql = "SELECT pg_is_in_recovery(), \
                greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), \
                to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";

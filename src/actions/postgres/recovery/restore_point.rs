@@ -15,7 +15,7 @@ use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::name::literal;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::handover::{self, Handover, Handovers};
 use crate::base::Timestamp;
@@ -133,7 +133,7 @@ impl Action for RestorePoint {
         if cx.ahead && cluster.is_scratch() {
             return Ok(findings.pending("the server is asked when the step starts"));
         }
-        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         if facts.in_recovery {
             return Ok(findings.refuse("the server is a standby", "make the restore point on its primary"));
@@ -160,7 +160,7 @@ impl Action for RestorePoint {
 
     async fn run(&self, params: &RestorePointParams, cx: &RunContext) -> Result<RestorePointOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         let (output, segment) = make(&mut session, &params.name, handover::size(&facts)?).await?;
         // An idle server would keep its segment for long, and a point that is in no archive is none.

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::action::{ActionError, Files, RunContext};
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::fetching;
-use crate::actions::postgres::restore::hands::Hands;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::event::ErrorClass;
 use crate::pgformat::SegmentName;
@@ -14,13 +14,13 @@ use crate::pgformat::SegmentName;
 ///
 /// # Errors
 /// Fails when its settings cannot be written.
-pub(crate) fn leave_out(hands: &Hands<'_>, marker: &Marker, files: &dyn Files) -> Result<(), ActionError> {
-    let reporter = &hands.cx.reporter;
-    match fetching::renew(hands, marker.system_id, files) {
+pub(crate) fn leave_out(context: &RecoveryContext<'_>, marker: &Marker, files: &dyn Files) -> Result<(), ActionError> {
+    let reporter = &context.cx.reporter;
+    match fetching::renew(context, marker.system_id, files) {
         Ok(false) => {}
         Ok(true) => {
             let message = "the server fetches its WAL from the stores that the inventory names now".to_owned();
-            reporter.note(message, json!({ "stores": hands.stores().map(|store| store.name()).collect::<Vec<_>>() }));
+            reporter.note(message, json!({ "stores": context.stores().map(|store| store.name()).collect::<Vec<_>>() }));
         }
         Err(error) if error.info().class == ErrorClass::Cancelled => return Err(error),
         Err(error) => {
@@ -37,23 +37,27 @@ pub(crate) fn leave_out(hands: &Hands<'_>, marker: &Marker, files: &dyn Files) -
 /// # Errors
 /// Fails as what was followed did.
 pub(crate) async fn told<T>(
-    hands: &Hands<'_>,
+    context: &RecoveryContext<'_>,
     marker: &Marker,
     followed: Result<T, ActionError>,
 ) -> Result<T, ActionError> {
     let error = match followed {
-        Err(error) if error.info().class != ErrorClass::Cancelled && !hands.cluster.is_scratch() => error,
+        Err(error) if error.info().class != ErrorClass::Cancelled && !context.cluster.is_scratch() => error,
         followed => return followed,
     };
     let first = SegmentName::holding(marker.timeline, marker.start, marker.segment_size);
-    let shelf = hands.shelf(marker);
-    let silent: Vec<String> =
-        shelf.silent(first).await.into_iter().map(|(name, why)| format!("`{name}` ({})", why.in_full())).collect();
+    let wal_archive = context.wal_archive(marker);
+    let silent: Vec<String> = wal_archive
+        .silent(first)
+        .await
+        .into_iter()
+        .map(|(name, why)| format!("`{name}` ({})", why.in_full()))
+        .collect();
     if silent.is_empty() {
         return Err(error);
     }
     let before = error.info().help.as_ref().map_or_else(String::new, |help| format!("{help}; "));
-    let (name, again) = (&hands.cluster.name, again(hands.cx));
+    let (name, again) = (&context.cluster.name, again(context.cx));
     Err(error.help(format!(
         "{before}no answer comes from store {}: bring it back, or take it out of `wal_stores` of `{name}` in the inventory if \
          another store has all of its WAL; then {again}",

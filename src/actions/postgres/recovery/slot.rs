@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::action::ReadFiles;
 use crate::actions::postgres::cluster::name::literal;
-use crate::actions::postgres::restore::hands::Hands;
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::restore::old::Old;
 use crate::actions::postgres::session::connect::Session;
@@ -54,13 +54,13 @@ pub enum Fate {
 
 /// Makes the old server's physical slots anew and tells what became of each. Never fails: what is in the way of one is
 /// told.
-pub(crate) async fn restore(hands: &Hands<'_>, marker: &Marker, session: &mut Session) -> Vec<SlotFate> {
-    let files = hands.cx.host.read_files();
-    let old = Old::find(hands.cluster, &marker.run, files.as_ref()).ok().flatten();
-    let old = old.filter(|old| old.dir != hands.cluster.pgdata);
+pub(crate) async fn restore(context: &RecoveryContext<'_>, marker: &Marker, session: &mut Session) -> Vec<SlotFate> {
+    let files = context.cx.host.read_files();
+    let old = Old::find(context.cluster, &marker.run, files.as_ref()).ok().flatten();
+    let old = old.filter(|old| old.dir != context.cluster.pgdata);
     let slots = match old.and_then(|old| on_disk(files.as_ref(), &old.dir)) {
         Some(slots) => slots,
-        None => facts(hands, marker).await.map(|facts| facts.slots).unwrap_or_default(),
+        None => facts(context, marker).await.map(|facts| facts.slots).unwrap_or_default(),
     };
     let mut fates = Vec::new();
     for slot in &slots {
@@ -73,8 +73,8 @@ pub(crate) async fn restore(hands: &Hands<'_>, marker: &Marker, session: &mut Se
         };
         fates.push(SlotFate { name: slot.name.clone(), fate, why });
     }
-    note(hands, &fates);
-    note_failed(hands, &slots, &fates);
+    note(context, &fates);
+    note_failed(context, &slots, &fates);
     fates
 }
 
@@ -87,26 +87,26 @@ fn absent(slot: &Slot) -> String {
     format!("NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = {})", literal(&slot.name))
 }
 
-fn note(hands: &Hands<'_>, fates: &[SlotFate]) {
+fn note(context: &RecoveryContext<'_>, fates: &[SlotFate]) {
     let named = |fate: Fate| -> Vec<&str> {
         fates.iter().filter(|one| one.fate == fate).map(|one| one.name.as_str()).collect()
     };
     let (made, lost) = (named(Fate::Recreated), named(Fate::Lost));
     if !made.is_empty() {
         let message = format!("physical replication slots were made anew: {}", made.join(", "));
-        hands.cx.reporter.note(message, json!({ "slots": made }));
+        context.cx.reporter.note(message, json!({ "slots": made }));
     }
     if !lost.is_empty() {
         let message = format!(
             "logical replication slots are gone, so their consumers must begin anew with a fresh copy: {}",
             lost.join(", ")
         );
-        hands.cx.reporter.note(message, json!({ "slots": lost }));
+        context.cx.reporter.note(message, json!({ "slots": lost }));
     }
 }
 
 /// Says which slots somebody must make, and how.
-fn note_failed(hands: &Hands<'_>, slots: &[Slot], fates: &[SlotFate]) {
+fn note_failed(context: &RecoveryContext<'_>, slots: &[Slot], fates: &[SlotFate]) {
     let failed: Vec<(&Slot, &str)> =
         slots.iter().zip(fates).filter_map(|(slot, fate)| Some((slot, fate.why.as_deref()?))).collect();
     let Some((_, why)) = failed.first() else { return };
@@ -118,24 +118,24 @@ fn note_failed(hands: &Hands<'_>, slots: &[Slot], fates: &[SlotFate]) {
         statements.join("; ")
     );
     let names: Vec<&str> = failed.iter().map(|(slot, _)| slot.name.as_str()).collect();
-    hands.cx.reporter.note(message, json!({ "slots": names, "statements": statements }));
+    context.cx.reporter.note(message, json!({ "slots": names, "statements": statements }));
 }
 
 /// Says which standbys there were when the backup was taken: each must be rebuilt, or rewound, onto the new timeline.
-pub(crate) async fn standbys(hands: &Hands<'_>, marker: &Marker) -> Vec<String> {
-    let known = facts(hands, marker).await.map(|facts| facts.standbys).unwrap_or_default();
+pub(crate) async fn standbys(context: &RecoveryContext<'_>, marker: &Marker) -> Vec<String> {
+    let known = facts(context, marker).await.map(|facts| facts.standbys).unwrap_or_default();
     let named: Vec<String> = known.iter().map(ToString::to_string).collect();
     if !named.is_empty() {
         let message =
             format!("standbys must follow the new timeline: rebuild each, or `pg_rewind` it: {}", named.join(", "));
-        hands.cx.reporter.note(message, json!({ "standbys": named }));
+        context.cx.reporter.note(message, json!({ "standbys": named }));
     }
     named
 }
 
 /// What the backup's manifest knows of its server; `None` when it cannot be read now, which ends no recovery.
-async fn facts(hands: &Hands<'_>, marker: &Marker) -> Option<PostgresFacts> {
-    let opened = catalog::open_copy(hands.store.as_read(), hands.prefix, &marker.backup).await;
+async fn facts(context: &RecoveryContext<'_>, marker: &Marker) -> Option<PostgresFacts> {
+    let opened = catalog::open_copy(context.store.as_read(), context.prefix, &marker.backup).await;
     opened.ok()?.manifest.postgres
 }
 

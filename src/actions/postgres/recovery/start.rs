@@ -10,15 +10,15 @@ use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
     Late, ParamFault, PlanContext, ReadFiles, RunContext,
 };
-use crate::actions::postgres::cluster::container::Abode;
-use crate::actions::postgres::cluster::keeper::{self, Runs};
+use crate::actions::postgres::cluster::container::ServerHost;
+use crate::actions::postgres::cluster::ha_manager;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
-use crate::actions::postgres::cluster::overseer;
-use crate::actions::postgres::cluster::room::Room;
+use crate::actions::postgres::cluster::placement::Placement;
 use crate::actions::postgres::cluster::server::{Server, major};
+use crate::actions::postgres::cluster::service_manager::{self, Runs};
 use crate::actions::postgres::restore::marker::Marker;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::units::Span;
 use crate::base::{RunId, Timestamp, clock};
 use crate::event::{ErrorClass, Progress};
@@ -104,7 +104,7 @@ fn idle(cluster: &Cluster, files: &dyn ReadFiles, began_at: Timestamp) -> Result
             Ok(Some(format!("no server ran when the run began: the last one shut down at {}", control.written_at)))
         }
         Some(_) | None => {
-            let start = cluster.keeper().start_by_hand(cluster);
+            let start = cluster.service_manager().start_by_hand(cluster);
             Err(ActionError::fatal("whether the step stopped the server is not known")
                 .help(format!("if the server ran before that step, start it: `{start}`")))
         }
@@ -148,12 +148,12 @@ impl Action for Start {
         if params.stopped.is_some() && params.only_if.is_none() {
             return Err(vec![ParamFault::new("/stopped", "`stopped` goes with `only_if: stopped`")]);
         }
-        keeper::effects(&params.database, cx)
+        service_manager::effects(&params.database, cx)
     }
 
     fn by_hand(&self, params: &StartParams, cx: &PlanContext<'_>) -> Vec<String> {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch);
-        cluster.map(|cluster| vec![cluster.keeper().start_by_hand(&cluster)]).unwrap_or_default()
+        cluster.map(|cluster| vec![cluster.service_manager().start_by_hand(&cluster)]).unwrap_or_default()
     }
 
     async fn check(&self, params: &StartParams, cx: &CheckContext) -> Result<Findings, ActionError> {
@@ -172,14 +172,14 @@ impl Action for Start {
         if let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
             return Ok(findings.refuse(fact, help));
         }
-        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+        if let Some(fact) = ha_manager::in_charge(&cluster, cx.host.as_ref()).await? {
             return Ok(findings.refuse(fact.what, fact.help));
         }
         let version = major(files.as_ref(), &cluster.pgdata)?;
         let server = Server::of(&cluster, cx.host.as_ref())?;
-        match cluster.keeper().runs() {
+        match cluster.service_manager().runs() {
             Runs::Here => server.programs.verify(&version, cx.host.as_ref()).await?,
-            Runs::InContainer => drop(Abode::seen(&cluster, cx.host.as_ref()).await?),
+            Runs::InContainer => drop(ServerHost::seen(&cluster, cx.host.as_ref()).await?),
         }
         Ok(findings.pass(format!("the server of PostgreSQL {version} does not run and can be started")))
     }
@@ -200,7 +200,7 @@ impl Action for Start {
         major(files.as_ref(), &cluster.pgdata)?;
         let server = Server::of(&cluster, cx.host.as_read())?;
         if !runs {
-            overseer::refuse(&cluster, cx.host.as_read()).await?;
+            ha_manager::refuse(&cluster, cx.host.as_read()).await?;
             live::clear_zombie_lock(&cluster, files.as_ref()).map_err(|error| {
                 ActionError::retryable("the lock of a dead server cannot be removed").because(&error)
             })?;
@@ -228,11 +228,11 @@ fn ways_out(cluster: &Cluster, marker: &Marker, files: &dyn ReadFiles) -> String
     // What lies in tablespaces was moved with it, each in its own place.
     let is_all = files.list(&kept.join("pg_tblspc")).is_ok_and(|links| links.is_empty());
     // Inside a mount point the kept data would go with what it is to take the place of.
-    let is_beside = cluster.room(files) == Room::Beside;
+    let is_beside = cluster.placement(files) == Placement::Beside;
     match is_there && is_all && is_beside {
         true => {
             let kept = kept.display();
-            let start = cluster.keeper().start_by_hand(cluster);
+            let start = cluster.service_manager().start_by_hand(cluster);
             // Else the archive holds it for the newest one, and takes no more of the old server.
             let opened = giving_up::opened(files, &cluster.pgdata, marker);
             let known = opened.filter(|one| marker.given_up.is_none_or(|given_up| given_up.timeline != *one));
@@ -268,12 +268,12 @@ async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(Strin
 /// Waits until the server takes sessions. Tells whether it is in recovery.
 async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Result<bool, ActionError> {
     let files = cx.host.read_files();
-    let lobby = Lobby::own(server.cluster, cx.about.secrets.as_ref())?;
+    let maintenance_db = MaintenanceDb::own(server.cluster, cx.about.secrets.as_ref())?;
     let begun = clock::monotonic();
-    let appears = server.cluster.keeper().appears_within();
+    let appears = server.cluster.service_manager().appears_within();
     let mut seen = false;
     loop {
-        let tried = async { lobby.open().await?.value("SELECT pg_is_in_recovery()").await };
+        let tried = async { maintenance_db.open().await?.value("SELECT pg_is_in_recovery()").await };
         match tried.await {
             Ok(recovers) => return Ok(recovers == "t"),
             Err(error) if error.info().class != ErrorClass::Retryable => return Err(error),

@@ -10,11 +10,11 @@ use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
     Late, ParamFault, PlanContext, ReadFiles, RunContext,
 };
-use crate::actions::postgres::cluster::keeper;
+use crate::actions::postgres::cluster::ha_manager;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
-use crate::actions::postgres::cluster::overseer;
 use crate::actions::postgres::cluster::server::Server;
+use crate::actions::postgres::cluster::service_manager;
 use crate::base::clock;
 
 /// What an attempt leaves in its folder before it tells a server to stop: what was found then.
@@ -96,12 +96,12 @@ impl Action for Stop {
         if params.started.is_some() && params.only_if.is_none() {
             return Err(vec![ParamFault::new("/started", "`started` goes with `only_if: started`")]);
         }
-        keeper::effects(&params.database, cx)
+        service_manager::effects(&params.database, cx)
     }
 
     fn by_hand(&self, params: &StopParams, cx: &PlanContext<'_>) -> Vec<String> {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch);
-        cluster.map(|cluster| vec![cluster.keeper().stop_by_hand(&cluster)]).unwrap_or_default()
+        cluster.map(|cluster| vec![cluster.service_manager().stop_by_hand(&cluster)]).unwrap_or_default()
     }
 
     async fn check(&self, params: &StopParams, cx: &CheckContext) -> Result<Findings, ActionError> {
@@ -110,7 +110,7 @@ impl Action for Stop {
         let signs = live::signs(&cluster, files.as_ref()).await?;
         if !signs.is_empty() {
             Server::of(&cluster, cx.host.as_ref())?;
-            if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+            if let Some(fact) = ha_manager::in_charge(&cluster, cx.host.as_ref()).await? {
                 return Ok(Findings::default().refuse(fact.what, fact.help));
             }
             let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
@@ -145,7 +145,7 @@ impl Action for Stop {
             return Ok(StopOutput { stopped: false, found });
         }
         let found: String = signs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        overseer::refuse(&cluster, cx.host.as_read()).await?;
+        ha_manager::refuse(&cluster, cx.host.as_read()).await?;
         let server = Server::of(&cluster, cx.host.as_read())?;
         // Without it a later attempt would not know that this one stopped it; the server is stopped all the same.
         let _ = cx.host.files().replace(&cx.attempt_dir.join(TOLD), found.as_bytes(), 0o600);
@@ -174,7 +174,7 @@ async fn outlast(cluster: &Cluster, files: &dyn ReadFiles, error: ActionError) -
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let start = cluster.keeper().start_by_hand(cluster);
+    let start = cluster.service_manager().start_by_hand(cluster);
     let fact = format!("the server of database `{}` was being told to stop, and is not gone yet", cluster.name);
     let help = format!("nothing calls that back; once it is down, `{start}` starts it again");
     Err(ActionError::cancelled(fact).because(&error).help(help))

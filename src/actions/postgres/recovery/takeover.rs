@@ -5,14 +5,14 @@
 
 use serde_json::json;
 
-use super::landing::Landing;
+use super::completion::Completion;
 use super::recover::RecoverOutput;
 use crate::action::{ActionError, ReadFiles, StagedHandle};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::restore::aim::Aim;
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::freezing;
-use crate::actions::postgres::restore::hands::Hands;
 use crate::actions::postgres::restore::marker::Marker;
+use crate::actions::postgres::restore::recovery_target::RecoveryTarget;
 use crate::actions::postgres::stores::target::Goal;
 use crate::base::RunId;
 
@@ -36,29 +36,34 @@ pub(crate) fn unfinished(
 /// Ends the recovery that an earlier run began.
 ///
 /// # Errors
-/// Fails when that recovery was asked for another target, timeline or ending; and as [`Landing::land`].
-pub(crate) async fn go_on(hands: &Hands<'_>, marker: Marker, aim: &Aim) -> Result<RecoverOutput, ActionError> {
-    if let Some(what) = other(&marker, aim) {
+/// Fails when that recovery was asked for another target, timeline or ending; and as [`Completion::complete`].
+pub(crate) async fn go_on(
+    context: &RecoveryContext<'_>,
+    marker: Marker,
+    recovery_target: &RecoveryTarget,
+) -> Result<RecoverOutput, ActionError> {
+    if let Some(what) = other(&marker, recovery_target) {
         let fact = format!("the recovery that run `{}` left has another {what}", marker.run);
         return Err(ActionError::fatal(fact).help("leave `--from` out: the backup is staged and recovered anew then"));
     }
     // Who began it may have said that it is given up; and it may take hours from here.
-    freezing::begin(hands.cluster, hands.cx).await;
+    freezing::begin(context.cluster, context.cx).await;
     let message = format!("the recovery of run `{}` goes on: nothing is restored again", marker.run);
-    hands.cx.reporter.note(message, json!({ "run": marker.run }));
-    Landing { hands, marker }.land(aim).await
+    context.cx.reporter.note(message, json!({ "run": marker.run }));
+    Completion { context, marker }.complete(recovery_target).await
 }
 
 /// What an earlier run asked of its recovery and is asked otherwise now, in words. A timeline that is named now and is
 /// the one it follows is no other one.
-fn other(marker: &Marker, aim: &Aim) -> Option<&'static str> {
+fn other(marker: &Marker, recovery_target: &RecoveryTarget) -> Option<&'static str> {
     let Some(asked) = &marker.asked else {
-        return (marker.to_target != (aim.goal != Goal::Newest)).then_some("target");
+        return (marker.to_target != (recovery_target.goal != Goal::Newest)).then_some("target");
     };
     let followed = marker.course.map(|course| course.timeline);
-    let is_followed = aim.timeline == asked.timeline || aim.timeline.is_some() && aim.timeline == followed;
-    let is_ending = asked.ending.is_none_or(|ending| ending == aim.ending);
-    match (asked.goal == aim.goal && asked.edge == aim.edge, is_followed, is_ending) {
+    let is_followed = recovery_target.timeline == asked.timeline
+        || recovery_target.timeline.is_some() && recovery_target.timeline == followed;
+    let is_ending = asked.ending.is_none_or(|ending| ending == recovery_target.ending);
+    match (asked.goal == recovery_target.goal && asked.edge == recovery_target.edge, is_followed, is_ending) {
         (false, _, _) => Some("target"),
         (true, false, _) => Some("timeline"),
         (true, true, false) => Some("`action` at its end"),

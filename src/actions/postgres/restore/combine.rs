@@ -18,7 +18,7 @@ use crate::action::{ActionError, Files, HostError, RunContext, Tie};
 use crate::actions::postgres::backup::tar_walk::WAL_FOLDER;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
-use crate::actions::postgres::cluster::room::with_suffix;
+use crate::actions::postgres::cluster::placement::with_suffix;
 use crate::actions::postgres::cluster::server::Programs;
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::readable::Reading;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::husk::{self, Husk};
+use super::dismantled::{self, DismantledDirectory};
 use super::stage::{Stage, Unstaged};
 use super::verify_backup;
 use crate::action::{ActionError, Files, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::cluster::{live, overseer};
+use crate::actions::postgres::cluster::{ha_manager, live};
 use crate::actions::postgres::stores::readable::Reading;
 use crate::catalog::Backup;
 
@@ -58,15 +58,15 @@ pub(crate) async fn give_up(
     cx: &RunContext,
 ) -> Result<(), Unstaged> {
     let files: Arc<dyn Files> = cx.host.files();
-    let husk = Husk::of(cluster, files.as_ref(), &cx.about.run)?;
-    if husk.is_empty(files.as_ref())? {
+    let dismantled = DismantledDirectory::of(cluster, files.as_ref(), &cx.about.run)?;
+    if dismantled.is_empty(files.as_ref())? {
         return Ok(());
     }
-    if let Some(fact) = overseer::in_charge(cluster, cx.host.as_read()).await? {
+    if let Some(fact) = ha_manager::in_charge(cluster, cx.host.as_read()).await? {
         return Err(ActionError::fatal(fact.what).help(fact.help).into());
     }
     live::refuse(cluster, files.as_ref()).await?;
-    if !husk::is_one(files.as_ref(), &cluster.pgdata) {
+    if !dismantled::is_one(files.as_ref(), &cluster.pgdata) {
         let message = "the whole backup is read and verified before the old data is given up".to_owned();
         cx.reporter.note(message, serde_json::Value::Null);
         for link in links {
@@ -75,11 +75,11 @@ pub(crate) async fn give_up(
         }
         live::refuse(cluster, files.as_ref()).await?;
     }
-    let (stage, words) = (Arc::clone(stage), husk.words());
+    let (stage, words) = (Arc::clone(stage), dismantled.words());
     let taking = tokio::task::spawn_blocking(move || match existing {
         Existing::KeepBeside => Ok(()),
-        Existing::Delta => husk.empty_into(&stage.shape, files.as_ref()),
-        Existing::Replace => husk.empty(files.as_ref()),
+        Existing::Delta => dismantled.empty_into(&stage.shape, files.as_ref()),
+        Existing::Replace => dismantled.empty(files.as_ref()),
     });
     let taken =
         taking.await.map_err(|error| ActionError::fatal("taking the old data apart panicked").because(&error))?;

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::hands::Hands;
-use super::larder::Larder;
+use super::context::RecoveryContext;
 use super::marker::{self, Marker};
+use super::segment_cache::SegmentCache;
 use crate::action::{ActionError, CommandSpec, Files, HostError, ReadFiles, RunContext, Secrets, Tie};
-use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::{self, Cluster, FETCH_CONFIG};
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::pg_control::cannot;
@@ -39,21 +39,21 @@ impl Fetching {
     ///
     /// # Errors
     /// Fails when a secret that reading needs cannot be had.
-    pub(crate) fn of(hands: &Hands<'_>, system_id: SystemId) -> Result<Self, ActionError> {
-        let vault = hands.cx.about.secrets.as_ref();
+    pub(crate) fn of(context: &RecoveryContext<'_>, system_id: SystemId) -> Result<Self, ActionError> {
+        let vault = context.cx.about.secrets.as_ref();
         let readable = |entry: &mut StoreEntry| {
             if let Some(encryption) = &mut entry.encryption {
                 encryption.keep_readable(|name| vault.get(name).is_ok());
             }
         };
-        let mut location = hands.location.as_ref().map(|location| location.told(&hands.cx.about)).transpose()?;
+        let mut location = context.location.as_ref().map(|location| location.told(&context.cx.about)).transpose()?;
         if let Some(location) = &mut location {
             readable(&mut location.store);
         }
         let mut entries: Vec<StoreEntry> = Vec::new();
         let mut locked = Vec::new();
-        for store in hands.stores() {
-            let mut entry = hands.entry(store.as_ref())?.clone();
+        for store in context.stores() {
+            let mut entry = context.entry(store.as_ref())?.clone();
             readable(&mut entry);
             if let Some(why) = lost_key(&entry, vault) {
                 locked.push((store.as_read().name().to_owned(), why));
@@ -63,23 +63,23 @@ impl Fetching {
             }
             entries.push(entry);
         }
-        without_keys(locked, entries.len(), hands.cx)?;
+        without_keys(locked, entries.len(), context.cx)?;
         let mut secrets: Vec<(String, SecretText)> = Vec::new();
         let located = location.iter().map(|location| &location.store);
         for name in entries.iter().chain(located).flat_map(StoreEntry::secret_names).collect::<BTreeSet<_>>() {
             secrets.push((name.to_owned(), vault.get(name)?));
         }
-        let ahead = ahead(hands, &hands.cx.about.run);
+        let ahead = ahead(context, &context.cx.about.run);
         let place = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
         let config = Config {
             secrets: secrets.iter().map(|(name, _)| (name.clone(), place(name))).collect(),
             system_id: Some(system_id),
-            rescue: vec![hands.abode.path(&hands.cluster.pgdata)?.join("pg_wal")],
-            spool: ahead.as_deref().map(|folder| hands.abode.path(folder)).transpose()?,
-            restore: Some(hands.cx.about.run.to_string()),
+            rescue: vec![context.server_host.path(&context.cluster.pgdata)?.join("pg_wal")],
+            spool: ahead.as_deref().map(|folder| context.server_host.path(folder)).transpose()?,
+            restore: Some(context.cx.about.run.to_string()),
             further: entries.split_off(1),
             location,
-            ..Config::new(entries.remove(0), hands.prefix)
+            ..Config::new(entries.remove(0), context.prefix)
         };
         Ok(Self { config, secrets, ahead })
     }
@@ -113,18 +113,18 @@ impl Fetching {
 
     /// Opens the folder of what is fetched ahead for segments that are proven before the server starts, all but one; `None`
     /// where there is no such folder, and where it cannot be used: every segment is fetched then.
-    pub(crate) fn larder<'a>(
+    pub(crate) fn segment_cache<'a>(
         &self,
         (marker, but): (&Marker, Option<SegmentName>),
         files: &'a dyn Files,
         owner: &'a Owner,
-    ) -> Option<Larder<'a>> {
+    ) -> Option<SegmentCache<'a>> {
         let folder = self.ahead.clone()?;
         let identity = Identity { system_id: marker.system_id, segment_size: Some(marker.segment_size) };
         // As the server's fetch reads it, so that both name the same places; in a container its folder is called otherwise.
         let read: Config = serde_json::from_str(&self.config.to_text().ok()?).ok()?;
         let ahead = Ahead::of(&Config { spool: Some(folder), ..read }, identity).ok()??;
-        Larder::open((ahead, but), files, owner).ok()?
+        SegmentCache::open((ahead, but), files, owner).ok()?
     }
 
     /// Writes them into a data directory in which [`Fetching::begin`] was.
@@ -190,14 +190,18 @@ fn without_keys(locked: Vec<(String, ActionError)>, all: usize, cx: &RunContext)
 ///
 /// # Errors
 /// Fails when a secret that reading needs cannot be had, and when a file cannot be written.
-pub(crate) fn renew(hands: &Hands<'_>, system_id: SystemId, files: &dyn Files) -> Result<bool, ActionError> {
-    let pgdata = &hands.cluster.pgdata;
+pub(crate) fn renew(
+    context: &RecoveryContext<'_>,
+    system_id: SystemId,
+    files: &dyn Files,
+) -> Result<bool, ActionError> {
+    let pgdata = &context.cluster.pgdata;
     let Some(before) = written(files, pgdata) else { return Ok(false) };
-    let fresh = Fetching::of(hands, system_id)?;
+    let fresh = Fetching::of(context, system_id)?;
     let (spool, restore, through) = (before.spool.clone(), before.restore.clone(), before.through);
     let fresh = Fetching { config: Config { spool, restore, through, ..fresh.config }, ..fresh };
     // The server may be fetching with it: each file is replaced at once, and none is removed.
-    fresh.place(files, pgdata, &hands.owner).map_err(|error| cannot(&error))?;
+    fresh.place(files, pgdata, &context.owner).map_err(|error| cannot(&error))?;
     Ok(written(files, pgdata).is_some_and(|after| after != before))
 }
 
@@ -207,25 +211,25 @@ fn written(files: &dyn ReadFiles, pgdata: &Path) -> Option<Config> {
 }
 
 /// Where the server of a recovery finds WAL that was fetched before it asked.
-fn ahead(hands: &Hands<'_>, run: &RunId) -> Option<PathBuf> {
-    hands.abode.spool(&hands.cluster.ahead(run))
+fn ahead(context: &RecoveryContext<'_>, run: &RunId) -> Option<PathBuf> {
+    context.server_host.spool(&context.cluster.ahead(run))
 }
 
 /// Removes everything of a recovery that is proven, of the run that began it.
 ///
 /// # Errors
 /// Fails when a file cannot be removed.
-pub(crate) fn clear(hands: &Hands<'_>, run: &RunId, files: &dyn Files) -> Result<(), HostError> {
-    remove(files, &hands.cluster.pgdata)?;
-    if let Some(ahead) = ahead(hands, run) {
+pub(crate) fn clear(context: &RecoveryContext<'_>, run: &RunId, files: &dyn Files) -> Result<(), HostError> {
+    remove(files, &context.cluster.pgdata)?;
+    if let Some(ahead) = ahead(context, run) {
         let _ = forget(files, &ahead);
     }
     Ok(())
 }
 
 /// Removes the folder of what is fetched ahead for a recovery that does not come to its start.
-pub(crate) fn give_up(hands: &Hands<'_>, files: &dyn Files) {
-    if let Some(ahead) = ahead(hands, &hands.cx.about.run) {
+pub(crate) fn give_up(context: &RecoveryContext<'_>, files: &dyn Files) {
+    if let Some(ahead) = ahead(context, &context.cx.about.run) {
         // What cannot be removed is removed by the next attempt.
         let _ = forget(files, &ahead);
     }
@@ -296,20 +300,20 @@ pub(crate) async fn rehearse(cluster: &Cluster, cx: &RunContext) -> Result<(), A
     let staged = marker::staged(files.as_ref(), cluster, &cx.about.run)?.filter(|_| cluster.is_contained());
     let Some(marker) = staged else { return Ok(()) };
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/runbook"));
-    let mut hands = Hands::on(cluster, &program, cx).await?;
+    let mut context = RecoveryContext::on(cluster, &program, cx).await?;
     // Inside where it runs: a second container of a service with an address of its own cannot be made beside it.
-    hands.abode = Abode::of(cluster, cx.host.as_read()).await?;
-    if let Some((fact, help)) = hands.abode.barred((&program, &hands.owner), cx.host.as_read()).await? {
+    context.server_host = ServerHost::of(cluster, cx.host.as_read()).await?;
+    if let Some((fact, help)) = context.server_host.barred((&program, &context.owner), cx.host.as_read()).await? {
         return Err(ActionError::fatal(fact).help(help));
     }
     let first = SegmentName::holding(marker.timeline, marker.start, marker.segment_size);
-    if !hands.shelf(&marker).holds(first).await? {
+    if !context.wal_archive(&marker).holds(first).await? {
         return Ok(());
     }
     let staged = cluster.staged(files.as_ref(), &cx.about.run);
-    let fetching = Fetching::of(&hands, marker.system_id)?;
-    fetching.write(files.as_ref(), &staged, &hands.owner).map_err(|error| cannot(&error))?;
-    let tried = try_out(&hands, &staged, first).await;
+    let fetching = Fetching::of(&context, marker.system_id)?;
+    fetching.write(files.as_ref(), &staged, &context.owner).map_err(|error| cannot(&error))?;
+    let tried = try_out(&context, &staged, first).await;
     remove(files.as_ref(), &staged).map_err(|error| cannot(&error))?;
     tried
 }
@@ -319,31 +323,41 @@ pub(crate) async fn rehearse(cluster: &Cluster, cx: &RunContext) -> Result<(), A
 ///
 /// # Errors
 /// Fails when the server could not fetch it.
-pub(crate) async fn try_out(hands: &Hands<'_>, staged: &Path, witness: SegmentName) -> Result<(), ActionError> {
-    let spec = CommandSpec::new(hands.program.to_string_lossy());
-    let mut spec = spec.args(["wal", "fetch", "--config", FETCH_CONFIG]).args([witness.to_string(), TRIAL.to_owned()]);
-    spec.dir = Some(hands.abode.path(staged)?);
-    let spec = hands.abode.command(&hands.owner, spec, hands.cx.host.as_read());
+pub(crate) async fn try_out(
+    context: &RecoveryContext<'_>,
+    staged: &Path,
+    probe_segment: SegmentName,
+) -> Result<(), ActionError> {
+    let spec = CommandSpec::new(context.program.to_string_lossy());
+    let mut spec =
+        spec.args(["wal", "fetch", "--config", FETCH_CONFIG]).args([probe_segment.to_string(), TRIAL.to_owned()]);
+    spec.dir = Some(context.server_host.path(staged)?);
+    let spec = context.server_host.command(&context.owner, spec, context.cx.host.as_read());
     let failed = |error: HostError| ActionError::retryable("a trial of `wal fetch` failed").because(&error);
-    let output = hands.cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
+    let output = context.cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
     if !output.success() {
-        let user = hands.owner.shown();
-        let fact =
-            format!("the server's user {user} cannot fetch `{witness}` from the archive, so the recovery would fail");
+        let user = context.owner.shown();
+        let fact = format!(
+            "the server's user {user} cannot fetch `{probe_segment}` from the archive, so the recovery would fail"
+        );
         let error = ActionError::fatal(fact).process(output.exit_code, output.tail(3));
         let help = format!("see that the user {user} can read the store, its credentials and its keys");
         return Err(error.help(help));
     }
-    let files = hands.cx.host.files();
+    let files = context.cx.host.files();
     files.remove_file(&staged.join(TRIAL)).map_err(failed)
 }
 
 /// Has the first segments fetched before the server is started, so that it need not wait for them. Without it every segment
 /// is fetched when it is asked for; so it is in a container, where nothing runs beside the server.
-pub(crate) async fn fetch_ahead(hands: &Hands<'_>, staged: &Path, (first, size): (SegmentName, SegmentSize)) {
-    let Some(before) = first.prev(size).filter(|_| !hands.cluster.is_contained()) else { return };
-    let spec = hands.owner.command(hands.program.to_string_lossy());
+pub(crate) async fn fetch_ahead(
+    context: &RecoveryContext<'_>,
+    staged: &Path,
+    (first, size): (SegmentName, SegmentSize),
+) {
+    let Some(before) = first.prev(size).filter(|_| !context.cluster.is_contained()) else { return };
+    let spec = context.owner.command(context.program.to_string_lossy());
     let mut spec = spec.args(["wal", "prefetch", "--config", FETCH_CONFIG]).args([before.to_string()]);
     spec.dir = Some(staged.to_owned());
-    let _ = hands.cx.host.start_daemon(spec).await;
+    let _ = context.cx.host.start_daemon(spec).await;
 }

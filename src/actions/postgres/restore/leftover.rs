@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::husk::bytes_while;
+use super::dismantled::bytes_while;
 use super::marker::{self, Marker};
 use crate::action::{ActionError, DatabaseRef, FileKind, ReadFiles};
 use crate::actions::postgres::cluster::layout::{Cluster, MARKER};
-use crate::actions::postgres::cluster::room::{INSIDE, Room};
+use crate::actions::postgres::cluster::placement::{INSIDE, Placement};
 use crate::base::{RunId, clock};
 use crate::language::inventory::Inventory;
 
@@ -106,9 +106,9 @@ pub fn is_unfinished(pgdata: &Path, files: &dyn ReadFiles) -> bool {
 /// The folders that runs have made for a live one, each with its word and its run.
 fn beside(live: &Path, files: &dyn ReadFiles) -> Result<Vec<(PathBuf, String, RunId)>, crate::action::HostError> {
     let own = live.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let (folder, begin) = match Room::of(files, live) {
-        Room::Beside => (live.parent().unwrap_or(live), format!("{own}{BESIDE}")),
-        Room::Inside => (live, INSIDE.to_owned()),
+    let (folder, begin) = match Placement::of(files, live) {
+        Placement::Beside => (live.parent().unwrap_or(live), format!("{own}{BESIDE}")),
+        Placement::Inside => (live, INSIDE.to_owned()),
     };
     if files.facts(folder)?.is_none() {
         return Ok(Vec::new());

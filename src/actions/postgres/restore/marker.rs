@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::aim::Asked;
 use super::flushed::Flushed;
+use super::recovery_target::AskedTarget;
 use super::swap::{LinkedSeat, Seat};
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, Waits};
 use crate::actions::postgres::cluster::layout::{Cluster, MARKER};
 use crate::actions::postgres::cluster::owner::Owner;
-use crate::actions::postgres::cluster::room::{self, Room};
+use crate::actions::postgres::cluster::placement::{self, Placement};
 use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::base::{RunId, Timestamp};
 use crate::catalog::GivenUp;
@@ -60,7 +60,7 @@ pub(crate) struct Marker {
     pub(crate) to_target: bool,
     /// What was asked for, which is confirmed also where the server was told another thing; set before the swap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) asked: Option<Asked>,
+    pub(crate) asked: Option<AskedTarget>,
     /// Whether that target is another one than a time, so that only what was reached tells how much it gave up.
     #[serde(default)]
     pub(crate) by_landmark: bool,
@@ -205,8 +205,8 @@ impl Marker {
     /// Everything that moves with the data directory, what only the old cluster has included.
     pub(crate) fn seats(&self, old: &[(PathBuf, PathBuf)], run: &RunId, files: &dyn ReadFiles) -> Vec<LinkedSeat> {
         let seat = |live: &Path, staged: Option<PathBuf>| {
-            let room = Room::of(files, live);
-            Seat { live: live.to_owned(), kept: room.kept(live, run), staged, room }
+            let placement = Placement::of(files, live);
+            Seat { live: live.to_owned(), kept: placement.kept(live, run), staged, placement }
         };
         let own = self.links.iter();
         let own = own.map(|link| (link.link.clone(), seat(&link.live, Some(link.staged.clone()))));
@@ -234,7 +234,7 @@ pub(crate) fn links(files: &dyn ReadFiles, pgdata: &Path, run: &RunId) -> Result
     for link in candidates {
         let path = pgdata.join(&link);
         if files.facts(&path)?.is_some_and(|facts| facts.kind == crate::action::FileKind::Symlink) {
-            let target = room::unkept(&files.read_link(&path)?, run);
+            let target = placement::unkept(&files.read_link(&path)?, run);
             if target.is_absolute() {
                 found.push((link, target));
             }

@@ -11,7 +11,7 @@ use super::swap::Swap;
 use crate::action::{ActionError, FileKind, Findings, HostError, ReadFiles, Surroundings};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
-use crate::actions::postgres::cluster::room;
+use crate::actions::postgres::cluster::placement;
 use crate::catalog::Tablespace;
 
 const HELP: &str = "give the tablespace a place of its own: `tablespaces: { NAME: /PATH }` in the database's entry of the inventory; nothing was touched";
@@ -169,7 +169,7 @@ pub(crate) fn refuse_strangers(
             continue;
         }
         let held = files.list(&seat.live).map_err(cannot)?;
-        if held.iter().any(|entry| !room::is_foreign(&entry.name)) {
+        if held.iter().any(|entry| !placement::is_foreign(&entry.name)) {
             let fact = format!(
                 "`{}` is a tablespace's place in the backup and holds files, but the old data directory does not link to it",
                 seat.live.display()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::action::{FileKind, HostError, ReadFiles};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::cluster::room::Room;
+use crate::actions::postgres::cluster::placement::Placement;
 use crate::base::RunId;
 use crate::pgformat::{ControlFile, SystemId};
 
@@ -44,7 +44,7 @@ impl Old {
         }
         let target = files.read_link(&own)?;
         let target = if target.is_absolute() { target } else { self.dir.join(target) };
-        for place in [Room::of(files, &target).kept(&target, run), target] {
+        for place in [Placement::of(files, &target).kept(&target, run), target] {
             if files.facts(&place)?.is_some() {
                 return files.canonical(&place).map(Some);
             }
@@ -96,7 +96,7 @@ mod tests {
         let old = Old { dir };
         let files = local_files();
         assert_eq!(old.wal(&run, files.as_ref()).unwrap(), Some(wal.canonicalize().unwrap()));
-        let kept = Room::Beside.kept(&wal, &run);
+        let kept = Placement::Beside.kept(&wal, &run);
         fs::rename(&wal, &kept).unwrap();
         assert_eq!(old.wal(&run, files.as_ref()).unwrap(), Some(kept.canonicalize().unwrap()));
         fs::remove_dir(&kept).unwrap();

@@ -19,16 +19,16 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, Machine, ParamFault, PlanContext, ReadStore, RunContext, StagedHandle, Target,
 };
-use crate::actions::backup::prospect::STILL_TO_COME;
+use crate::actions::backup::find_check::STILL_TO_COME;
 use crate::actions::postgres::backup::outside::{self, ConfigFiles};
-use crate::actions::postgres::cluster::container::Abode;
-use crate::actions::postgres::cluster::keeper::Wish;
+use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
 use crate::actions::postgres::cluster::machine;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::scratch;
 use crate::actions::postgres::cluster::server::Programs;
+use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::readable::{RETRIEVED_FIRST, Reading};
 use crate::catalog::{self, Backup, PostgresFacts};
@@ -113,7 +113,7 @@ impl Action for RestoreBase {
             // The note that freezes what the recovery rests on.
             false => freezing::written(&cluster, cx.inventory, read),
         };
-        let effects = if cluster.is_contained() { cluster.keeper().named(effects) } else { effects };
+        let effects = if cluster.is_contained() { cluster.service_manager().named(effects) } else { effects };
         Ok(effects.target(access, Target::Database { name: cluster.name }))
     }
 
@@ -124,7 +124,7 @@ impl Action for RestoreBase {
     async fn check(&self, params: &RestoreBaseParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let mut findings = Findings::default();
-        match Abode::seen(&cluster, cx.host.as_ref()).await? {
+        match ServerHost::seen(&cluster, cx.host.as_ref()).await? {
             Some(_) => drop(Owner::of(&cluster, cx.host.as_ref())?),
             None => findings = findings.pending("the server's container is not there: it is made when the step starts"),
         }
@@ -155,12 +155,12 @@ impl Action for RestoreBase {
     async fn run(&self, params: &RestoreBaseParams, cx: &RunContext) -> Result<RestoreBaseOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let handle = params.backup.get()?;
-        let abode = Abode::made(&cluster, cx.host.as_ref()).await?;
+        let server_host = ServerHost::made(&cluster, cx.host.as_ref()).await?;
         if params.config_files == ConfigFiles::Missing && cluster.is_contained() {
             let fact = "configuration files of a container are not put back: their places are the container's own";
             return Err(ActionError::fatal(fact).help("use `config_files: beside`, and mount what is wanted"));
         }
-        proven(&cluster, (&abode, handle), cx).await?;
+        proven(&cluster, (&server_host, handle), cx).await?;
         // It may take hours to read a backup, and nothing else keeps it, or the WAL behind it, from whoever prunes.
         freezing::begin(&cluster, cx).await;
         let output = spare::stage_whole(&cluster, handle, params.existing, cx).await?;
@@ -190,8 +190,8 @@ async fn config_files(
     let backup = opened(store.as_read(), prefix, cluster, handle).await?;
     let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
     let owner = Owner::of(cluster, cx.host.as_ref())?;
-    let room = cluster.room(cx.host.files().as_ref());
-    let beside = room.config(&cluster.pgdata, &cx.about.run);
+    let placement = cluster.placement(cx.host.files().as_ref());
+    let beside = placement.config(&cluster.pgdata, &cx.about.run);
     let made = outside::put_back(reading, (how, &beside), &owner, cx).await?;
     if let Some(first) = made.first() {
         let message =
@@ -204,7 +204,7 @@ async fn config_files(
 /// Proves that a container's server is of the backup's version, before anything is written.
 async fn proven(
     cluster: &Cluster,
-    (abode, handle): (&Abode, &BackupHandle),
+    (server_host, handle): (&ServerHost, &BackupHandle),
     cx: &RunContext,
 ) -> Result<(), ActionError> {
     let (store_name, prefix) = place(cluster, handle)?;
@@ -212,7 +212,7 @@ async fn proven(
     let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
     stage::fits_container(cluster, facts)?;
     let version = major_text(&facts.server_version);
-    abode.verify(version, &Owner::of(cluster, cx.host.as_ref())?, cx.host.as_read()).await
+    server_host.verify(version, &Owner::of(cluster, cx.host.as_ref())?, cx.host.as_read()).await
 }
 
 /// What a check foretells beside `staged`: what becomes of the data that is there.
@@ -335,7 +335,7 @@ async fn runs_here(
 /// another program's backup anywhere.
 pub(crate) fn place<'a>(cluster: &'a Cluster, handle: &'a BackupHandle) -> Result<(&'a str, &'a str), ActionError> {
     let (store, prefix) = cluster.archive()?;
-    let is_copy = cluster.entry.shelves().any(|shelf| shelf == handle.store);
+    let is_copy = cluster.entry.backup_destinations().any(|wal_archive| wal_archive == handle.store);
     Ok(if handle.described.is_some() || is_copy { (handle.store.as_str(), prefix) } else { (store, prefix) })
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::marker;
 use crate::action::ReadFiles;
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::cluster::room::Room;
+use crate::actions::postgres::cluster::placement::Placement;
 use crate::base::RunId;
 use crate::base::units::ByteSize;
 use crate::catalog::{Backup, Manifest, ManifestObject, ObjectRole};
@@ -123,9 +123,9 @@ impl Site<'_> {
     }
 
     fn add(&self, needs: &mut Vec<Need>, place: &Path, [bytes, least, reserve]: [u64; 3]) {
-        let above = match Room::of(self.files, place) {
-            Room::Beside => 1,
-            Room::Inside => 0,
+        let above = match Placement::of(self.files, place) {
+            Placement::Beside => 1,
+            Placement::Inside => 0,
         };
         let device = |path: &Path| Some((path.to_owned(), self.files.facts(path).ok()??.device));
         let Some((path, device)) = place.ancestors().skip(above).find_map(device) else { return };

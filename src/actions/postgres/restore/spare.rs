@@ -65,7 +65,7 @@ pub(crate) async fn stage_whole(
 /// Adds that the other stores of the database's backups are read.
 pub(crate) fn read(cluster: &Cluster, effects: Effects) -> Effects {
     let Ok((own, prefix)) = cluster.archive() else { return effects };
-    cluster.entry.shelves().filter(|name| *name != own).fold(effects, |effects, name| {
+    cluster.entry.backup_destinations().filter(|name| *name != own).fold(effects, |effects, name| {
         effects.target(Access::Read, Target::Store { name: name.to_owned(), prefix: prefix.to_owned() })
     })
 }
@@ -128,13 +128,13 @@ pub(crate) async fn readable(
 /// Fails when the database names no store.
 pub(crate) fn copies(cluster: &Cluster, cx: &CheckContext) -> Result<Vec<Arc<dyn ReadStore>>, ActionError> {
     let (own, _) = cluster.archive()?;
-    let names = cluster.entry.shelves().filter(|name| *name != own);
+    let names = cluster.entry.backup_destinations().filter(|name| *name != own);
     Ok(names.filter_map(|name| cx.store(name).ok()).collect())
 }
 
 /// The other stores that may have a copy: none of what another program stored.
 fn others<'a>(cluster: &'a Cluster, handle: &'a BackupHandle) -> impl Iterator<Item = &'a str> {
-    cluster.entry.shelves().filter(|name| *name != handle.store && handle.described.is_none())
+    cluster.entry.backup_destinations().filter(|name| *name != handle.store && handle.described.is_none())
 }
 
 /// The copy in one of them; `None` when it has none, or cannot tell.

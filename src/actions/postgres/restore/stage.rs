@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::combine::{self, Combining};
+use super::dismantled::{self, DismantledDirectory};
 use super::existing::{self, Existing};
 use super::extract::Onto;
-use super::husk::{self, Husk};
 use super::marker::{self, Link, Marker};
 use super::neighbours::Neighbours;
 use super::restore_base::{RestoreBaseOutput, opened, place};
@@ -16,7 +16,7 @@ use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, Read
 use crate::actions::postgres::cluster::container;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
-use crate::actions::postgres::cluster::room::{Room, with_suffix};
+use crate::actions::postgres::cluster::placement::{Placement, with_suffix};
 use crate::actions::postgres::cluster::scratch;
 use crate::actions::postgres::cluster::server::major;
 use crate::actions::postgres::stores::archive;
@@ -106,7 +106,7 @@ pub(crate) fn gain(
     let Site { cluster, run, files } = *site;
     let mut gained = match existing {
         Existing::KeepBeside => Vec::new(),
-        Existing::Delta | Existing::Replace => Husk::of(cluster, files, run)?.gain(files)?,
+        Existing::Delta | Existing::Replace => DismantledDirectory::of(cluster, files, run)?.gain(files)?,
     };
     // What is wrong with a link is for the staging to say.
     let outside = self::links(cluster, backup, files, run).unwrap_or_default();
@@ -117,7 +117,7 @@ pub(crate) fn gain(
             |folder: &PathBuf| (0..links).map(|at| with_suffix(folder, &combine::suffix(at))).collect::<Vec<_>>();
         staged.extend(shape.folders().iter().flat_map(parts));
     }
-    gained.extend(husk::bytes_below(staged, files));
+    gained.extend(dismantled::bytes_below(staged, files));
     Ok(gained)
 }
 
@@ -215,7 +215,7 @@ fn links(cluster: &Cluster, backup: &Backup, files: &dyn ReadFiles, run: &RunId)
     let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
     fits_container(cluster, facts)?;
     let link = |link: PathBuf, live: PathBuf| {
-        let staged = Room::of(files, &live).staged(&live, run);
+        let staged = Placement::of(files, &live).staged(&live, run);
         Link { link, live, staged }
     };
     let mut links: Vec<Link> = Vec::new();

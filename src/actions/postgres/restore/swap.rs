@@ -13,7 +13,7 @@ use crate::action::{ActionError, FileKind, Files, HostError};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
 use crate::actions::postgres::cluster::owner::Owner;
-use crate::actions::postgres::cluster::room::Room;
+use crate::actions::postgres::cluster::placement::Placement;
 use crate::base::RunId;
 
 mod seat;
@@ -169,19 +169,19 @@ pub(crate) async fn settle(
     run: &RunId,
     files: &dyn Files,
 ) -> Result<(), ActionError> {
-    let seat = |live: &Path, room: Room| Seat {
+    let seat = |live: &Path, placement: Placement| Seat {
         live: live.to_owned(),
-        kept: room.kept(live, run),
-        staged: Some(room.staged(live, run)),
-        room,
+        kept: placement.kept(live, run),
+        staged: Some(placement.staged(live, run)),
+        placement,
     };
-    let data = seat(&cluster.pgdata, cluster.room(files));
+    let data = seat(&cluster.pgdata, cluster.placement(files));
     if data.is_under_way(files)? {
         live::refuse(cluster, files).await?;
         data.settle(files, owner)?;
     }
     for (_, live) in marker::links(files, &data.kept, run).map_err(moved)? {
-        let linked = Seat { staged: None, ..seat(&live, Room::of(files, &live)) };
+        let linked = Seat { staged: None, ..seat(&live, Placement::of(files, &live)) };
         linked.settle(files, owner)?;
     }
     Ok(())

@@ -15,7 +15,7 @@ use crate::action::{
 use crate::actions::backup::sighting;
 use crate::actions::postgres::backup::inspection::{Inspected, Inspection};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::stores::archive::{self, Shelf};
+use crate::actions::postgres::stores::archive::{self, WalArchive};
 use crate::actions::postgres::stores::readable::{self, Reading};
 use crate::actions::store::catalog_failed;
 use crate::base::{Timestamp, clock};
@@ -253,25 +253,29 @@ async fn look(
     let readers = std::iter::once(store).chain(others.iter().map(|other| other.as_read()));
     let stores = readers.map(|store| (store, archive::keys(&cx.about, store.name()))).collect();
     let (system_id, size) = (facts.system_id, facts.segment_size);
-    let shelf = Shelf { stores, prefix, system_id, size };
-    let inspection = Inspection { reading, shelf, facts, cx, done: Arc::default() };
+    let wal_archive = WalArchive { stores, prefix, system_id, size };
+    let inspection = Inspection { reading, wal_archive, facts, cx, done: Arc::default() };
     let mut inspected = inspection.run().await?;
     match catalog::lineage(store, backup).await {
         Ok(_) => {}
         Err(CatalogError::Torn { what, .. }) => inspected.found.faults.push(what),
         Err(error) => return Err(catalog_failed(error)),
     }
-    let apart = apart(&inspection.shelf, cluster, &inspected.segments).await?;
+    let apart = apart(&inspection.wal_archive, cluster, &inspected.segments).await?;
     Ok((inspected, apart))
 }
 
 /// Tells of each store of a cluster's WAL what it lacks of a backup's segments while another has it.
-async fn apart(shelf: &Shelf<'_>, cluster: &Cluster, segments: &[SegmentName]) -> Result<Vec<String>, ActionError> {
+async fn apart(
+    wal_archive: &WalArchive<'_>,
+    cluster: &Cluster,
+    segments: &[SegmentName],
+) -> Result<Vec<String>, ActionError> {
     let mut held = Vec::new();
     for (store, keys) in
-        shelf.stores.iter().filter(|(store, _)| cluster.entry.archives().any(|name| name == store.name()))
+        wal_archive.stores.iter().filter(|(store, _)| cluster.entry.archives().any(|name| name == store.name()))
     {
-        let own = Shelf { stores: vec![(*store, *keys)], ..shelf.clone() };
+        let own = WalArchive { stores: vec![(*store, *keys)], ..wal_archive.clone() };
         held.push((store.name(), own.names().await?));
     }
     let holds = |names: &BTreeMap<WalFileName, Timestamp>, segment| names.contains_key(&WalFileName::Segment(segment));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::origin::Origin;
 use super::tls::Tls;
 use crate::action::{ActionError, CommandSpec, Host, ReadHost, Secrets, Tie};
-use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::program::failed;
 use crate::actions::postgres::cluster::server::Programs;
@@ -39,7 +39,7 @@ enum Tools {
     /// On this machine.
     Here(Programs),
     /// In the server's container, where it listens on this port.
-    Inside(Abode, String),
+    Inside(ServerHost, String),
 }
 
 impl<'a> Client<'a> {
@@ -69,9 +69,9 @@ impl<'a> Client<'a> {
         if !cluster.is_contained() || Programs::installed(cluster, &major, host).is_some() {
             return Self::of(cluster, &major, (host, secrets));
         }
-        match Abode::of(cluster, host).await {
-            Ok(abode) if abode.is_open() => {
-                Ok(Self { cluster, tools: Tools::Inside(abode, origin.port.clone()), secrets })
+        match ServerHost::of(cluster, host).await {
+            Ok(server_host) if server_host.is_open() => {
+                Ok(Self { cluster, tools: Tools::Inside(server_host, origin.port.clone()), secrets })
             }
             Ok(_) | Err(_) => Self::of(cluster, &major, (host, secrets)),
         }
@@ -96,8 +96,8 @@ impl<'a> Client<'a> {
                 let spec = spec.arg(format!("--file={}", to.display()));
                 from.into_iter().fold(spec, |spec, from| spec.arg(from.display().to_string()))
             }
-            Tools::Inside(abode, _) => {
-                let spec = abode.exec(spec);
+            Tools::Inside(server_host, _) => {
+                let spec = server_host.exec(spec);
                 let from = from.unwrap_or(Path::new("/dev/null")).display().to_string();
                 let words = ["-c".to_owned(), PIPED.to_owned(), from, to.display().to_string(), spec.program];
                 CommandSpec { program: "sh".to_owned(), args: words.into_iter().chain(spec.args).collect(), ..spec }
@@ -114,8 +114,8 @@ impl<'a> Client<'a> {
     pub(crate) fn offline(&self, program: &str) -> CommandSpec {
         let path = match &self.tools {
             Tools::Here(programs) => programs.path(program),
-            Tools::Inside(abode, _) => {
-                return CommandSpec::new(abode.tool(program)).env("LC_MESSAGES", "C").env("LANG", "C.UTF-8");
+            Tools::Inside(server_host, _) => {
+                return CommandSpec::new(server_host.tool(program)).env("LC_MESSAGES", "C").env("LANG", "C.UTF-8");
             }
         };
         let mut spec = CommandSpec::new(path);
@@ -132,7 +132,7 @@ impl<'a> Client<'a> {
         let spec = self.offline(program).arg("--version");
         let mut spec = match &self.tools {
             Tools::Here(_) => spec,
-            Tools::Inside(abode, _) => abode.exec(spec),
+            Tools::Inside(server_host, _) => server_host.exec(spec),
         };
         spec.timeout = Some(VERSION_WITHIN);
         let output = host.probe(spec).await.map_err(|error| failed(program, &error))?;

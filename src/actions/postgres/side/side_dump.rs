@@ -2,10 +2,10 @@
 
 use crate::action::{Action as _, ActionError, BackupHandle, CheckContext, DatabaseRef, Findings, Late, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::logical::nursery;
 use crate::actions::postgres::logical::restore_dump::{
     self, RestoreDump, RestoreDumpOutput, RestoreDumpParams, RestoreMode, Roles,
 };
+use crate::actions::postgres::logical::scratch_server;
 
 /// Makes the server and restores the dump into it.
 ///
@@ -17,7 +17,7 @@ pub(crate) async fn load(
     cx: &RunContext,
 ) -> Result<RestoreDumpOutput, ActionError> {
     let major = restore_dump::major_of(side, handle, cx).await?;
-    nursery::ensure(side, &major, cx).await?;
+    scratch_server::ensure(side, &major, cx).await?;
     let params = params(side, handle, Late::Known(side.instance()));
     RestoreDump.run(&params, cx).await
 }

@@ -17,19 +17,19 @@ use crate::action::{
     RunContext, Target,
 };
 use crate::actions::postgres::cluster::by_hand;
-use crate::actions::postgres::cluster::housing::{self, Housing, Priority};
-use crate::actions::postgres::cluster::keeper::Wish;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
 use crate::actions::postgres::cluster::owner::{self, Owner};
 use crate::actions::postgres::cluster::scratch;
+use crate::actions::postgres::cluster::scratch_settings::{self, Priority, ScratchSettings};
+use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::cluster::wal_location::WalLocation;
-use crate::actions::postgres::recovery::admission;
+use crate::actions::postgres::recovery::archive_access;
 use crate::actions::postgres::recovery::attempt::Recovering;
 use crate::actions::postgres::recovery::original;
 use crate::actions::postgres::recovery::recover::{Landmark, RecoverLoss, RecoverParams, TargetSpec};
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::existing::Existing;
-use crate::actions::postgres::restore::hands::Hands;
 use crate::actions::postgres::restore::marker::{self, Marker};
 use crate::actions::postgres::restore::restore_base;
 use crate::actions::postgres::restore::spare;
@@ -127,13 +127,13 @@ impl SideInstanceParams {
     /// Where it lies and how it is housed. Follows from the arguments and the run alone.
     fn place(&self, cluster: Cluster, scratch: &Path) -> Result<Cluster, ActionError> {
         let side = cluster.side_named(self.name.as_deref().unwrap_or(DEFAULT_NAME), scratch)?;
-        let housing = Housing {
+        let scratch_settings = ScratchSettings {
             preload: self.preload.clone(),
             shared_buffers: self.shared_buffers,
             memory: self.memory,
             priority: self.priority,
         };
-        Ok(Cluster { housing, ..side })
+        Ok(Cluster { scratch_settings, ..side })
     }
 
     /// The same wish as `postgres.recover` takes it.
@@ -149,8 +149,8 @@ impl SideInstanceParams {
     }
 
     fn faults(&self) -> Vec<ParamFault> {
-        let mut faults: Vec<ParamFault> = self.recovery().aim().err().into_iter().collect();
-        if let Some(acting) = self.preload.iter().find(|library| housing::acts(library)) {
+        let mut faults: Vec<ParamFault> = self.recovery().recovery_target().err().into_iter().collect();
+        if let Some(acting) = self.preload.iter().find(|library| scratch_settings::acts(library)) {
             let fact = format!("`{acting}` acts by itself when it is preloaded: a copy of a database must not");
             faults.push(ParamFault::new("/preload", fact));
         }
@@ -227,18 +227,18 @@ impl Action for SideInstance {
             return Ok(findings
                 .refuse(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)"));
         }
-        if let Some(fact) = admission::refused(&side, cx).await? {
+        if let Some(fact) = archive_access::refused(&side, cx).await? {
             return Ok(findings.refuse(fact.what, fact.help));
         }
-        for program in side.housing.unkept(cx.host.as_ref()) {
+        for program in side.scratch_settings.unkept(cx.host.as_ref()) {
             let fact = format!("`{program}` is not installed, so the side instance runs without that limit");
             findings = findings.warn(fact, "install the system's `coreutils` and `util-linux`");
         }
         let is_dump = cx.foreseen.of(&params.backup).is_some_and(|handle| handle.kind == KIND_POSTGRES_DUMP);
-        if let Ok(aim) = params.recovery().aim()
+        if let Ok(recovery_target) = params.recovery().recovery_target()
             && !is_dump
         {
-            findings = original::foretell(&params.database, &aim, cx, findings).await?;
+            findings = original::foretell(&params.database, &recovery_target, cx, findings).await?;
         }
         match cx.foreseen.of(&params.backup) {
             Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, &handle, cx, findings).await,
@@ -304,12 +304,12 @@ impl SideInstance {
         }
         let staged = side.staged(files.as_ref(), run);
         let folder = if matches!(files.facts(&staged), Ok(Some(_))) { &staged } else { &side.pgdata };
-        let mut not_preloaded = housing::preloaded(files.as_ref(), folder);
-        not_preloaded.retain(|library| !side.housing.preload.contains(library));
-        let aim = params.recovery().aim().map_err(|fault| ActionError::fatal(fault.message))?;
+        let mut not_preloaded = scratch_settings::preloaded(files.as_ref(), folder);
+        not_preloaded.retain(|library| !side.scratch_settings.preload.contains(library));
+        let recovery_target = params.recovery().recovery_target().map_err(|fault| ActionError::fatal(fault.message))?;
         let recovered = {
-            let hands = Hands::on(side, &self.program, cx).await?.reading(params.wal_location.clone())?;
-            Recovering { hands, aim }.run().await?
+            let context = RecoveryContext::on(side, &self.program, cx).await?.reading(params.wal_location.clone())?;
+            Recovering { context, recovery_target }.run().await?
         };
         if !not_preloaded.is_empty() {
             let message = format!("the side instance does not preload {}", not_preloaded.join(", "));
@@ -337,7 +337,7 @@ async fn loaded(
     let handle = params.backup.get()?;
     let recovery = params.recovery();
     let landmark = matches!(recovery.target.landmark, Some(Landmark::Latest | Landmark::Here));
-    let goal = recovery.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
+    let goal = recovery.recovery_target().map_err(|fault| ActionError::fatal(fault.message))?.goal;
     if landmark || !matches!(goal, Goal::Newest | Goal::Immediate) || params.target.timeline.is_some() {
         let fact = format!("backup `{}` is a dump: it is of one moment, and no WAL leads on from it", handle.id);
         return Err(ActionError::fatal(fact).help("leave the target out, or choose a base backup"));

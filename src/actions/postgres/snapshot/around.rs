@@ -19,12 +19,12 @@ use crate::actions::postgres::backup::copies::Copies;
 use crate::actions::postgres::backup::delivery::{Arrivals, Delivery, Item};
 use crate::actions::postgres::backup::last_wal::{self, Whereabouts};
 use crate::actions::postgres::cluster::by_hand;
-use crate::actions::postgres::cluster::keeper::Wish;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::name::literal;
+use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::Timestamp;
 use crate::catalog::{
     self, Backup, BackupPlace, KIND_POSTGRES_SNAPSHOT, Manifest, ObjectRole, PostgresFacts, Snapshot,
@@ -130,7 +130,7 @@ impl Action for AroundSnapshot {
         if cx.ahead && cluster.is_scratch() {
             return Ok(findings.pending("the scratch instance does not run yet"));
         }
-        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         if facts.in_recovery {
             return Ok(findings.refuse("the server is a standby", "take the snapshot on its primary"));
@@ -167,22 +167,22 @@ impl Action for AroundSnapshot {
         if let Some(backup) = outcome.backups.first() {
             return output(backup);
         }
-        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         if !archives(&facts.archiving) {
             return Err(ActionError::fatal("the server archives no WAL, and a snapshot carries none"));
         }
-        let depots = copies.ready(&mut outcome, (&place, SystemId(facts.system_id)), cx).await;
+        let backup_stores = copies.ready(&mut outcome, (&place, SystemId(facts.system_id)), cx).await;
         if let Some(backup) = outcome.backups.first() {
             return output(backup);
         }
-        copies.judge(depots.len(), &mut outcome, cx)?;
+        copies.judge(backup_stores.len(), &mut outcome, cx)?;
         if let Some(told) = outside(&facts) {
             cx.reporter.note(format!("warning: {told}"), serde_json::Value::Null);
         }
         let taken = Taking { params, facts: &facts, cx }.take(&mut session).await?;
-        let delivery = Delivery { depots: &depots, place: &place, needed: 1 };
-        let mut arrivals = Arrivals::new(&depots);
+        let delivery = Delivery { backup_stores: &backup_stores, place: &place, needed: 1 };
+        let mut arrivals = Arrivals::new(&backup_stores);
         for (name, text) in taken.files() {
             delivery.bring_small(&Item::new(name, ObjectRole::File), &text, &mut arrivals).await;
         }
@@ -201,9 +201,9 @@ impl Action for AroundSnapshot {
                 ActionError::fatal(fact).help("see `runbook wal status`; take another snapshot when archiving works")
             );
         }
-        for (depot, arrival) in depots.iter().zip(arrivals.into_inner()) {
+        for (backup_store, arrival) in backup_stores.iter().zip(arrivals.into_inner()) {
             let manifest = arrival.map(|objects| Manifest { objects, ..manifest.clone() });
-            copies.commit(&mut outcome, depot, manifest).await;
+            copies.commit(&mut outcome, backup_store, manifest).await;
         }
         copies.judge(0, &mut outcome, cx)?;
         output(outcome.backups.first().ok_or_else(|| ActionError::fatal("no store has the backup"))?)

@@ -14,13 +14,13 @@ use crate::action::{
     Files, Findings, HostError, Idempotency, Late, ParamFault, PlanContext, ReadFiles, ReadStore, RunContext,
     StagedHandle, Target,
 };
-use crate::actions::postgres::cluster::keeper::Wish;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::machine;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::pg_control::control;
 use crate::actions::postgres::cluster::scratch;
 use crate::actions::postgres::cluster::server::{Programs, major};
+use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::restore::existing::Existing;
 use crate::actions::postgres::restore::freezing;
 use crate::actions::postgres::restore::neighbours;

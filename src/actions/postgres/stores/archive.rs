@@ -14,11 +14,13 @@ use crate::catalog::{self, CatalogError};
 use crate::event::ErrorClass;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
 use crate::transfer::TransferError;
-use crate::wal::{Almanac, Identity, Keys, Loaded, Plainly, Source, WalError, load_first, read_first, unpack_first};
+use crate::wal::{
+    CommitTimes, Identity, Keys, Loaded, Plainly, Source, WalError, load_first, read_first, unpack_first,
+};
 
 /// Where a cluster's WAL lies: what one of several stores has is there.
 #[derive(Clone)]
-pub(crate) struct Shelf<'a> {
+pub(crate) struct WalArchive<'a> {
     /// The stores, that of its backups first, each with what encrypted WAL is read with.
     pub(crate) stores: Vec<(&'a dyn ReadStore, Keys<'a>)>,
     /// The prefix inside them.
@@ -59,7 +61,7 @@ pub(crate) fn keys<'a>(about: &'a Surroundings, store: &str) -> Keys<'a> {
     Keys { settings: about.inventory.stores.get(store), secrets: about.secrets.as_ref() }
 }
 
-impl Shelf<'_> {
+impl WalArchive<'_> {
     /// Tells whether a segment is there.
     ///
     /// # Errors
@@ -115,7 +117,7 @@ impl Shelf<'_> {
         read.map_err(|error| unread_segment(segment, &error))
     }
 
-    /// Loads a segment from the first store that has it, to be unpacked by [`Shelf::unpack`].
+    /// Loads a segment from the first store that has it, to be unpacked by [`WalArchive::unpack`].
     ///
     /// # Errors
     /// Fails when it is not there or damaged.
@@ -240,8 +242,8 @@ impl Shelf<'_> {
         path: &[SegmentName],
         end: Option<Lsn>,
     ) -> Result<Option<Timestamp>, ActionError> {
-        let almanac = Almanac::of(self.sources(), self.size);
-        let newest = almanac.newest_commit_before(path, end.unwrap_or(Lsn(u64::MAX))).await;
+        let commit_times = CommitTimes::of(self.sources(), self.size);
+        let newest = commit_times.newest_commit_before(path, end.unwrap_or(Lsn(u64::MAX))).await;
         newest.map(|newest| newest.map(|commit| commit.at)).map_err(|error| unread(&error))
     }
 
@@ -250,7 +252,7 @@ impl Shelf<'_> {
     /// # Errors
     /// Fails when a segment cannot be read or is damaged.
     pub(crate) async fn date(&self, archive: &mut Archive) -> Result<(), ActionError> {
-        Almanac::of(self.sources(), self.size).date(archive).await.map_err(|error| unread(&error))
+        CommitTimes::of(self.sources(), self.size).date(archive).await.map_err(|error| unread(&error))
     }
 
     /// Reads from the WAL whether somebody went on with a timeline that was given up.
@@ -258,7 +260,7 @@ impl Shelf<'_> {
     /// # Errors
     /// Fails when a segment cannot be read, unless it is damaged.
     pub(crate) async fn date_given_up(&self, archive: &mut Archive) -> Result<(), ActionError> {
-        Almanac::of(self.sources(), self.size).date_given_up(archive).await.map_err(|error| unread(&error))
+        CommitTimes::of(self.sources(), self.size).date_given_up(archive).await.map_err(|error| unread(&error))
     }
 
     /// Reads from the WAL up to when each timeline was written that a recovery of the newest state may follow or leave.
@@ -266,7 +268,7 @@ impl Shelf<'_> {
     /// # Errors
     /// Fails when a segment cannot be read, unless it is damaged.
     pub(crate) async fn date_ends(&self, archive: &mut Archive, start: Lsn) -> Result<(), ActionError> {
-        Almanac::of(self.sources(), self.size).date_ends(archive, start).await.map_err(|error| unread(&error))
+        CommitTimes::of(self.sources(), self.size).date_ends(archive, start).await.map_err(|error| unread(&error))
     }
 
     /// Where its files are read from.

@@ -9,11 +9,11 @@ use crate::action::{ActionError, DatabaseRef, Secrets};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::facts::ServerFacts;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::Timestamp;
 use crate::language::inventory::Inventory;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
-use crate::wal::standing::{Counters, Ready, ServerSide};
+use crate::wal::archiving_status::{Counters, Ready, ServerSide};
 
 /// A session with a server that is asked about its archiving.
 pub(crate) struct Archiver {
@@ -38,7 +38,7 @@ impl Archiver {
     /// Fails when the inventory has no such database or nobody answers.
     pub(crate) async fn of(name: &str, inventory: &Inventory, secrets: &dyn Secrets) -> Result<Self, ActionError> {
         let cluster = Cluster::of(&DatabaseRef(name.to_owned()), inventory, &PathBuf::new())?;
-        let mut session = Lobby::own(&cluster, secrets)?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, secrets)?.open().await?;
         let inside = session.value("SELECT current_database()").await?;
         let lost = (inside != cluster.dbname).then_some(cluster.dbname);
         Ok(Self { session, lost })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::archive::{self, Shelf, keys};
+use super::archive::{self, WalArchive, keys};
 use crate::action::{ActionError, RunContext, Store};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::Session;
@@ -62,7 +62,7 @@ impl<'a> Handovers<'a> {
         loop {
             let is_there = match stores.is_empty() {
                 true => taken(session, segment).await?,
-                false => self.shelf(&stores)?.holds(segment).await?,
+                false => self.wal_archive(&stores)?.holds(segment).await?,
             };
             if is_there {
                 return Ok(Handover::Archived);
@@ -79,10 +79,10 @@ impl<'a> Handovers<'a> {
         }
     }
 
-    fn shelf<'s>(&'s self, stores: &'s [Arc<dyn Store>]) -> Result<Shelf<'s>, ActionError> {
+    fn wal_archive<'s>(&'s self, stores: &'s [Arc<dyn Store>]) -> Result<WalArchive<'s>, ActionError> {
         let (_, prefix) = self.cluster.archive()?;
         let stores = stores.iter().map(|store| (store.as_read(), keys(&self.cx.about, store.name()))).collect();
-        Ok(Shelf { stores, prefix, system_id: SystemId(self.facts.system_id), size: size(self.facts)? })
+        Ok(WalArchive { stores, prefix, system_id: SystemId(self.facts.system_id), size: size(self.facts)? })
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::side::{Item, Side, key_of};
 use crate::action::ActionError;
 use crate::actions::store::crew::each;
-use crate::wal::{Copied, Counterpart, Keys, WalError};
+use crate::wal::{Copied, Keys, NameConflict, WalError};
 
 /// Names of each kind that the plan shows.
 const NAMED: usize = 20;
@@ -177,9 +177,9 @@ impl Plan {
         .await;
         for (item, judged) in judged {
             match judged? {
-                Ok(Counterpart::Same) => self.same += 1,
-                Ok(Counterpart::Continued) => self.replace.push(item),
-                Ok(Counterpart::Other) => self.differ.push(item),
+                Ok(NameConflict::Same) => self.same += 1,
+                Ok(NameConflict::Continued) => self.replace.push(item),
+                Ok(NameConflict::Other) => self.differ.push(item),
                 Err(why) => {
                     self.untold.push(format!("`{}` may go on from what the target has: {why}", item.name));
                     self.differ.push(item);
@@ -233,9 +233,9 @@ async fn counterpart(
     (from, to): (&Side, &Side),
     keys: Keys<'_>,
     item: &Item,
-) -> Result<Result<Counterpart, WalError>, ActionError> {
+) -> Result<Result<NameConflict, WalError>, ActionError> {
     let (Side::Store { store, prefix }, Side::Store { store: there, prefix: below }) = (from, to) else {
-        return Ok(Ok(Counterpart::Other));
+        return Ok(Ok(NameConflict::Other));
     };
     let (object, copy) = (key_of(prefix, &item.name)?, key_of(below, &item.name)?);
     let copied = Copied { from: (store.as_ref(), &object), keys, to: (there.as_ref(), &copy) };

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Ground, Lot, OldVersions, Outlook, TooShort, WalLot, outlook};
 use crate::base::{Digest, Timestamp, clock};
 use crate::catalog::cost::{Ladder, PriceTable};
-use crate::catalog::retention::{Candidate, ClusterSpan, Policy, Standing};
+use crate::catalog::retention::{Attestations, Candidate, ClusterSpan, Policy};
 use crate::pgformat::{Lsn, SegmentSize, SystemId, Timeline};
 
 const GIB: u64 = 1 << 30;
@@ -41,7 +41,7 @@ fn daily(count: u64, ladder: &Ladder) -> Vec<Lot> {
             ended_at: days_ago(ago),
             size_bytes: GIB,
             cluster: Some(span),
-            standing: Standing::default(),
+            standing: Attestations::default(),
         },
         objects: 4,
         ladder: ladder.clone(),

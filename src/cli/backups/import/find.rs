@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::shelf::of_catalog;
+use super::super::open_store::of_catalog;
 use super::Args;
 use crate::actions::backup::foreign::{LeftOut, Survey};
 use crate::catalog::{

@@ -6,7 +6,7 @@ mod show;
 use std::path::Path;
 
 use self::find::{Found, find};
-use super::shelf::of_catalog;
+use super::open_store::of_catalog;
 use crate::action::{ObjectKey, Secrets, Store};
 use crate::actions::backup::foreign::{Foreign, ForeignWal, LeftOut, Reader, WalFolder};
 use crate::catalog;

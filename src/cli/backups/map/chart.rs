@@ -6,7 +6,7 @@ use crate::catalog::recovery::{Condition, Gap, Interval, Lane, Opening, lanes};
 use crate::cli::recoverable::{ClusterView, LookError, Recoverable};
 use crate::pgformat::{SegmentName, Timeline, WalFileName};
 use crate::report::window::{BackupForm, Chart, ChartBackup, ChartLane, Span, SpanState};
-use crate::wal::{Almanac, WalError};
+use crate::wal::{CommitTimes, WalError};
 
 /// One chart per cluster of a database; the one that archives now comes first.
 ///
@@ -42,8 +42,9 @@ fn condemn(cluster: &mut ClusterView, name: SegmentName, what: &str) -> bool {
 }
 
 async fn drawn(found: &Recoverable, cluster: &mut ClusterView) -> Result<Chart, WalError> {
-    let mut dated = Dated { almanac: found.almanac(cluster.system_id, cluster.archive.size), notes: Vec::new() };
-    if let Err(error) = dated.almanac.date(&mut cluster.archive).await {
+    let mut dated =
+        Dated { commit_times: found.commit_times(cluster.system_id, cluster.archive.size), notes: Vec::new() };
+    if let Err(error) = dated.commit_times.date(&mut cluster.archive).await {
         dated.note(error)?;
     }
     let mut all = Vec::new();
@@ -65,7 +66,7 @@ async fn drawn(found: &Recoverable, cluster: &mut ClusterView) -> Result<Chart, 
 
 /// Reads times, as far as they can be read.
 struct Dated<'a> {
-    almanac: Almanac<'a>,
+    commit_times: CommitTimes<'a>,
     notes: Vec<String>,
 }
 
@@ -92,7 +93,7 @@ impl Dated<'_> {
             Opening::Fork { at } => (*at, "from the promotion".to_owned()),
         };
         let readable = cluster.readable(interval.numbers, interval.followed);
-        let newest = self.almanac.newest_commit(&readable).await;
+        let newest = self.commit_times.newest_commit(&readable).await;
         let newest = self.known(newest)?.flatten().map(|commit| commit.at);
         let backups = interval.backups.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
         Ok(Span {
@@ -118,7 +119,7 @@ impl Dated<'_> {
         let from_at = match (before, readable.first()) {
             (Some(before), _) => Some(before),
             (None, Some(first)) => {
-                let scan = self.almanac.scan(*first).await;
+                let scan = self.commit_times.scan(*first).await;
                 self.known(scan)?.and_then(|scan| scan.first_commit).map(|commit| commit.at)
             }
             (None, None) => None,
@@ -126,7 +127,7 @@ impl Dated<'_> {
         let to_at = match behind {
             Some(behind) => Some(behind),
             None => {
-                let newest = self.almanac.newest_commit(&readable).await;
+                let newest = self.commit_times.newest_commit(&readable).await;
                 self.known(newest)?.flatten().map(|commit| commit.at)
             }
         };

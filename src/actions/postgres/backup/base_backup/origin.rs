@@ -8,7 +8,7 @@ use crate::action::{ActionError, Findings};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::language::inventory::Inventory;
 use crate::pgformat::Change;
 
@@ -67,7 +67,7 @@ pub(super) fn source(
 /// Proves that the source answers for replication, which is in no database, and that another entry is a standby of this very
 /// cluster.
 pub(super) async fn same_cluster(
-    (endpoint, lobby): (&Endpoint, &Lobby),
+    (endpoint, maintenance_db): (&Endpoint, &MaintenanceDb),
     facts: &ServerFacts,
     params: &BaseBackupParams,
 ) -> Result<(), ActionError> {
@@ -81,7 +81,7 @@ pub(super) async fn same_cluster(
         );
     }
     let Some(source) = &params.source else { return Ok(()) };
-    if lobby.open().await?.value("SELECT pg_is_in_recovery()").await? != "t" {
+    if maintenance_db.open().await?.value("SELECT pg_is_in_recovery()").await? != "t" {
         let fact = format!("database `{}` is no standby", source.as_str());
         return Err(ActionError::fatal(fact).help("leave `source` out, or name the entry of a standby"));
     }

@@ -14,7 +14,7 @@ use crate::action::{ActionError, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::actions::postgres::session::facts::ServerFacts;
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::Timestamp;
 use crate::catalog::{self, Manifest, PostgresFacts};
 use crate::pgformat::{SegmentSize, SystemId};
@@ -26,7 +26,7 @@ const ASKED_AGAIN_FOR: Duration = Duration::from_secs(60);
 pub(super) struct Taking<'a> {
     pub(super) params: &'a BaseBackupParams,
     pub(super) cluster: &'a Cluster,
-    pub(super) primary: &'a Lobby,
+    pub(super) primary: &'a MaintenanceDb,
     pub(super) facts: &'a ServerFacts,
     pub(super) prior: Option<Prior>,
     pub(super) delivery: &'a Delivery<'a>,
@@ -49,7 +49,7 @@ impl Taking<'_> {
         let Self { params, cluster, primary, facts, ref prior, delivery, cx } = *self;
         let source = source(params, cluster, (&cx.about.inventory, &cx.about.scratch))?;
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
-        same_cluster((&endpoint, &Lobby::own(&source, cx.about.secrets.as_ref())?), facts, params).await?;
+        same_cluster((&endpoint, &MaintenanceDb::own(&source, cx.about.secrets.as_ref())?), facts, params).await?;
         let started_at = server_time(&mut primary.open().await?).await?;
         let data_at = match params.source {
             Some(_) => Some(standby_at(&mut endpoint.open().await?).await?.min(started_at)),

@@ -13,7 +13,7 @@ pub(crate) fn recover(cluster: &Cluster, settings: &[String], wait: Vec<String>)
     let options = format!("-c port={} -c listen_addresses= -c unix_socket_directories={folder}", cluster.port);
     let old = format!("{pgdata}.old");
     let aside = format!("mkdir {old} && mv {pgdata}/* {old}/", old = quoted(&old), pgdata = quoted(&pgdata));
-    let mut lines = vec![cluster.keeper().stop_by_hand(cluster)];
+    let mut lines = vec![cluster.service_manager().stop_by_hand(cluster)];
     lines.push(remark(&format!(
         "WAL that the archive does not have yet lies in {pgdata}/pg_wal: copy it into {data}/pg_wal, owned as {data} is"
     )));
@@ -28,6 +28,6 @@ pub(crate) fn recover(cluster: &Cluster, settings: &[String], wait: Vec<String>)
     // First: copying gives the folder itself the owner of what is copied.
     lines.push(command_line(["sudo", "chown", "-R", &format!("--reference={pgdata}"), &data]));
     lines.push(command_line(["sudo", "cp", "-a", &format!("{data}/."), &format!("{pgdata}/")]));
-    lines.push(cluster.keeper().start_by_hand(cluster));
+    lines.push(cluster.service_manager().start_by_hand(cluster));
     lines
 }

@@ -1,20 +1,20 @@
 //! Servers in containers: what docker tells of one, where its files lie on this machine, and programs run inside.
 //!
 //! Everything that a step does to files it does on this machine; everything that the server itself will run, it runs in the
-//! container, as the server's user. [`Abode`] is the one door: on a server of this machine it changes nothing.
+//! container, as the server's user. [`ServerHost`] is the one door: on a server of this machine it changes nothing.
 
-mod abode;
-mod berth;
 pub(crate) mod by_hand;
 mod facts;
 mod inquiry;
 mod project;
+mod server_container;
+mod server_host;
 
 use std::path::Path;
 
-pub(crate) use abode::Abode;
 pub(crate) use inquiry::data_of;
 pub(crate) use project::Project;
+pub(crate) use server_host::ServerHost;
 
 use crate::action::ActionError;
 

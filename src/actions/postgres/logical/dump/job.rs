@@ -6,17 +6,17 @@ use super::folder::Folder;
 use super::params::{DumpParams, Globals};
 use super::program::{self, Tables};
 use super::proof::{self, Contents, Lister};
-use super::shipment::{Berth, Shipment};
+use super::shipment::{ServerContainer, Shipment};
 use crate::action::{ActionError, ByteStream, RunContext};
 use crate::actions::postgres::backup::copies::{Copies, Outcome};
-use crate::actions::postgres::backup::fan::{Seen, fan};
+use crate::actions::postgres::backup::fan_out::{Seen, fan_out};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::client::{self, Client};
 use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::content::{Content, FactsDepth};
 use crate::actions::postgres::session::dbstate;
+use crate::actions::postgres::session::named_pipe::pour;
 use crate::actions::postgres::session::origin::Origin;
-use crate::actions::postgres::session::spout::pour;
 use crate::base::Timestamp;
 use crate::catalog::{
     self, Backup, BackupPlace, ContentFacts, DatabaseFacts, DatabaseState, DumpFacts, DumpFormat, Manifest, ObjectRole,
@@ -82,9 +82,9 @@ impl Job<'_> {
             Ok(moment) => moment,
             // Enough stores have it from an earlier attempt; that the others failed again is told.
             Err(error) if self.is_enough(&outcome) && error.info().class != ErrorClass::Cancelled => {
-                let failed = berths.into_iter().map(|berth| {
-                    let why = berth.objects.err().unwrap_or_else(|| error.clone());
-                    (berth.depot.store.name().to_owned(), why)
+                let failed = berths.into_iter().map(|server_container| {
+                    let why = server_container.objects.err().unwrap_or_else(|| error.clone());
+                    (server_container.backup_store.store.name().to_owned(), why)
                 });
                 outcome.failures.extend(failed);
                 self.copies.judge(0, &mut outcome, cx)?;
@@ -110,9 +110,9 @@ impl Job<'_> {
             label: self.params.label.clone(),
             ..Manifest::new(id, kind.0, &self.cluster.name, (moment.started_at, stopped_at))
         };
-        for berth in berths {
-            let manifest = berth.objects.map(|objects| Manifest { objects, ..manifest.clone() });
-            self.copies.commit(&mut outcome, &berth.depot, manifest).await;
+        for server_container in berths {
+            let manifest = server_container.objects.map(|objects| Manifest { objects, ..manifest.clone() });
+            self.copies.commit(&mut outcome, &server_container.backup_store, manifest).await;
         }
         self.copies.judge(0, &mut outcome, cx)?;
         Ok(outcome.backups)
@@ -124,18 +124,18 @@ impl Job<'_> {
 
     /// Opens the stores that have no copy yet. One that cannot be used is noted as a failure; one that gave no answer
     /// before may have its copy, which is never written over.
-    async fn berths(&self, place: &BackupPlace, outcome: &mut Outcome) -> Result<Vec<Berth>, ActionError> {
+    async fn berths(&self, place: &BackupPlace, outcome: &mut Outcome) -> Result<Vec<ServerContainer>, ActionError> {
         let mut berths = Vec::new();
         for name in &self.copies.names {
             if outcome.has(name) {
                 continue;
             }
             let opened = async {
-                let berth = Berth::open(name, self.params, self.cx)?;
-                berth.depot.committed(place).await.map(|copy| (berth, copy))
+                let server_container = ServerContainer::open(name, self.params, self.cx)?;
+                server_container.backup_store.committed(place).await.map(|copy| (server_container, copy))
             };
             match opened.await {
-                Ok((berth, None)) => berths.push(berth),
+                Ok((server_container, None)) => berths.push(server_container),
                 Ok((_, Some(copy))) => outcome.backups.push(copy),
                 Err(error) => outcome.failures.push(((*name).to_owned(), error)),
             }
@@ -147,7 +147,12 @@ impl Job<'_> {
     }
 
     /// Brings the dump and the globals into the stores, with what is known of the moment.
-    async fn objects(&self, dbname: &str, place: &BackupPlace, berths: &mut [Berth]) -> Result<Moment, ActionError> {
+    async fn objects(
+        &self,
+        dbname: &str,
+        place: &BackupPlace,
+        berths: &mut [ServerContainer],
+    ) -> Result<Moment, ActionError> {
         let Flowed { mut content, state, brought, facts } = self.flow(dbname, place, berths).await?;
         proof::judge(self.params.format, &brought.seen)?;
         let contents = self.listed(place, &brought, berths).await?;
@@ -171,7 +176,12 @@ impl Job<'_> {
     ///
     /// Who asks for such a table between our locks and those of `pg_dump` stands in its way, as we stand in theirs: they
     /// are let through, and it begins anew.
-    async fn flow(&self, dbname: &str, place: &BackupPlace, berths: &mut [Berth]) -> Result<Flowed, ActionError> {
+    async fn flow(
+        &self,
+        dbname: &str,
+        place: &BackupPlace,
+        berths: &mut [ServerContainer],
+    ) -> Result<Flowed, ActionError> {
         let depth = if self.params.is_partial() { FactsDepth::Off } else { self.params.facts };
         let tables = if depth == FactsDepth::Off { Tables::Free } else { Tables::Held };
         let mut anew = 0;
@@ -214,7 +224,7 @@ impl Job<'_> {
         &self,
         moment: (&str, &str, Tables),
         place: &BackupPlace,
-        berths: &mut [Berth],
+        berths: &mut [ServerContainer],
     ) -> Result<Brought, ActionError> {
         let command = program::dump(self.client, self.params, moment)?;
         let shipment = |name| Shipment { name, role: ObjectRole::Dump, archive_of: None, place };
@@ -238,18 +248,18 @@ impl Job<'_> {
         &self,
         body: ByteStream,
         shipment: &Shipment<'_>,
-        berths: &mut [Berth],
+        berths: &mut [ServerContainer],
     ) -> Result<Brought, ActionError> {
         let lister = self.lister();
-        let is_blind = |berth: &Berth| {
-            let encoding = berth.depot.packing.encoding();
-            berth.objects.is_ok() && lister.unpacking(&berth.depot, encoding).is_err()
+        let is_blind = |server_container: &ServerContainer| {
+            let encoding = server_container.backup_store.packing.encoding();
+            server_container.objects.is_ok() && lister.unpacking(&server_container.backup_store, encoding).is_err()
         };
         if self.params.format == DumpFormat::Plain || !berths.iter().any(is_blind) {
             let seen = shipment.bring(body, berths, self.cx).await?;
             return Ok(Brought { seen, contents: None });
         }
-        let (tee, mut ends) = fan(2, Arc::default());
+        let (tee, mut ends) = fan_out(2, Arc::default());
         let (Some(mut listened), Some(stored)) = (ends.pop(), ends.pop()) else {
             return Err(ActionError::fatal("the dump has no two ends"));
         };
@@ -267,7 +277,7 @@ impl Job<'_> {
         &self,
         place: &BackupPlace,
         brought: &Brought,
-        berths: &mut [Berth],
+        berths: &mut [ServerContainer],
     ) -> Result<Option<Contents>, ActionError> {
         if self.params.format == DumpFormat::Plain {
             return Ok(None);
@@ -275,11 +285,13 @@ impl Job<'_> {
         self.cx.reporter.progress(Progress::Doing { text: "listing what lies in the store".to_owned() });
         let lister = self.lister();
         let mut contents = None;
-        for berth in berths {
-            let Some(object) = berth.objects.as_ref().ok().and_then(|objects| objects.first()) else { continue };
-            match lister.stored(&berth.depot, (place, object), brought.contents.as_ref()).await {
+        for server_container in berths {
+            let Some(object) = server_container.objects.as_ref().ok().and_then(|objects| objects.first()) else {
+                continue;
+            };
+            match lister.stored(&server_container.backup_store, (place, object), brought.contents.as_ref()).await {
                 Ok(found) => contents = contents.or(Some(found)),
-                Err(error) => berth.objects = Err(error),
+                Err(error) => server_container.objects = Err(error),
             }
         }
         Ok(contents)
@@ -307,7 +319,7 @@ impl Job<'_> {
         Ok(facts)
     }
 
-    async fn globals(&self, place: &BackupPlace, berths: &mut [Berth]) -> Result<(), ActionError> {
+    async fn globals(&self, place: &BackupPlace, berths: &mut [ServerContainer]) -> Result<(), ActionError> {
         let cx = self.cx;
         let command = program::globals(self.client, (&self.cluster.dbname, self.origin))?;
         let shipment = Shipment { name: GLOBALS, role: ObjectRole::Globals, archive_of: None, place };

@@ -1,6 +1,6 @@
 //! `postgres.dump`: logical backups of one or more databases, each with its facts, state and globals, its manifest last.
 //!
-//! `pg_dump` writes into a pipe ([`crate::actions::postgres::session::spout`]) and from there into every store at once ([`crate::actions::postgres::backup::fan`]); only the
+//! `pg_dump` writes into a pipe ([`crate::actions::postgres::session::named_pipe`]) and from there into every store at once ([`crate::actions::postgres::backup::fan_out`]); only the
 //! format `directory` lies on disk before. A session of ours holds the snapshot and counts while the dump flows. What
 //! the dump of one database leaves out is saved beside it: the state of the database ([`crate::actions::postgres::session::dbstate`]), and the
 //! roles and tablespaces of the server. Start with [`job`].
@@ -28,7 +28,7 @@ use crate::actions::postgres::backup::copies::Copies;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::client::Client;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
-use crate::actions::postgres::session::lobby::Lobby;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::session::origin::Origin;
 use crate::base::Timestamp;
 use crate::base::units::ByteSize;
@@ -132,7 +132,7 @@ impl Action for Dump {
             return Ok(findings.pending("the instance does not run yet"));
         }
         let cluster = serving(params, &cx.about)?;
-        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let origin = Origin::of(&mut session).await?;
         let client = Client::dumping(&cluster, &origin, (cx.host.as_ref(), cx.about.secrets.as_ref())).await?;
         if let Some((fact, help)) = unfolded(params, &client) {
@@ -158,7 +158,7 @@ impl Action for Dump {
         let cluster = serving(params, &cx.about)?;
         let copies = copies(params, &cluster)?;
         let secrets = cx.about.secrets.as_ref();
-        let mut session = Lobby::own(&cluster, secrets)?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, secrets)?.open().await?;
         let origin = Origin::of(&mut session).await?;
         let names = dbnames(params, &cluster, &mut session).await?;
         drop(session);

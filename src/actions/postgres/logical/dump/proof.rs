@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::shipment::key;
 use crate::action::{ActionError, ByteStream, Encoding, RunContext};
-use crate::actions::postgres::backup::delivery::Depot;
-use crate::actions::postgres::backup::fan::Seen;
+use crate::actions::postgres::backup::delivery::BackupStore;
+use crate::actions::postgres::backup::fan_out::Seen;
 use crate::actions::postgres::cluster::program::failed;
 use crate::actions::postgres::session::client::Client;
 use crate::actions::postgres::session::content::TableName;
@@ -93,12 +93,12 @@ impl Lister<'_> {
     /// Fails when `pg_restore` cannot list it, or the store does not give it back.
     pub(super) async fn stored(
         &self,
-        depot: &Depot,
+        backup_store: &BackupStore,
         (place, object): (&BackupPlace, &ManifestObject),
         before: Option<&Result<Contents, ActionError>>,
     ) -> Result<Contents, ActionError> {
-        let (name, key) = (depot.store.name(), key(place, &object.name)?);
-        let unpacking = match (self.unpacking(depot, &object.encoding), before) {
+        let (name, key) = (backup_store.store.name(), key(place, &object.name)?);
+        let unpacking = match (self.unpacking(backup_store, &object.encoding), before) {
             (Ok(unpacking), _) => unpacking,
             (Err(_), Some(before)) => {
                 let message =
@@ -111,7 +111,7 @@ impl Lister<'_> {
         let broken = |error| {
             crate::actions::postgres::stores::archive::stream_failed(&TransferError::of_reading(key.as_str(), error))
         };
-        let stored = depot.store.get(&key).await.map_err(|error| archive::failed(&error))?;
+        let stored = backup_store.store.get(&key).await.map_err(|error| archive::failed(&error))?;
         let mut plain = unpacking.open(stored, expected(object));
         let listed = self.list(&mut plain).await.map_err(|unlisted| match unlisted {
             Unlisted::Unread(error) => broken(error),
@@ -125,9 +125,13 @@ impl Lister<'_> {
     }
 
     /// How an object of a store is read back.
-    pub(super) fn unpacking(&self, depot: &Depot, encoding: &Encoding) -> Result<Unpacking, TransferError> {
+    pub(super) fn unpacking(
+        &self,
+        backup_store: &BackupStore,
+        encoding: &Encoding,
+    ) -> Result<Unpacking, TransferError> {
         let about = &self.cx.about;
-        let keys = about.inventory.stores.get(depot.store.name()).and_then(|entry| entry.encryption.as_ref());
+        let keys = about.inventory.stores.get(backup_store.store.name()).and_then(|entry| entry.encryption.as_ref());
         Unpacking::of(encoding, keys, about.secrets.as_ref())
     }
 
@@ -254,7 +258,7 @@ fn unlisted(error: &(dyn std::error::Error + 'static)) -> ActionError {
 #[cfg(test)]
 mod tests {
     use super::{Contents, judge};
-    use crate::actions::postgres::backup::fan::Seen;
+    use crate::actions::postgres::backup::fan_out::Seen;
     use crate::actions::postgres::session::content::TableName;
     use crate::catalog::DumpFormat;
 

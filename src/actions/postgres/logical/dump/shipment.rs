@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 
 use super::params::{Compressor, DumpParams};
 use crate::action::{ActionError, ByteStream, ObjectKey, PutOptions, RunContext};
-use crate::actions::postgres::backup::delivery::{Depot, unpackable};
-use crate::actions::postgres::backup::fan::{Seen, fan};
+use crate::actions::postgres::backup::delivery::{BackupStore, unpackable};
+use crate::actions::postgres::backup::fan_out::{Seen, fan_out};
 use crate::actions::postgres::stores::archive::stream_failed;
 use crate::catalog::{BackupPlace, CatalogError, ManifestObject, ObjectRole};
 use crate::event::Progress;
@@ -17,27 +17,27 @@ use crate::language::inventory::{Compression, CompressionFormat, StoreEntry};
 use crate::transfer::{Packing, upload};
 
 /// A store with what has arrived in it.
-pub(super) struct Berth {
+pub(super) struct ServerContainer {
     /// The store.
-    pub(super) depot: Depot,
+    pub(super) backup_store: BackupStore,
     /// The objects it has, in order, or why it gets none any more.
     pub(super) objects: Result<Vec<ManifestObject>, ActionError>,
 }
 
-impl Berth {
+impl ServerContainer {
     /// Opens a store; its objects are packed as the arguments and its own settings say.
     ///
     /// # Errors
     /// Fails when the store or a key cannot be had, or a level makes no sense.
     pub(super) fn open(name: &str, params: &DumpParams, cx: &RunContext) -> Result<Self, ActionError> {
-        let mut depot = Depot::open(name, cx)?;
+        let mut backup_store = BackupStore::open(name, cx)?;
         let mut entry = cx.about.inventory.stores.get(name).cloned().unwrap_or_default();
         if let Some(compression) = compression(params, &entry) {
             entry.compression = Some(compression);
             let packing = Packing::of(&entry, cx.about.secrets.as_ref());
-            depot.packing = packing.map_err(|error| unpackable(name, &error))?;
+            backup_store.packing = packing.map_err(|error| unpackable(name, &error))?;
         }
-        Ok(Self { depot, objects: Ok(Vec::new()) })
+        Ok(Self { backup_store, objects: Ok(Vec::new()) })
     }
 
     fn keep(&mut self, object: Result<ManifestObject, ActionError>) {
@@ -78,15 +78,20 @@ impl Shipment<'_> {
     pub(super) async fn bring(
         &self,
         source: ByteStream,
-        berths: &mut [Berth],
+        berths: &mut [ServerContainer],
         cx: &RunContext,
     ) -> Result<Seen, ActionError> {
-        let open: Vec<&mut Berth> = berths.iter_mut().filter(|berth| berth.objects.is_ok()).collect();
+        let open: Vec<&mut ServerContainer> =
+            berths.iter_mut().filter(|server_container| server_container.objects.is_ok()).collect();
         let done = Arc::new(AtomicU64::new(0));
-        let (fan, streams) = fan(open.len(), Arc::clone(&done));
+        let (fan_out, streams) = fan_out(open.len(), Arc::clone(&done));
         let (pumped, arrived) = {
-            let arriving = join_all(open.iter().zip(streams).map(|(berth, stream)| self.put(&berth.depot, stream)));
-            let work = async { tokio::join!(fan.pump(source), arriving) };
+            let arriving = join_all(
+                open.iter()
+                    .zip(streams)
+                    .map(|(server_container, stream)| self.put(&server_container.backup_store, stream)),
+            );
+            let work = async { tokio::join!(fan_out.pump(source), arriving) };
             tokio::pin!(work);
             loop {
                 tokio::select! {
@@ -102,8 +107,8 @@ impl Shipment<'_> {
             }
         };
         let nobody = arrived.iter().all(Result::is_err);
-        for (berth, arrival) in open.into_iter().zip(arrived) {
-            berth.keep(arrival);
+        for (server_container, arrival) in open.into_iter().zip(arrived) {
+            server_container.keep(arrival);
         }
         match pumped {
             Ok(seen) => Ok(seen),
@@ -111,16 +116,17 @@ impl Shipment<'_> {
             Err(error) if !nobody => Err(ActionError::retryable("the dump broke off").because(&error)),
             Err(error) => Err(berths
                 .iter()
-                .find_map(|berth| berth.objects.as_ref().err().cloned())
+                .find_map(|server_container| server_container.objects.as_ref().err().cloned())
                 .unwrap_or_else(|| ActionError::retryable("no store takes the dump").because(&error))),
         }
     }
 
-    async fn put(&self, depot: &Depot, body: ByteStream) -> Result<ManifestObject, ActionError> {
-        let encoding = depot.packing.encoding().clone();
-        let name = format!("{}{}", self.name, depot.packing.suffix());
+    async fn put(&self, backup_store: &BackupStore, body: ByteStream) -> Result<ManifestObject, ActionError> {
+        let encoding = backup_store.packing.encoding().clone();
+        let name = format!("{}{}", self.name, backup_store.packing.suffix());
         let key = key(self.place, &name)?;
-        let uploaded = upload((depot.store.as_ref(), &key), body, &depot.packing, PutOptions::default()).await;
+        let uploaded =
+            upload((backup_store.store.as_ref(), &key), body, &backup_store.packing, PutOptions::default()).await;
         let packed = uploaded.map_err(|error| stream_failed(&error))?.packed;
         let plain = (!encoding.is_plain()).then_some(packed.plain);
         let object = ManifestObject::new(name, packed.stored_size_bytes, packed.stored_sha256, self.role);

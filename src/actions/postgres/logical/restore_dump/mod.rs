@@ -21,13 +21,13 @@ use serde::{Deserialize, Serialize};
 use self::attempt::Attempt;
 pub use self::params::{RestoreDumpParams, RestoreMode, Roles};
 use self::seat::Seat;
-use super::nursery;
+use super::scratch_server;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, ParamFault, PlanContext, ReadStore, Recovery, RunContext, Surroundings,
     Target,
 };
-use crate::actions::backup::prospect::STILL_TO_COME;
+use crate::actions::backup::find_check::STILL_TO_COME;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::scratch;
 use crate::actions::postgres::restore::restore_base::place;
@@ -167,7 +167,7 @@ impl Action for RestoreDump {
         let backup = opened(store.as_read(), prefix, &own, handle).await?;
         let cluster = serving(params, &cx.about)?;
         if cluster.is_scratch() && cluster.side.is_none() {
-            nursery::ensure(&cluster, &major(&backup.manifest), cx).await?;
+            scratch_server::ensure(&cluster, &major(&backup.manifest), cx).await?;
         }
         let seat = Seat::of(&dbname(params, &backup.manifest)?, &cx.about.run);
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };

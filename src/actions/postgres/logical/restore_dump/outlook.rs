@@ -3,7 +3,7 @@
 
 use super::{RestoreDumpParams, RestoreMode, dbname, major, serving};
 use crate::action::{ActionError, CheckContext, Findings, ReadStore};
-use crate::actions::backup::prospect::STILL_TO_COME;
+use crate::actions::backup::find_check::STILL_TO_COME;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::name;
 use crate::actions::postgres::session::attached::Attached;

@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::course::Plan;
+use super::super::replay_plan::ReplayPlan;
 use super::Recovering;
 use crate::action::{ActionError, Files};
 use crate::actions::postgres::cluster::limits::{self, Configured};
 use crate::actions::postgres::cluster::pg_control::{cannot, control};
 use crate::actions::postgres::cluster::server::major;
 use crate::actions::postgres::cluster::settings;
-use crate::actions::postgres::restore::aim::{self, Aim, Ending};
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::fetching::{self, Fetching};
-use crate::actions::postgres::restore::hands::Hands;
 use crate::actions::postgres::restore::marker::{self, Marker};
 use crate::actions::postgres::restore::old::Old;
+use crate::actions::postgres::restore::recovery_target::{self, Ending, RecoveryTarget};
 use crate::pgformat::{Change, Major};
 use serde_json::json;
 
@@ -24,39 +24,42 @@ impl Recovering<'_> {
         files: &dyn Files,
         staged: &Path,
         marker: &Marker,
-        (plan, fetching): (&Plan, &Fetching),
+        (plan, fetching): (&ReplayPlan, &Fetching),
     ) -> Result<(), ActionError> {
-        let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(&self.hands.program))];
-        let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
-        lines.extend(aim.settings(plan.timeline));
-        let of_version = of_version(&major(files, staged)?, self.aim.ending);
+        let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(&self.context.program))];
+        let recovery_target = RecoveryTarget { goal: plan.goal.clone(), ..self.recovery_target.clone() };
+        lines.extend(recovery_target.settings(plan.timeline));
+        let of_version = of_version(&major(files, staged)?, self.recovery_target.ending);
         for (name, value) in settings::FIXED.into_iter().chain(of_version) {
             lines.push((name.to_owned(), value.to_owned()));
         }
         let auto = staged.join(settings::FILE);
-        let scratch = self.hands.cluster.is_scratch();
+        let scratch = self.context.cluster.is_scratch();
         let before = if scratch { String::new() } else { settings::restored(files, staged)? };
-        fetching.place(files, staged, &self.hands.owner).map_err(|error| cannot(&error))?;
-        let mut contents =
-            vec![(auto, settings::with_block(&before, &lines)), (staged.join(aim.signal(&plan.goal)), String::new())];
-        if let Some(side) = self.hands.side(files, staged)? {
-            side.write(files, &self.hands.owner).map_err(|error| cannot(&error))?;
+        fetching.place(files, staged, &self.context.owner).map_err(|error| cannot(&error))?;
+        let mut contents = vec![
+            (auto, settings::with_block(&before, &lines)),
+            (staged.join(recovery_target.signal(&plan.goal)), String::new()),
+        ];
+        if let Some(side) = self.context.side(files, staged)? {
+            side.write(files, &self.context.owner).map_err(|error| cannot(&error))?;
         }
         for (path, content) in contents.drain(..) {
-            self.hands.write(files, &path, &content).map_err(|error| cannot(&error))?;
+            self.context.write(files, &path, &content).map_err(|error| cannot(&error))?;
         }
-        aim::remove_other_signal(files, staged, aim.signal(&plan.goal)).map_err(|error| cannot(&error))?;
+        recovery_target::remove_other_signal(files, staged, recovery_target.signal(&plan.goal))
+            .map_err(|error| cannot(&error))?;
         let places: Vec<(u32, PathBuf)> =
             marker.links.iter().filter_map(|link| Some((link.tablespace()?, link.live.clone()))).collect();
         if places.is_empty() {
             return Ok(());
         }
-        marker::write_tablespace_map(files, staged, &places, &self.hands.owner).map_err(|error| cannot(&error))
+        marker::write_tablespace_map(files, staged, &places, &self.context.owner).map_err(|error| cannot(&error))
     }
 
     /// Raises what the WAL needs higher than the restored configuration has it.
     pub(crate) async fn raise(&self, files: &dyn Files, staged: &Path, old: Option<&Old>) -> Result<(), ActionError> {
-        let cluster = self.hands.cluster;
+        let cluster = self.context.cluster;
         if cluster.is_scratch() {
             return Ok(());
         }
@@ -64,19 +67,19 @@ impl Recovering<'_> {
         if let Some(lost) = old.and_then(|old| old.control(files)) {
             needed = limits::greatest(needed, lost.limits);
         }
-        let Hands { owner, abode, .. } = &self.hands;
-        let programs = self.hands.programs(files, staged)?;
-        let configured = Configured { cluster, owner, programs: &programs, abode, pgdata: staged };
-        let short = configured.short_of(needed, self.hands.cx.host.as_read()).await;
+        let RecoveryContext { owner, server_host, .. } = &self.context;
+        let programs = self.context.programs(files, staged)?;
+        let configured = Configured { cluster, owner, programs: &programs, server_host, pgdata: staged };
+        let short = configured.short_of(needed, self.context.cx.host.as_read()).await;
         if short.is_empty() {
             return Ok(());
         }
         let message = format!("the backup's configuration is raised for the replay: {}", limits::words(&short));
-        self.hands.cx.reporter.note(message, json!({ "settings": limits::raised(&short) }));
+        self.context.cx.reporter.note(message, json!({ "settings": limits::raised(&short) }));
         let auto = staged.join(settings::FILE);
         let text = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
         let text = settings::within_block(&String::from_utf8_lossy(&text), &limits::raised(&short));
-        self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
+        self.context.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
 }
 

@@ -4,15 +4,15 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::super::course::Plan;
+use super::super::replay_plan::ReplayPlan;
 use super::Recovering;
 use crate::action::{ActionError, Files};
 use crate::actions::postgres::cluster::pg_control::cannot;
 use crate::actions::postgres::cluster::server::major;
 use crate::actions::postgres::cluster::settings;
+use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::fetching;
-use crate::actions::postgres::restore::hands::Hands;
-use crate::actions::postgres::restore::larder::Larder;
+use crate::actions::postgres::restore::segment_cache::SegmentCache;
 use crate::actions::postgres::stores::target::Goal;
 use crate::pgformat::{Change, Major, SegmentName};
 
@@ -33,7 +33,12 @@ impl Reading {
     ///
     /// # Errors
     /// Fails when the settings cannot be read or written.
-    pub(crate) fn tell(self, hands: &Hands<'_>, files: &dyn Files, pgdata: &Path) -> Result<bool, ActionError> {
+    pub(crate) fn tell(
+        self,
+        context: &RecoveryContext<'_>,
+        files: &dyn Files,
+        pgdata: &Path,
+    ) -> Result<bool, ActionError> {
         let reads_ahead = Major::of_text(&major(files, pgdata)?).is_some_and(|major| major.has(Change::ReadAhead));
         if self == Self::Ahead || !reads_ahead {
             return Ok(false);
@@ -45,7 +50,7 @@ impl Reading {
             return Ok(false);
         }
         let text = settings::within_block(&text, &[(PREFETCH.to_owned(), "off".to_owned())]);
-        hands.write(files, &auto, &text).map_err(|error| cannot(&error))?;
+        context.write(files, &auto, &text).map_err(|error| cannot(&error))?;
         Ok(true)
     }
 }
@@ -56,19 +61,19 @@ impl Recovering<'_> {
     pub(super) async fn try_out(
         &self,
         staged: &Path,
-        (plan, reading): (&Plan, Reading),
-        larder: Option<&Larder<'_>>,
+        (plan, reading): (&ReplayPlan, Reading),
+        segment_cache: Option<&SegmentCache<'_>>,
     ) -> Result<Reading, ActionError> {
         let last = match reading {
-            Reading::Ahead => plan.witness(),
+            Reading::Ahead => plan.probe_segment(),
             Reading::AsReplayed => plan.first(),
         };
         let Some(last) = last else { return Ok(reading) };
         let asked = async |segment: SegmentName| {
-            if let Some(larder) = larder {
-                larder.forget(segment);
+            if let Some(segment_cache) = segment_cache {
+                segment_cache.forget(segment);
             }
-            fetching::try_out(&self.hands, staged, segment).await
+            fetching::try_out(&self.context, staged, segment).await
         };
         let Err(error) = asked(last).await else { return Ok(reading) };
         let Some(first) = plan.first().filter(|first| *first != last && plan.goal != Goal::Newest) else {
@@ -78,7 +83,7 @@ impl Recovering<'_> {
         let message = format!(
             "`{last}`, the last segment of the way, cannot be fetched ({error}): a target in it is not reached"
         );
-        self.hands.cx.reporter.note(message, json!({ "segment": last.to_string() }));
+        self.context.cx.reporter.note(message, json!({ "segment": last.to_string() }));
         Ok(Reading::AsReplayed)
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::super::intrusion::{self, Passage};
+use super::super::outside_writes::{self, Passage};
 use super::{Reading, Recovering};
 use crate::action::ActionError;
 use crate::actions::postgres::cluster::container;
@@ -25,19 +25,19 @@ impl Recovering<'_> {
         old: Option<&Old>,
         passage: Passage<'_>,
     ) -> Result<(Swap, Reading), ActionError> {
-        let (run, files) = (&self.hands.cx.about.run, passage.supply.aside.files);
-        let staged = self.hands.cluster.staged(files, run);
+        let (run, files) = (&self.context.cx.about.run, passage.wal_source.aside.files);
+        let staged = self.context.cluster.staged(files, run);
         let mut links = match old {
             Some(old) => marker::links(files, &old.dir, run).map_err(|error| cannot(&error))?,
             None => Vec::new(),
         };
         let told = match old {
             Some(old) => old.lists_tablespaces(files).map_err(|error| cannot(&error))?,
-            None => self.hands.cluster.is_scratch(),
+            None => self.context.cluster.is_scratch(),
         };
-        let neighbours = match self.hands.cluster.is_scratch() {
+        let neighbours = match self.context.cluster.is_scratch() {
             true => Neighbours::default(),
-            false => Neighbours::of(self.hands.cluster, &self.hands.cx.about, files),
+            false => Neighbours::of(self.context.cluster, &self.context.cx.about, files),
         };
         let (linked, mut reading) = (links.clone(), Reading::Ahead);
         if !told || neighbours.have_tablespaces() {
@@ -47,13 +47,13 @@ impl Recovering<'_> {
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
         }
-        if let Some((link, place)) = links.first().filter(|_| self.hands.cluster.is_contained()) {
+        if let Some((link, place)) = links.first().filter(|_| self.context.cluster.is_contained()) {
             return Err(self.untouched(files, container::outside(link, place)));
         }
-        let live = self.hands.cluster.pgdata.clone();
-        let room = self.hands.cluster.room(files);
-        let data = Seat { kept: room.kept(&live, run), staged: Some(staged), room, live };
-        let swap = Swap { data, linked: marker.seats(&links, run, files), owner: self.hands.owner.clone() };
+        let live = self.context.cluster.pgdata.clone();
+        let placement = self.context.cluster.placement(files);
+        let data = Seat { kept: placement.kept(&live, run), staged: Some(staged), placement, live };
+        let swap = Swap { data, linked: marker.seats(&links, run, files), owner: self.context.owner.clone() };
         let seats = std::iter::once(&swap.data).chain(swap.linked.iter().map(|linked| &linked.seat));
         neighbours.refuse(seats.map(|seat| seat.live.as_path()), files)?;
         if old.is_some() && told {
@@ -63,14 +63,14 @@ impl Recovering<'_> {
     }
 
     /// The tablespaces that replay will create. What breaks off behind a target is no reason to refuse it.
-    async fn made(&self, passage: Passage<'_>) -> Result<(intrusion::Made, Reading), ActionError> {
-        let reporter = &self.hands.cx.reporter;
+    async fn made(&self, passage: Passage<'_>) -> Result<(outside_writes::Made, Reading), ActionError> {
+        let reporter = &self.context.cx.reporter;
         reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
-        let looked = intrusion::tablespaces(passage).await?;
+        let looked = outside_writes::tablespaces(passage).await?;
         if passage.plan.goal == Goal::Newest {
             return looked.whole().map(|made| (made, Reading::Ahead));
         }
-        let (made, broken) = looked.up_to_a_break(passage.supply, &passage.plan.goal)?;
+        let (made, broken) = looked.up_to_a_break(passage.wal_source, &passage.plan.goal)?;
         if let Some(error) = &broken {
             let message =
                 format!("{error}: it is not replayed, nor what follows, and a target that lies there is not reached");

@@ -33,54 +33,55 @@ impl Recovering<'_> {
             old.dir.display(),
             unfinished.run
         );
-        self.hands.cx.reporter.note(message, json!({ "run": unfinished.run }));
+        self.context.cx.reporter.note(message, json!({ "run": unfinished.run }));
         Ok(unfinished.flushed())
     }
 
     /// Judges what the old data directory flushed beyond the archive. Changes nothing.
     pub(crate) async fn tail(&self, marker: &Marker, old: Option<&Old>) -> Result<Tail, ActionError> {
-        if self.hands.cluster.is_scratch() {
+        if self.context.cluster.is_scratch() {
             return Ok(Tail::default());
         }
-        let files = self.hands.cx.host.read_files();
+        let files = self.context.cx.host.read_files();
         let unreadable = |error: &HostError| ActionError::retryable("the old WAL cannot be read").because(error);
         let folder = match old {
-            Some(old) => old.wal(&self.hands.cx.about.run, files.as_ref()).map_err(|error| unreadable(&error))?,
+            Some(old) => old.wal(&self.context.cx.about.run, files.as_ref()).map_err(|error| unreadable(&error))?,
             None => None,
         };
         let Some(folder) = folder else {
             let why = match old {
                 Some(old) => format!("the old data directory `{}` holds no `pg_wal`", old.dir.display()),
-                None => format!("there is no old data directory at `{}`", self.hands.cluster.pgdata.display()),
+                None => format!("there is no old data directory at `{}`", self.context.cluster.pgdata.display()),
             };
             let message = format!("{why}: what was committed after the newest archived WAL cannot be rescued");
-            self.hands.cx.reporter.note(message, serde_json::Value::Null);
+            self.context.cx.reporter.note(message, serde_json::Value::Null);
             return Ok(Tail::default());
         };
         if let Some(other) = old.and_then(|old| old.of_another(marker.system_id, files.as_ref())) {
             let message = format!(
                 "`{}` holds cluster {other}, not {} as the backup does: nothing of its WAL belongs to what is recovered",
-                self.hands.cluster.pgdata.display(),
+                self.context.cluster.pgdata.display(),
                 marker.system_id
             );
-            self.hands.cx.reporter.note(message, json!({ "cluster": other.to_string() }));
+            self.context.cx.reporter.note(message, json!({ "cluster": other.to_string() }));
             return Ok(Tail::default());
         }
-        let archived: BTreeSet<WalFileName> = self.hands.shelf(marker).names().await?.into_keys().collect();
+        let archived: BTreeSet<WalFileName> = self.context.wal_archive(marker).names().await?.into_keys().collect();
         let (system_id, size) = (marker.system_id, marker.segment_size);
         let reading = tokio::task::spawn_blocking(move || {
             Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
         });
         let tail = reading.await.map_err(|error| ActionError::fatal("judging the old WAL panicked").because(&error))?;
         let mut tail = tail.map_err(|error| unreadable(&error))?;
-        let unfinished = old.map(|old| Marker::read(self.hands.cx.host.read_files().as_ref(), &old.dir)).transpose()?;
+        let unfinished =
+            old.map(|old| Marker::read(self.context.cx.host.read_files().as_ref(), &old.dir)).transpose()?;
         tail.given_up = unfinished.flatten().and_then(|unfinished| unfinished.given_up);
         if let Some(torn) = &tail.torn {
-            self.hands.cx.reporter.note(torn.words(), json!({ "proven": torn.proven.to_string() }));
+            self.context.cx.reporter.note(torn.words(), json!({ "proven": torn.proven.to_string() }));
         }
         if !tail.unproven.is_empty() {
             let message = format!("{} old WAL files prove nothing and were left", tail.unproven.len());
-            self.hands.cx.reporter.note(message, json!({ "files": tail.unproven }));
+            self.context.cx.reporter.note(message, json!({ "files": tail.unproven }));
         }
         Ok(tail)
     }

@@ -8,8 +8,8 @@ use super::target::TargetSpec;
 use crate::action::{ActionError, DatabaseRef, InstanceHandle, Late, ParamFault, ReadFiles, StagedHandle};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::wal_location::WalLocation;
-use crate::actions::postgres::restore::aim::{Aim, Ending};
 use crate::actions::postgres::restore::marker::Marker;
+use crate::actions::postgres::restore::recovery_target::{Ending, RecoveryTarget};
 use crate::base::RunId;
 
 /// The arguments of `postgres.recover`: one of `staged` and `instance`, and at most one target.
@@ -53,13 +53,13 @@ impl RecoverParams {
     }
 
     /// Where the recovery is to end, and how.
-    pub(crate) fn aim(&self) -> Result<Aim, ParamFault> {
+    pub(crate) fn recovery_target(&self) -> Result<RecoveryTarget, ParamFault> {
         match (&self.staged, &self.instance) {
             (Some(_), None) | (None, Some(_)) => {}
             (Some(_), Some(_)) | (None, None) => {
                 return Err(ParamFault::new("", "exactly one of `staged` and `instance` is wanted"));
             }
         }
-        self.target.aim(self.action.unwrap_or_default(), self.instance.as_ref())
+        self.target.recovery_target(self.action.unwrap_or_default(), self.instance.as_ref())
     }
 }

@@ -3,19 +3,19 @@
 use std::path::Path;
 
 use super::super::emptied::Unlogged;
-use super::super::outlook::Replaced;
-use super::super::prospect::Prospect;
-use super::super::{admission, course, outlook, replica};
+use super::super::forecast::RecoveryForecast;
+use super::super::old_data::Replaced;
+use super::super::{archive_access, old_data, replay_plan, replica};
 use super::{NOT_OURS, RecoverParams};
 use crate::action::{ActionError, CheckContext, Findings, Late, ReadFiles, ReadHost};
 use crate::actions::postgres::archiving;
-use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::{self, Owner};
 use crate::actions::postgres::cluster::server::{self, Programs};
-use crate::actions::postgres::cluster::{live, overseer};
+use crate::actions::postgres::cluster::{ha_manager, live};
 use crate::actions::postgres::restore::marker::{self, Marker};
-use crate::actions::postgres::stores::archive::{self, Shelf};
+use crate::actions::postgres::stores::archive::{self, WalArchive};
 use crate::base::clock;
 use crate::catalog::recovery::Goal;
 use crate::wal::Keys;
@@ -52,10 +52,10 @@ impl Readiness<'_> {
         if let Some((fact, help)) = self.unusable(&cluster, cx.host.as_ref()).await? {
             return Ok(findings.refuse(fact, help));
         }
-        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+        if let Some(fact) = ha_manager::in_charge(&cluster, cx.host.as_ref()).await? {
             return Ok(findings.refuse(fact.what, fact.help));
         }
-        if let Some(fact) = admission::refused(&cluster, cx).await? {
+        if let Some(fact) = archive_access::refused(&cluster, cx).await? {
             return Ok(findings.refuse(fact.what, fact.help));
         }
         match (&params.instance, cx.ahead) {
@@ -84,7 +84,7 @@ impl Readiness<'_> {
         let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
         let findings = self.emptied(cluster, findings).await;
         let place = (cluster, params.wal_location.as_ref());
-        let findings = match outlook::replaced(place, params.target.time, cx).await? {
+        let findings = match old_data::replaced(place, params.target.time, cx).await? {
             None => findings,
             Some(Replaced::Own(words)) => findings.pass(words),
             // Whoever means it stops that server by hand: a procedure would take away what nothing here has a backup of.
@@ -96,8 +96,9 @@ impl Readiness<'_> {
             }
             Some(Replaced::Another(words)) => findings.warn(words, ANOTHER),
         };
-        let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
-        let findings = Prospect::of(place, params.staged.as_ref(), cx).told(&aim, cx, findings).await?;
+        let recovery_target = params.recovery_target().map_err(|fault| ActionError::fatal(fault.message))?;
+        let findings =
+            RecoveryForecast::of(place, params.staged.as_ref(), cx).told(&recovery_target, cx, findings).await?;
         archiving::foretold((cluster, self.program), cx, findings).await
     }
 
@@ -167,21 +168,23 @@ impl Readiness<'_> {
                 "import it with `runbook backups import --write`: then each file is proven once, and by its digest ever after",
             );
         }
-        let goal = params.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
+        let goal = params.recovery_target().map_err(|fault| ActionError::fatal(fault.message))?.goal;
         let (system_id, size) = (marker.system_id, marker.segment_size);
         let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
-        let shelf = Shelf { stores, prefix, system_id, size };
-        shelf.view().await?.reachable(&goal, course::base(marker))?;
+        let wal_archive = WalArchive { stores, prefix, system_id, size };
+        wal_archive.view().await?.reachable(&goal, replay_plan::base(marker))?;
         Ok(findings)
     }
 
     /// Says why the server could not fetch WAL, and what to do. A container that does not run is asked before its data is
     /// touched.
     async fn unusable(&self, cluster: &Cluster, host: &dyn ReadHost) -> Result<Option<(String, String)>, ActionError> {
-        let Some(abode) = Abode::seen(cluster, host).await?.filter(Abode::is_open) else { return Ok(None) };
+        let Some(server_host) = ServerHost::seen(cluster, host).await?.filter(ServerHost::is_open) else {
+            return Ok(None);
+        };
         let owner = Owner::of(cluster, host)?;
         if cluster.is_contained() {
-            return abode.barred((self.program, &owner), host).await;
+            return server_host.barred((self.program, &owner), host).await;
         }
         if host.find_program(&self.program.to_string_lossy()).is_none() {
             let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::action::{InstanceHandle, Late, ParamFault};
-use crate::actions::postgres::restore::aim::{Aim, Edge, Ending};
+use crate::actions::postgres::restore::recovery_target::{Edge, Ending, RecoveryTarget};
 use crate::base::Timestamp;
 use crate::catalog::recovery::Goal;
 use crate::pgformat::{Lsn, Timeline};
@@ -78,7 +78,11 @@ impl TargetSpec {
     ///
     /// # Errors
     /// Names the argument that makes no sense, alone or beside the others.
-    pub(crate) fn aim(&self, ending: Ending, waiting: Option<&Late<InstanceHandle>>) -> Result<Aim, ParamFault> {
+    pub(crate) fn recovery_target(
+        &self,
+        ending: Ending,
+        waiting: Option<&Late<InstanceHandle>>,
+    ) -> Result<RecoveryTarget, ParamFault> {
         let goal = self.goal()?;
         let bounded = matches!(goal, Goal::Time(_) | Goal::Lsn(_) | Goal::Xid(_));
         if self.inclusive.is_some() && !bounded {
@@ -94,7 +98,7 @@ impl TargetSpec {
             return Err(ParamFault::new("/target", "`here` opens an `instance` that waits, and does nothing else"));
         }
         let edge = if self.inclusive == Some(false) { Edge::Excluded } else { Edge::Included };
-        Ok(Aim { goal, edge, ending, timeline: self.timeline.map(Timeline) })
+        Ok(RecoveryTarget { goal, edge, ending, timeline: self.timeline.map(Timeline) })
     }
 }
 
@@ -128,7 +132,7 @@ mod tests {
     fn a_target_says_one_place_and_bounds_only_what_has_an_edge() {
         let fault = |target: serde_json::Value| {
             let target: TargetSpec = serde_json::from_value(target).expect("a target");
-            target.aim(Ending::Promote, None).expect_err("a fault").path
+            target.recovery_target(Ending::Promote, None).expect_err("a fault").path
         };
         assert_eq!(fault(json!({ "target_xid": 7, "target_lsn": "0/3000000" })), "");
         assert_eq!(fault(json!({ "target": "immediate", "inclusive": false })), "/inclusive");

@@ -12,7 +12,7 @@ use super::{Move, Seen, There, at, moved, next};
 use crate::action::{ActionError, FileKind, Files, HostError, ReadFiles};
 use crate::actions::postgres::cluster::layout::MARKER;
 use crate::actions::postgres::cluster::owner::Owner;
-use crate::actions::postgres::cluster::room::{Room, is_foreign, under_way};
+use crate::actions::postgres::cluster::placement::{Placement, is_foreign, under_way};
 use crate::actions::postgres::cluster::settings::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 
 /// Without this file a folder is no data directory, and no server starts in it.
@@ -28,7 +28,7 @@ pub(crate) struct Seat {
     /// Where the new content waits; `None`: an empty folder takes the place.
     pub(crate) staged: Option<PathBuf>,
     /// Where the neighbours lie.
-    pub(crate) room: Room,
+    pub(crate) placement: Placement,
 }
 
 impl Seat {
@@ -36,12 +36,12 @@ impl Seat {
     pub(super) fn see(&self, files: &dyn ReadFiles) -> Result<Seen, ActionError> {
         let kept = there(files, &self.kept)?;
         let staged = self.staged.as_deref();
-        match self.room {
-            Room::Beside => {
+        match self.placement {
+            Placement::Beside => {
                 let staged = staged.map_or(Ok(There::No), |path| there(files, path))?;
                 Ok(Seen { live: there(files, &self.live)?, kept, staged })
             }
-            Room::Inside => {
+            Placement::Inside => {
                 let coming = staged.map_or(Ok(There::No), |path| there(files, &under_way(path)))?;
                 let staged = staged.map_or(Ok(There::No), |path| there(files, path))?;
                 let live = match (coming, there(files, &under_way(&self.kept))?) {
@@ -62,9 +62,9 @@ impl Seat {
 
     /// Moves the live content to the kept place.
     pub(super) fn put_aside(&self, files: &dyn Files) -> Result<(), ActionError> {
-        match self.room {
-            Room::Beside => rename(files, &self.live, &self.kept),
-            Room::Inside => {
+        match self.placement {
+            Placement::Beside => rename(files, &self.live, &self.kept),
+            Placement::Inside => {
                 let part = under_way(&self.kept);
                 let facts = files.facts(&self.live).map_err(moved)?;
                 files.create_dir(&part, 0o700).map_err(moved)?;
@@ -81,9 +81,9 @@ impl Seat {
     /// Moves the staged content to the live place, which is empty.
     pub(super) fn bring_in(&self, files: &dyn Files, owner: &Owner) -> Result<(), ActionError> {
         let Some(staged) = &self.staged else { return Ok(()) };
-        match self.room {
-            Room::Beside => rename(files, staged, &self.live),
-            Room::Inside => {
+        match self.placement {
+            Placement::Beside => rename(files, staged, &self.live),
+            Placement::Inside => {
                 let part = under_way(staged);
                 if there(files, &part)? == There::No {
                     rename(files, staged, &part)?;
@@ -102,7 +102,7 @@ impl Seat {
     /// # Errors
     /// Fails when a name cannot be moved; the same call goes on from there.
     pub(super) fn settle(&self, files: &dyn Files, owner: &Owner) -> Result<(), ActionError> {
-        if self.room == Room::Beside {
+        if self.placement == Placement::Beside {
             return Ok(());
         }
         if there(files, &under_way(&self.kept))? == There::Yes {
@@ -120,7 +120,7 @@ impl Seat {
     pub(super) fn is_under_way(&self, files: &dyn ReadFiles) -> Result<bool, ActionError> {
         let places = std::iter::once(&self.kept).chain(&self.staged);
         for place in places {
-            if self.room == Room::Inside && there(files, &under_way(place))? == There::Yes {
+            if self.placement == Placement::Inside && there(files, &under_way(place))? == There::Yes {
                 return Ok(true);
             }
         }
@@ -132,12 +132,12 @@ impl Seat {
 ///
 /// # Errors
 /// Fails when it cannot be looked at.
-pub(crate) fn holds(files: &dyn ReadFiles, live: &Path, room: Room) -> Result<bool, HostError> {
+pub(crate) fn holds(files: &dyn ReadFiles, live: &Path, placement: Placement) -> Result<bool, HostError> {
     let Some(facts) = files.facts(live)? else { return Ok(false) };
-    match room {
-        Room::Beside => Ok(true),
-        Room::Inside if facts.kind != FileKind::Directory => Ok(false),
-        Room::Inside => Ok(!content(files, live)?.is_empty()),
+    match placement {
+        Placement::Beside => Ok(true),
+        Placement::Inside if facts.kind != FileKind::Directory => Ok(false),
+        Placement::Inside => Ok(!content(files, live)?.is_empty()),
     }
 }
 
@@ -187,7 +187,7 @@ fn content(files: &dyn ReadFiles, live: &Path) -> Result<Vec<OsString>, HostErro
 }
 
 fn filled(files: &dyn ReadFiles, live: &Path) -> Result<There, ActionError> {
-    Ok(if holds(files, live, Room::Inside).map_err(moved)? { There::Yes } else { There::No })
+    Ok(if holds(files, live, Placement::Inside).map_err(moved)? { There::Yes } else { There::No })
 }
 
 pub(super) fn there(files: &dyn ReadFiles, path: &Path) -> Result<There, ActionError> {

@@ -140,12 +140,17 @@ async fn a_swap_within_a_mount_point_goes_on_wherever_it_was_cut_off_and_never_l
     for cut in 0.. {
         let home = tempfile::tempdir().unwrap();
         let live = home.path().join("main");
-        let (kept, staged) = (Room::Inside.kept(&live, &run), Room::Inside.staged(&live, &run));
+        let (kept, staged) = (Placement::Inside.kept(&live, &run), Placement::Inside.staged(&live, &run));
         fill(&live, &[VERSION, "base/1/1", "old", "lost+found/x"]);
         fill(&staged, &[VERSION, "base/1/1", "new", "runbook-restore.json", "recovery.signal"]);
         let files = crate::host::local_files();
         let owner = owner_of(&live, files.as_ref());
-        let seat = || Seat { live: live.clone(), kept: kept.clone(), staged: Some(staged.clone()), room: Room::Inside };
+        let seat = || Seat {
+            live: live.clone(),
+            kept: kept.clone(),
+            staged: Some(staged.clone()),
+            placement: Placement::Inside,
+        };
         let swap = || Swap { data: seat(), linked: Vec::new(), owner: owner.clone() };
         let cutting = Cut { inner: std::sync::Arc::clone(&files), left: cut.into() };
         whole = swap().run(&cutting).is_ok();

@@ -1,0 +1,213 @@
+//! Decides, before anything is touched, where a recovery ends and along which timeline.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::outside_writes::Passage;
+use super::target_search;
+use super::wal_source::{UnarchivedWal, WalSource};
+use crate::action::{ActionError, ReadStore};
+use crate::actions::postgres::restore::context::RecoveryContext;
+use crate::actions::postgres::restore::marker::{Course, Marker};
+use crate::actions::postgres::restore::recovery_target::RecoveryTarget;
+use crate::actions::postgres::stores::archive::WalArchive;
+use crate::base::{Timestamp, clock};
+use crate::catalog::recovery::{Base, Fault, Goal, Seen, Settled, Way};
+use crate::catalog::{GivenUp, Manifest};
+use crate::pgformat::{SegmentName, Timeline, WalFileName};
+use crate::wal::Keys;
+
+/// How long WAL may take to arrive that later WAL overtook.
+const ARRIVED_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A decided plan.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ReplayPlan {
+    /// Where the server is told to end.
+    pub(crate) goal: Goal,
+    /// The timeline it is told; `None` for `latest`.
+    pub(crate) timeline: Option<Timeline>,
+    /// What the replay is measured against.
+    pub(crate) course: Course,
+    /// The segments that replay will read at most.
+    pub(crate) path: Vec<SegmentName>,
+    /// Those of them that the archive has.
+    pub(crate) archived: BTreeSet<SegmentName>,
+    /// What is worth knowing about the decision.
+    pub(crate) note: Option<String>,
+}
+
+impl ReplayPlan {
+    /// The last segment of the way that the archive has: with it a fetch is tried out.
+    pub(crate) fn probe_segment(&self) -> Option<SegmentName> {
+        self.path.iter().rev().copied().find(|name| self.archived.contains(name))
+    }
+
+    /// The first segment of the way that the archive has.
+    pub(crate) fn first(&self) -> Option<SegmentName> {
+        self.path.iter().copied().find(|name| self.archived.contains(name))
+    }
+
+    /// The WAL of the way.
+    pub(crate) fn wal_source<'a>(&'a self, wal_archive: &'a WalArchive<'a>, aside: UnarchivedWal<'a>) -> WalSource<'a> {
+        WalSource { wal_archive, archived: &self.archived, aside }
+    }
+
+    /// The WAL of the way, to be looked through.
+    pub(crate) fn passage<'a>(&'a self, wal_archive: &'a WalArchive<'a>, aside: UnarchivedWal<'a>) -> Passage<'a> {
+        Passage { wal_source: self.wal_source(wal_archive, aside), plan: self, segment_cache: None }
+    }
+}
+
+/// Decides the course of a recovery as [`decide`] does. Of an archive that a live server still writes to, a hole that is
+/// only seconds old is looked at again: several segments are stored at once, and one may be there before another that it
+/// follows.
+///
+/// # Errors
+/// Fails as [`decide`].
+pub(crate) async fn settled(
+    context: &RecoveryContext<'_>,
+    marker: &Marker,
+    aside: UnarchivedWal<'_>,
+    recovery_target: &RecoveryTarget,
+) -> Result<ReplayPlan, ActionError> {
+    let (wal_archive, began, mut noted) = (context.wal_archive(marker), clock::monotonic(), None);
+    loop {
+        let decided = decide(&wal_archive, marker, aside, recovery_target).await;
+        // What a lost server wrote comes from nobody any more.
+        let may_change = decided.is_err() && context.cluster.is_scratch() && began.elapsed() < ARRIVED_WITHIN;
+        let arriving = if may_change { arriving(&wal_archive, base(marker), aside).await } else { None };
+        let Some((missing, next)) = arriving else { return decided };
+        if noted != Some(missing) {
+            let message = format!("`{missing}` is not in the archive, and `{next}` only just is: looking again");
+            context.cx.reporter.note(message, serde_json::json!({ "missing": missing.to_string() }));
+            noted = Some(missing);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = context.cx.cancel.cancelled() => return decided,
+        }
+    }
+}
+
+/// Finds the end of the first hole of the archive and the segment behind it, where that one came a moment ago, by the
+/// store's clock.
+async fn arriving(
+    wal_archive: &WalArchive<'_>,
+    base: Base,
+    aside: UnarchivedWal<'_>,
+) -> Option<(SegmentName, SegmentName)> {
+    let mut archive = wal_archive.view().await.ok()?;
+    archive.aside.extend(aside.embedded);
+    let hole = archive.reach(archive.latest(base), base).hole.filter(|hole| hole.fault == Fault::Missing)?;
+    let next = hole.last.next(wal_archive.size);
+    let came_at = wal_archive.names().await.ok()?.get(&WalFileName::Segment(next)).copied()?;
+    (clock::between(came_at, clock::now()) < ARRIVED_WITHIN).then_some((hole.last, next))
+}
+
+/// Decides the course of a recovery.
+///
+/// # Errors
+/// Fails when the goal lies before the backup's end, before where a recovery waits, behind a hole of the archive, or on
+/// several timelines, and when the old server's own WAL breaks off before it. Nothing was touched then.
+async fn decide(
+    wal_archive: &WalArchive<'_>,
+    marker: &Marker,
+    aside: UnarchivedWal<'_>,
+    recovery_target: &RecoveryTarget,
+) -> Result<ReplayPlan, ActionError> {
+    let (base, goal) = (base(marker), &recovery_target.goal);
+    let mut archive = wal_archive.view().await?;
+    archive.reachable(goal, base)?;
+    archive.aside.extend(aside.embedded);
+    archive.aside.extend(aside.tail.segments());
+    archive.branches.extend(aside.tail.branches.clone());
+    if let Some(GivenUp { timeline, until }) = aside.tail.given_up {
+        archive.give_up(timeline, until);
+    }
+    let reached = marker.waits.map(|waiting| waiting.reached);
+    let searched = target_search::Searched { wal_archive, archive: &archive, aside, base, reached };
+    let wanted = target_search::timeline(&searched, goal, recovery_target.timeline).await?;
+    // Also for one that was named: what its children copied of it ends where they were promoted. And where the backup leads
+    // to one alone: it may have been left for another.
+    if matches!(goal, Goal::Time(_)) && !(archive.given_up.is_empty() && archive.branches.is_empty()) {
+        wal_archive.date(&mut archive).await?;
+        aside.tail.lives_in(&mut archive);
+    }
+    if *goal == Goal::Newest && wanted.is_none() && !archive.branches.is_empty() {
+        wal_archive.date_ends(&mut archive, base.start).await?;
+        aside.tail.seen_by(&mut archive);
+    }
+    let way = archive.way(goal, base, wanted)?;
+    let archived: BTreeSet<SegmentName> = way.path.iter().copied().filter(|name| archive.holds(*name)).collect();
+    let wal_source = WalSource { wal_archive, archived: &archived, aside };
+    let settled = way.settle(goal, recovery_target.edge, seen(wal_source, &way, goal).await?)?;
+    // Old WAL that is torn costs nothing where it is not on the way, or the archive has what follows it.
+    let path = archive.path(way.followed);
+    let counts = |latest: SegmentName| path.holds(latest) && !archive.holds(latest);
+    if aside.tail.torn.as_ref().is_some_and(|torn| counts(torn.latest)) {
+        aside.tail.leads_to(goal, &settled.goal)?;
+    }
+    let floor = match settled.goal {
+        Goal::Newest => wal_source.end(&way.path).await?,
+        Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {
+            way.path.last().map(|last| last.start(wal_archive.size))
+        }
+    };
+    let Settled { goal, told, end, note } = settled;
+    let course = Course { start: base.start, end, timeline: way.followed, floor };
+    Ok(ReplayPlan { goal, timeline: told, course, path: way.path, archived, note })
+}
+
+/// Reads what the decision about a goal needs to know of the WAL itself.
+async fn seen(wal_source: WalSource<'_>, way: &Way, goal: &Goal) -> Result<Seen, ActionError> {
+    let newest_commit = match goal {
+        Goal::Time(_) => newest(wal_source, way).await?,
+        Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
+    };
+    let last = way.path.last().filter(|_| way.depends_on_last_record(goal, wal_source.wal_archive.size));
+    let last_record = match last {
+        Some(last) => Some(wal_source.scan(*last).await?.last_position()),
+        None => None,
+    };
+    Ok(Seen { newest_commit, last_record })
+}
+
+/// The newest commit on a way. What is to be rescued may also fill a hole before what the archive has.
+async fn newest(wal_source: WalSource<'_>, way: &Way) -> Result<Option<Timestamp>, ActionError> {
+    let readable: Vec<SegmentName> =
+        way.path.iter().copied().filter(|name| wal_source.archived.contains(name)).collect();
+    let archived = wal_source.wal_archive.newest_commit(&readable, way.bound).await?;
+    // A commit to be rescued counts up to the bound only, which is told by position and not by time.
+    Ok(match way.bound {
+        None => wal_source.aside.tail.newest_commit_on(&way.path).max(archived),
+        Some(_) => archived,
+    })
+}
+
+/// The backup as decisions see it.
+pub(crate) fn base(marker: &Marker) -> Base {
+    Base { timeline: marker.timeline, start: marker.start, stop: marker.stop, ended_at: marker.ended_at }
+}
+
+/// Finds the first segment that the archive lacks after a backup, on the newest timeline that leads on from it. What
+/// one of the stores has is there.
+///
+/// # Errors
+/// Fails when a store gives no answer.
+pub(crate) async fn hole(
+    stores: &[Arc<dyn ReadStore>],
+    prefix: &str,
+    manifest: &Manifest,
+) -> Result<Option<SegmentName>, ActionError> {
+    let facts = manifest.cluster().map_err(|error| crate::actions::postgres::stores::archive::broken(&error))?;
+    let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
+    let wal_archive = WalArchive { stores, prefix, system_id: facts.system_id, size: facts.segment_size };
+    let mut archive = wal_archive.view().await?;
+    archive.aside.extend(facts.segments());
+    let ended_at = manifest.stopped_at;
+    let base = Base { timeline: facts.timeline, start: facts.start_lsn, stop: facts.stop_lsn, ended_at };
+    Ok(archive.reach(archive.latest(base), base).hole.map(|hole| hole.first))
+}

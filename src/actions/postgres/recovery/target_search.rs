@@ -1,0 +1,184 @@
+//! Finds a transaction's end or a restore point in the WAL that replay will read, and so the timeline it lies on
+//! (facts 2.10.3).
+//!
+//! Neither tells its own timeline, nor whether it is there at all: the server would find that out at the end of all WAL,
+//! in an error, with the old data moved aside. So it is looked for before anything is touched.
+
+use std::collections::BTreeSet;
+
+use super::wal_source::UnarchivedWal;
+use crate::action::ActionError;
+use crate::actions::postgres::restore::recovery_target::{passed, words};
+use crate::actions::postgres::stores::archive::WalArchive;
+use crate::actions::postgres::stores::target::{Archive, Base, Goal};
+use crate::catalog::recovery::Refusal;
+use crate::event::ErrorClass;
+use crate::pgformat::{
+    Landmark, Lsn, SegmentName, Timeline, TimelineHistory, TransactionEnd, WalRecord, WalWalker, Walked,
+};
+
+/// What is searched: the archive behind a backup, and what replay will find beside it.
+pub(crate) struct Searched<'a> {
+    /// Where archived segments are read.
+    pub(crate) wal_archive: &'a WalArchive<'a>,
+    /// What there is.
+    pub(crate) archive: &'a Archive,
+    /// The rest.
+    pub(crate) aside: UnarchivedWal<'a>,
+    /// The backup.
+    pub(crate) base: Base,
+    /// Where replay is, of a recovery that waits.
+    pub(crate) reached: Option<Lsn>,
+}
+
+/// Where a goal was found, and what could not be looked through.
+#[derive(Default)]
+struct Found {
+    at: BTreeSet<(Lsn, Timeline)>,
+    damaged: Vec<(SegmentName, ActionError)>,
+}
+
+/// Says on which timeline a goal lies; the wanted one where the goal tells itself.
+///
+/// # Errors
+/// Fails when a store gives no answer, when no timeline has it up to its first damaged segment, when it lies before the
+/// backup's end or replay has passed it, and when several timelines have one of that name.
+pub(crate) async fn timeline(
+    searched: &Searched<'_>,
+    goal: &Goal,
+    wanted: Option<Timeline>,
+) -> Result<Option<Timeline>, ActionError> {
+    let sought = match goal {
+        Goal::Xid(_) | Goal::Name(_) => goal.clone(),
+        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => return Ok(wanted),
+    };
+    let (archive, base) = (searched.archive, searched.base);
+    let mut found = Found::default();
+    if let Some(wanted) = wanted {
+        archive.timeline(goal, base, Some(wanted))?;
+        searched.look((searched.path(wanted), wanted), &sought, &mut found).await?;
+        return searched.still_ahead(goal, found).map(|_| Some(wanted));
+    }
+    for timeline in archive.leading(base) {
+        let own = searched.path(timeline).into_iter().filter(|segment| segment.timeline() == timeline).collect();
+        searched.look((own, timeline), &sought, &mut found).await?;
+    }
+    found.at = found.at.iter().filter(|one| !is_copy(archive, &found.at, one)).copied().collect();
+    let found = searched.still_ahead(goal, found)?;
+    let timelines: BTreeSet<Timeline> = found.iter().map(|(_, timeline)| *timeline).collect();
+    match timelines.first() {
+        Some(only) if timelines.len() == 1 => Ok((archive.leading(base).len() > 1).then_some(*only)),
+        Some(_) | None => {
+            let list: Vec<String> = found.iter().map(|(lsn, timeline)| format!("`{timeline}` at {lsn}")).collect();
+            let fact = format!("several timelines contain {}: {}", words(goal), list.join(", "));
+            Err(ActionError::fatal(fact).help("say which one with `timeline`"))
+        }
+    }
+}
+
+impl Searched<'_> {
+    /// The segments from the backup to the end of a timeline, those shared with its parents included.
+    fn path(&self, timeline: Timeline) -> Vec<SegmentName> {
+        let (archive, base) = (self.archive, self.base);
+        let history = archive.history(timeline).unwrap_or_else(|| TimelineHistory::root(timeline));
+        let Some(last) = archive.reach(timeline, base).last else { return Vec::new() };
+        let numbers = archive.size.number_of(base.start)..=last.number(archive.size);
+        numbers.map(|number| history.segment(number, archive.size)).collect()
+    }
+
+    /// Refuses what is not there, or only where replay does not come by: the server stops at the first it meets. What lies
+    /// behind a damaged segment cannot be reached.
+    fn still_ahead(&self, goal: &Goal, found: Found) -> Result<BTreeSet<(Lsn, Timeline)>, ActionError> {
+        let Found { mut at, damaged } = found;
+        if at.iter().any(|(lsn, _)| *lsn < self.base.stop) {
+            let end = format!("`{}`", self.base.stop);
+            return Err(Refusal::BeforeBackup { goal: goal.clone(), end }.into());
+        }
+        if let Some(reached) = self.reached.filter(|reached| at.iter().any(|(lsn, _)| lsn < reached)) {
+            return Err(passed(goal, &reached.to_string()));
+        }
+        at.retain(|(lsn, timeline)| {
+            let path = self.archive.path(*timeline);
+            !damaged.iter().any(|(name, _)| name.start(self.wal_archive.size) <= *lsn && path.holds(*name))
+        });
+        if !at.is_empty() {
+            return Ok(at);
+        }
+        Err(damaged.into_iter().next().map_or_else(
+            || {
+                ActionError::fatal(format!("no WAL after the backup contains {}", words(goal)))
+                    .help("`runbook wal search` finds transactions and restore points; or give a time or a position")
+            },
+            |(_, error)| error,
+        ))
+    }
+
+    async fn look(
+        &self,
+        (path, timeline): (Vec<SegmentName>, Timeline),
+        goal: &Goal,
+        found: &mut Found,
+    ) -> Result<(), ActionError> {
+        let mut walker = WalWalker::new(self.wal_archive.size);
+        for name in path {
+            // Where a segment is missing or damaged, or ends early, a walk begins anew behind it.
+            let bytes = match self.segment(name).await {
+                Err(error) if error.info().class == ErrorClass::Fatal => {
+                    found.damaged.push((name, error));
+                    None
+                }
+                read => read?,
+            };
+            let Some(bytes) = bytes else {
+                walker = WalWalker::new(self.wal_archive.size);
+                continue;
+            };
+            let wanted = goal.clone();
+            let walked = tokio::task::spawn_blocking(move || {
+                let mut seen = Vec::new();
+                let walked = walker.segment(name, &bytes, &mut |record| {
+                    if is_it(record, &wanted) {
+                        seen.push(record.lsn);
+                    }
+                });
+                (walker, walked, seen)
+            });
+            let (next, walked, seen) =
+                walked.await.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;
+            walker = if walked == Walked::ToTheEnd { next } else { WalWalker::new(self.wal_archive.size) };
+            found.at.extend(seen.into_iter().map(|lsn| (lsn, timeline)));
+        }
+        Ok(())
+    }
+
+    /// Reads a segment from the archive, else from beside it; `None` where neither has it any more.
+    async fn segment(&self, name: SegmentName) -> Result<Option<Vec<u8>>, ActionError> {
+        if self.archive.holds(name) {
+            return self.wal_archive.segment(name).await.map(Some);
+        }
+        let UnarchivedWal { files, embedded, folders, tail } = self.aside;
+        let beside = folders.iter().filter(|_| embedded.contains(&name)).map(|folder| folder.join(name.to_string()));
+        let mut paths = tail.path_of(name).into_iter().chain(beside);
+        Ok(paths.find_map(|path| files.read(&path, self.wal_archive.size.bytes()).ok()))
+    }
+}
+
+/// Whether a timeline only has it because it begins with a copy of what its ancestor wrote, and the ancestor has it too.
+fn is_copy(archive: &Archive, found: &BTreeSet<(Lsn, Timeline)>, (lsn, timeline): &(Lsn, Timeline)) -> bool {
+    let Some(history) = archive.history(*timeline) else { return false };
+    let shared = |other: &Timeline| history.switch_of(*other).is_some_and(|fork| *lsn < fork);
+    found.iter().any(|(at, other)| at == lsn && shared(other))
+}
+
+fn is_it(record: &WalRecord<'_>, goal: &Goal) -> bool {
+    match goal {
+        // The record has no epoch; a target's is dropped by the server as well. A prepared one counts by its own number.
+        Goal::Xid(xid) => TransactionEnd::of(record).is_some_and(|end| u64::from(end.xid) == xid & u64::from(u32::MAX)),
+        Goal::Name(name) => match Landmark::of(record) {
+            Some(Landmark::RestorePoint { name: own, .. }) => own == *name,
+            Some(Landmark::Checkpoint { .. } | Landmark::Promotion { .. } | Landmark::DatabaseDropped { .. })
+            | None => false,
+        },
+        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => false,
+    }
+}

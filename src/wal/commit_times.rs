@@ -1,0 +1,450 @@
+//! Times of archived WAL: when what was committed, read from the segments themselves (ADR 10).
+//!
+//! Nothing is recorded when WAL is archived, so WAL that others archived is judged in the same way. Commit times are
+//! the primary's clock, and a clock may step back: positions decide, times only lead to them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::packed::Source;
+use super::preference::read_first;
+use super::{Identity, WalError};
+use crate::action::StoreError;
+use crate::base::{Timestamp, clock};
+use crate::catalog::recovery::{Archive, Edge, LastCommit, Path};
+use crate::pgformat::{
+    Commit, Halt, Landmark, Lsn, SegmentName, SegmentScan, SegmentSize, Timeline, WalFileName, WalRecord, WalWalker,
+    Walked,
+};
+
+/// How many segments of a new timeline are read to find its promotion.
+const PROMOTED_WITHIN: u64 = 2;
+/// How many segments at the end of each timeline are read before it is asked whether going on is of any use.
+const A_LITTLE: usize = 4;
+/// A checkpoint is dated to the second, a little before the position where replay from it begins.
+const CHECKPOINT_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// Reads times out of the archive of one cluster.
+#[derive(Clone)]
+pub struct CommitTimes<'a> {
+    sources: Vec<Source<'a>>,
+    size: SegmentSize,
+}
+
+/// Where replay to a time stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop {
+    /// The segment of the first commit behind the time.
+    pub segment: SegmentName,
+    /// The first commit behind the time: it is not replayed.
+    pub next: Commit,
+    /// The last commit that is replayed, when it is in the same segment or one shortly before.
+    pub last: Option<Commit>,
+}
+
+/// The end of a timeline, read back from there.
+struct End {
+    timeline: Timeline,
+    /// What was not read yet, oldest first.
+    left: Vec<SegmentName>,
+    /// The checkpoints that were met.
+    checkpoints: Vec<(Lsn, Timestamp)>,
+}
+
+impl End {
+    /// Tells whether all that lies before a position is older than a commit of another timeline.
+    fn is_older(&self, before: Lsn, than: Option<Timestamp>) -> bool {
+        let is_past = |(redo, at): &(Lsn, Timestamp)| {
+            before <= *redo && than.is_some_and(|than| clock::between(*at, than) > CHECKPOINT_TOLERANCE)
+        };
+        self.checkpoints.iter().any(is_past)
+    }
+}
+
+/// What a segment by itself tells of times.
+#[derive(Default)]
+struct Dates {
+    newest: Option<Commit>,
+    /// Where replay from each checkpoint begins, and when it began.
+    checkpoints: Vec<(Lsn, Timestamp)>,
+}
+
+impl Dates {
+    fn see(&mut self, record: &WalRecord<'_>) {
+        if let Some(commit) = Commit::of(record) {
+            self.newest = self.newest.filter(|newest| newest.at > commit.at).or(Some(commit));
+        } else if let Some(Landmark::Checkpoint { redo, at }) = Landmark::of(record) {
+            self.checkpoints.push((redo, at));
+        }
+    }
+}
+
+/// A segment with its bytes.
+type Loaded = (SegmentName, Vec<u8>);
+
+impl<'a> CommitTimes<'a> {
+    /// The commit times of an archive whose segments have this size. Of several stores the first that has a segment whole counts.
+    #[must_use]
+    pub fn of(mut sources: Vec<Source<'a>>, size: SegmentSize) -> Self {
+        for source in &mut sources {
+            source.identity = Identity { segment_size: Some(size), ..source.identity };
+        }
+        Self { sources, size }
+    }
+
+    /// Reads a segment whole, verified and unpacked.
+    ///
+    /// # Errors
+    /// Fails when it is not there, is damaged or cannot be decrypted.
+    pub async fn segment(&self, name: SegmentName) -> Result<Vec<u8>, WalError> {
+        read_first(&self.sources, WalFileName::Segment(name)).await
+    }
+
+    /// Walks one segment by itself.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read.
+    pub async fn scan(&self, name: SegmentName) -> Result<SegmentScan, WalError> {
+        let (bytes, size) = (self.segment(name).await?, self.size);
+        aside(move || SegmentScan::of(name, size, &bytes)).await
+    }
+
+    /// Walks segments that follow each other, one in memory at a time, and gives each record to `see`.
+    /// Returns the position behind the last valid record; a record that breaks off ends the walk.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read.
+    pub async fn walk<T: Send + 'static>(
+        &self,
+        path: &[SegmentName],
+        mut told: T,
+        see: fn(&mut T, &WalRecord<'_>),
+    ) -> Result<(T, Option<Lsn>), WalError> {
+        let mut walker = WalWalker::new(self.size);
+        for name in path {
+            let (bytes, name) = (self.segment(*name).await?, *name);
+            (walker, told) = aside(move || {
+                walker.segment(name, &bytes, &mut |record| see(&mut told, record));
+                (walker, told)
+            })
+            .await?;
+        }
+        Ok((told, walker.end()))
+    }
+
+    /// Finds the newest commit on a path, looking back from its end until there is one; `None` when it holds none.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read.
+    pub async fn newest_commit(&self, path: &[SegmentName]) -> Result<Option<Commit>, WalError> {
+        self.newest_commit_before(path, Lsn(u64::MAX)).await
+    }
+
+    /// The same among the commits that begin before a position.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read.
+    pub async fn newest_commit_before(&self, path: &[SegmentName], end: Lsn) -> Result<Option<Commit>, WalError> {
+        let mut behind: Option<Loaded> = None;
+        for name in path.iter().rev() {
+            let mut run = vec![(*name, self.segment(*name).await?)];
+            run.extend(behind.take());
+            let (run, mut commits) = self.commits(run).await?;
+            commits.retain(|commit| commit.lsn < end);
+            if let Some(newest) = commits.into_iter().max_by_key(|commit| commit.at) {
+                return Ok(Some(newest));
+            }
+            behind = run.into_iter().next();
+        }
+        Ok(None)
+    }
+
+    /// Finds the first commit on a path that replay to a time leaves out, by halving; `None` when there is none.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read.
+    pub async fn stop_for(
+        &self,
+        path: &[SegmentName],
+        (at, edge): (Timestamp, Edge),
+    ) -> Result<Option<Stop>, WalError> {
+        // Before `low` no segment by itself holds a commit behind the time, and from `high` to before `hit` none any commit.
+        let (mut low, mut high, mut hit) = (0, path.len(), path.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.first_scan_with_commits(&path[middle..high]).await? {
+                None => high = middle,
+                Some((offset, last)) if edge.takes(last.at, at) => low = middle + offset + 1,
+                Some((offset, _)) => (high, hit) = (middle, middle + offset),
+            }
+        }
+        // A record that begins in one segment and ends in a later one counts for none of them alone.
+        let from = low.saturating_sub(1);
+        self.first_behind(&path[from..path.len().min(hit + 1)], (at, edge)).await
+    }
+
+    /// The first commit behind a time, one segment after the other.
+    async fn first_behind(
+        &self,
+        path: &[SegmentName],
+        (at, edge): (Timestamp, Edge),
+    ) -> Result<Option<Stop>, WalError> {
+        let (mut walker, mut last) = (WalWalker::new(self.size), None);
+        for name in path {
+            let (bytes, name, size) = (self.segment(*name).await?, *name, self.size);
+            let (walked, commits) = aside(move || {
+                let mut commits = Vec::new();
+                let mut see = |record: &WalRecord<'_>| commits.extend(Commit::of(record));
+                if let Walked::Halted(Halt::NotNext(_)) = walker.segment(name, &bytes, &mut see) {
+                    // What lies between is not there: the walk begins anew.
+                    walker = WalWalker::new(size);
+                    walker.segment(name, &bytes, &mut see);
+                }
+                (walker, commits)
+            })
+            .await?;
+            walker = walked;
+            for next in commits {
+                if !edge.takes(next.at, at) {
+                    let begins = |name: &&SegmentName| name.start(size) <= next.lsn && next.lsn < name.end(size);
+                    return Ok(path.iter().find(begins).map(|segment| Stop { segment: *segment, next, last }));
+                }
+                last = Some(next);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first segment that has commits, and its last one.
+    async fn first_scan_with_commits(&self, path: &[SegmentName]) -> Result<Option<(usize, Commit)>, WalError> {
+        for (offset, name) in path.iter().enumerate() {
+            if let Some(last) = self.scan(*name).await?.last_commit {
+                return Ok(Some((offset, last)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lists the commits of a run of segments in the order of their positions.
+    async fn commits(&self, run: Vec<Loaded>) -> Result<(Vec<Loaded>, Vec<Commit>), WalError> {
+        let size = self.size;
+        aside(move || {
+            let (mut walker, mut commits) = (WalWalker::new(size), Vec::new());
+            for (name, bytes) in &run {
+                walker.segment(*name, bytes, &mut |record| commits.extend(Commit::of(record)));
+            }
+            (run, commits)
+        })
+        .await
+    }
+
+    /// Finds when a timeline was promoted; `None` when the segments that would tell are not there.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read.
+    pub async fn promoted_at(&self, archive: &Archive, timeline: Timeline) -> Result<Option<Timestamp>, WalError> {
+        let Some((_, fork)) = archive.branches.get(&timeline).and_then(|branch| branch.history.parent()) else {
+            return Ok(None);
+        };
+        let first = self.size.number_of(fork);
+        let own = |number| SegmentName::new(timeline, number, self.size);
+        let path: Vec<SegmentName> =
+            (first..first + PROMOTED_WITHIN).map(own).take_while(|name| archive.holds(*name)).collect();
+        let (found, _) = self.walk(&path, (timeline, None), see_promotion).await?;
+        Ok(found.1)
+    }
+
+    /// Finds what a decision about times needs to know of the timelines: when each was promoted, and the newest
+    /// commit that each one itself wrote. A segment that is damaged, or was put away, tells nothing: it may be one that nobody
+    /// wants, and what is on the way is judged as it is read.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read for another reason.
+    pub async fn date(&self, archive: &mut Archive) -> Result<(), WalError> {
+        let timelines: Vec<Timeline> = archive.branches.keys().copied().collect();
+        for timeline in timelines {
+            if let Some(at) = untold(self.promoted_at(archive, timeline).await)?
+                && let Some(branch) = archive.branches.get_mut(&timeline)
+            {
+                branch.created_at = at;
+                archive.promoted.insert(timeline, at);
+            }
+        }
+        for timeline in archive
+            .branches
+            .values()
+            .filter_map(|branch| branch.history.parent())
+            .map(|(one, _)| one)
+            .chain(archive.given_up.keys().copied())
+            .collect::<Vec<_>>()
+        {
+            let own = self.own(archive, timeline);
+            self.date_own(archive, timeline, own).await?;
+        }
+        Ok(())
+    }
+
+    /// Finds whether somebody went on with a timeline that was given up: by the commits of the segment in which it was
+    /// stopped. What cannot be read there tells nothing.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read for another reason than that it is damaged or put away.
+    pub async fn date_given_up(&self, archive: &mut Archive) -> Result<(), WalError> {
+        for (timeline, until) in archive.given_up.clone() {
+            let last = SegmentName::new(timeline, self.size.number_of(until), self.size);
+            if !archive.holds(last) {
+                continue;
+            }
+            match self.newest_commit(&[last]).await {
+                Ok(Some(newest)) => archive.saw(timeline, LastCommit { at: newest.at, lsn: newest.lsn }),
+                Ok(None) | Err(WalError::Store(StoreError::Archived { .. })) => {}
+                Err(error) if error.is_fault() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let ends: Vec<Timeline> =
+            archive.branches.keys().filter(|one| !archive.newest.contains_key(one)).copied().collect();
+        for timeline in ends {
+            if let Some(newest) = untold(self.newest_commit(&self.own(archive, timeline)).await)? {
+                archive.wrote(timeline, newest.at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds what a decision about the newest state needs to know where timelines have parted: the newest commit at the end
+    /// of each, on the way there from `start` on, and when each was promoted. A segment that is damaged tells nothing, and the
+    /// one before it counts.
+    ///
+    /// A server that is idle archives for days without a commit. So each timeline is read a little way back, and from there
+    /// on only until its checkpoints tell that what lies before is older than what another one has: then nothing is told of
+    /// it, and it leads at least to the end of the backup.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read for another reason.
+    pub async fn date_ends(&self, archive: &mut Archive, start: Lsn) -> Result<(), WalError> {
+        if archive.branches.is_empty() {
+            return Ok(());
+        }
+        let mut timelines: BTreeSet<Timeline> = archive.branches.keys().copied().collect();
+        timelines.extend(archive.segments.keys().map(|name| name.timeline()));
+        for timeline in &timelines {
+            if let Some(at) = untold(self.promoted_at(archive, *timeline).await)? {
+                archive.promoted.insert(*timeline, at);
+            }
+        }
+        let end = |timeline| End { timeline, left: self.end(archive, timeline, start), checkpoints: Vec::new() };
+        let mut ends: Vec<End> = timelines.into_iter().map(end).collect();
+        for at_most in [A_LITTLE, usize::MAX] {
+            for end in &mut ends {
+                self.date_end(archive, end, at_most).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the newest commit at the end of a timeline; the one before what is damaged. What was put away that long ago is
+    /// not what is recovered; nor is what lies before it.
+    async fn date_own(&self, archive: &mut Archive, timeline: Timeline, end: Vec<SegmentName>) -> Result<(), WalError> {
+        let mut behind: Option<Loaded> = None;
+        for name in end.into_iter().rev() {
+            let bytes = match self.segment(name).await {
+                Err(WalError::Store(StoreError::Archived { .. })) => return Ok(()),
+                Err(error) if error.is_fault() => {
+                    behind = None;
+                    continue;
+                }
+                bytes => bytes?,
+            };
+            let mut run = vec![(name, bytes)];
+            run.extend(behind.take());
+            let (run, commits) = self.commits(run).await?;
+            if let Some(newest) = commits.into_iter().max_by_key(|commit| commit.at) {
+                archive.saw(timeline, LastCommit { at: newest.at, lsn: newest.lsn });
+                return Ok(());
+            }
+            behind = run.into_iter().next();
+        }
+        Ok(())
+    }
+
+    /// Reads back from the end of one timeline, so many segments, to a commit or to what is older than one of another.
+    async fn date_end(&self, archive: &mut Archive, end: &mut End, at_most: usize) -> Result<(), WalError> {
+        for _ in 0..at_most {
+            let Some(name) = end.left.pop() else { return Ok(()) };
+            let best = archive.newest.values().map(|newest| newest.at).max();
+            let is_given_up = archive.given_up.contains_key(&end.timeline);
+            if !is_given_up && end.is_older(name.end(self.size), best) {
+                end.left.clear();
+                return Ok(());
+            }
+            let dates = match self.walk(&[name], Dates::default(), Dates::see).await {
+                // What was put away that long ago is not what is recovered; nor is what lies before it.
+                Err(WalError::Store(StoreError::Archived { .. })) => {
+                    end.left.clear();
+                    return Ok(());
+                }
+                Err(error) if error.is_fault() => continue,
+                walked => walked?.0,
+            };
+            if let Some(newest) = dates.newest {
+                archive.saw(end.timeline, LastCommit { at: newest.at, lsn: newest.lsn });
+                end.left.clear();
+                return Ok(());
+            }
+            end.checkpoints.extend(dates.checkpoints);
+        }
+        Ok(())
+    }
+
+    /// The readable segments at the end of a timeline: of one that others left, what is not theirs as well; of any other
+    /// one, the way there.
+    fn end(&self, archive: &Archive, timeline: Timeline, start: Lsn) -> Vec<SegmentName> {
+        if archive.branches.values().any(|branch| branch.history.switch_of(timeline).is_some()) {
+            return self.own(archive, timeline);
+        }
+        let (path, first) = (archive.path(timeline), self.size.number_of(start));
+        let last =
+            archive.segments.keys().filter(|name| name.timeline() == timeline).map(|name| name.number(self.size));
+        let begin = archive.branches.get(&timeline).and_then(|branch| branch.history.parent()).map(|(_, fork)| fork);
+        let Some(last) = last.max().or(begin.map(|fork| self.size.number_of(fork))) else { return Vec::new() };
+        (first..=last).map(|number| path.name(number)).filter(|name| archive.holds(*name)).collect()
+    }
+
+    /// The readable segments that a timeline wrote by itself, from the fork of its first child on: what lies before
+    /// its children have as well.
+    fn own(&self, archive: &Archive, timeline: Timeline) -> Vec<SegmentName> {
+        let forks = archive.branches.values().filter_map(|branch| branch.history.switch_of(timeline));
+        let first = forks.min().map_or(0, |fork| self.size.number_of(fork));
+        let path: Path = archive.path(timeline);
+        let own = |name: &&SegmentName| {
+            name.timeline() == timeline
+                && path.holds(**name)
+                && name.number(self.size) >= first
+                && archive.holds(**name)
+        };
+        archive.segments.keys().filter(own).copied().collect()
+    }
+}
+
+/// What a segment that is damaged, or was put away, tells: nothing.
+fn untold<T>(read: Result<Option<T>, WalError>) -> Result<Option<T>, WalError> {
+    match read {
+        Err(WalError::Store(StoreError::Archived { .. })) => Ok(None),
+        Err(error) if error.is_fault() => Ok(None),
+        read => read,
+    }
+}
+
+fn see_promotion(told: &mut (Timeline, Option<Timestamp>), record: &WalRecord<'_>) {
+    if let Some(Landmark::Promotion { timeline, at, .. }) = Landmark::of(record)
+        && timeline == told.0
+    {
+        told.1.get_or_insert(at);
+    }
+}
+
+/// Does work that keeps a processor busy without holding up what waits for the network.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, WalError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| WalError::Usage(format!("reading WAL panicked: {error}")))
+}
