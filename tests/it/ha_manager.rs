@@ -9,9 +9,9 @@ use crate::support::cli::{Cli, Ran, until};
 use crate::support::postgres::Cluster;
 
 /// What looks after a cluster, as far as can be seen from outside: a script of the name, behind an interpreter's option.
-struct Overseer(Child);
+struct Manager(Child);
 
-impl Overseer {
+impl Manager {
     fn of(cluster: &Cluster) -> Self {
         let (config, script) = (cluster.dir().join("patroni.yml"), cluster.dir().join("patroni"));
         fs::write(&config, format!("postgresql:\n  data_dir: {}\n", cluster.pgdata().display())).unwrap();
@@ -19,13 +19,13 @@ impl Overseer {
         let mut command = Command::new("sh");
         let child =
             command.args(["-u", "-o", "noglob"]).args([&script, &config]).stdin(Stdio::piped()).spawn().unwrap();
-        let overseer = Self(child);
+        let manager = Self(child);
         until("it runs", || cluster.dir().join("patroni.yml.began").exists());
-        overseer
+        manager
     }
 }
 
-impl Drop for Overseer {
+impl Drop for Manager {
     fn drop(&mut self) {
         let _ended_by_itself = self.0.kill();
         let _ = self.0.wait();
@@ -55,7 +55,7 @@ fn a_server_that_patroni_looks_after_is_neither_stopped_nor_started_nor_restarte
         ),
     );
     let (main, pid) = (json!({ "database": "main" }), cluster.pid());
-    let overseer = Overseer::of(&cluster);
+    let manager = Manager::of(&cluster);
     let refused = |ran: Ran, code: i32| {
         let said = ran.ends(code).err.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(said.contains("looks after database `main`") && said.contains("patronictl pause"), "{said}");
@@ -69,7 +69,7 @@ fn a_server_that_patroni_looks_after_is_neither_stopped_nor_started_nor_restarte
     cluster.stop("fast");
     refused(one(&cli, "postgres.start", &main), 10);
     assert_eq!(cluster.pid(), None);
-    drop(overseer);
+    drop(manager);
     one(&cli, "postgres.start", &main).ends(0);
     one(&cli, "postgres.stop", &main).ends(0);
     assert_eq!(cluster.pid(), None);

@@ -70,9 +70,9 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
 /// What to do about a server that was not asked. Of one that is there and refuses the login nothing is known to be lost.
 fn silent(status: &Status, ways: &Ways) -> Advice {
     let find = if status.backup.is_some() { "" } else { " (no backup is known)" };
-    if let Some(overseer) = &status.server.overseer {
+    if let Some(ha_manager) = &status.server.ha_manager {
         let text =
-            format!("the server does not answer, and {overseer}: ask that program first, and start nothing by hand");
+            format!("the server does not answer, and {ha_manager}: ask that program first, and start nothing by hand");
         return Advice::new(Level::Critical, text);
     }
     let idle = status.server.startable.as_ref().filter(|_| status.server.refuses.is_none() && !status.managed);

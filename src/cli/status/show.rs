@@ -81,8 +81,8 @@ fn server(status: &Status) {
     if let Some(lost) = &server.lost {
         line("database", (Tone::Bad, &format!("GONE OR CLOSED: {}", lost.why)));
     }
-    if let Some(overseer) = &server.overseer {
-        line("", (Tone::Quiet, overseer));
+    if let Some(ha_manager) = &server.ha_manager {
+        line("", (Tone::Quiet, ha_manager));
     }
     if let Some(wal) = status.wal.as_ref().filter(|_| server.answers) {
         line("wal", (level_tone(wal.level), &wal_text(wal)));

@@ -26,13 +26,13 @@ pub(crate) struct Fact {
 
 /// The programs that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Overseer {
+enum HaManager {
     Patroni,
     Repmgr,
     Pacemaker,
 }
 
-impl Overseer {
+impl HaManager {
     const ALL: [Self; 3] = [Self::Patroni, Self::Repmgr, Self::Pacemaker];
 
     /// The name of its process.
@@ -56,7 +56,7 @@ impl Overseer {
 /// A running HA manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Running {
-    overseer: Overseer,
+    manager: HaManager,
     pid: u32,
     args: Vec<String>,
 }
@@ -87,24 +87,24 @@ pub(crate) async fn in_charge(cluster: &Cluster, host: &dyn ReadHost) -> Result<
         if !looks_after(&running, configuration.as_deref(), (&cluster.pgdata, files.as_ref())) {
             continue;
         }
-        let help = match running.overseer {
-            Overseer::Patroni => {
+        let help = match running.manager {
+            HaManager::Patroni => {
                 match patroni::attention(configuration.as_deref(), &cluster.pgdata, files.as_ref()).await {
                     Attention::Paused => continue,
-                    Attention::Watching => running.overseer.help().to_owned(),
+                    Attention::Watching => running.manager.help().to_owned(),
                     Attention::Unknown { why } => {
                         format!(
                             "{}; whether it is paused cannot be seen ({why}): else stop it here",
-                            running.overseer.help()
+                            running.manager.help()
                         )
                     }
                 }
             }
-            Overseer::Pacemaker if in_maintenance(host).await => continue,
+            HaManager::Pacemaker if in_maintenance(host).await => continue,
             // What repmgr was told stands in the server's memory, and the server is down.
-            Overseer::Repmgr | Overseer::Pacemaker => running.overseer.help().to_owned(),
+            HaManager::Repmgr | HaManager::Pacemaker => running.manager.help().to_owned(),
         };
-        let name = running.overseer.process();
+        let name = running.manager.process();
         let what = format!(
             "`{name}` (process {}) looks after database `{}`: it would start or promote a server in the middle",
             running.pid, cluster.name
@@ -128,15 +128,15 @@ fn recognized(pid: u32, files: &dyn ReadFiles) -> Option<Running> {
     let args: Vec<String> =
         line.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
     let name = script::carried_out(&args)?;
-    let overseer = Overseer::ALL.into_iter().find(|one| name == one.process())?;
-    Some(Running { overseer, pid, args })
+    let manager = HaManager::ALL.into_iter().find(|one| name == one.process())?;
+    Some(Running { manager, pid, args })
 }
 
 /// What it was told at its start, where it can be read.
 fn configuration(running: &Running, files: &dyn ReadFiles) -> Option<String> {
-    let path = match running.overseer {
-        Overseer::Pacemaker => Some(PathBuf::from(CIB)),
-        Overseer::Patroni | Overseer::Repmgr => {
+    let path = match running.manager {
+        HaManager::Pacemaker => Some(PathBuf::from(CIB)),
+        HaManager::Patroni | HaManager::Repmgr => {
             running.args.iter().skip(1).rev().map(PathBuf::from).find(|path| has_ending(path))
         }
     };
@@ -149,10 +149,10 @@ fn looks_after(running: &Running, configuration: Option<&str>, (pgdata, files): 
     let Some(text) = configuration else { return true };
     let places = [pgdata.to_owned(), files.canonical(pgdata).unwrap_or_else(|_| pgdata.to_owned())];
     let named = |place: &PathBuf| text.contains(place.to_string_lossy().trim_end_matches('/'));
-    let silent = match running.overseer {
-        Overseer::Patroni => !text.contains("data_dir"),
-        Overseer::Repmgr => !text.contains("data_directory"),
-        Overseer::Pacemaker => false,
+    let silent = match running.manager {
+        HaManager::Patroni => !text.contains("data_dir"),
+        HaManager::Repmgr => !text.contains("data_directory"),
+        HaManager::Pacemaker => false,
     };
     silent || places.iter().any(named)
 }

@@ -33,7 +33,7 @@ pub struct ServerStatus {
     /// Whether it is in recovery.
     pub in_recovery: bool,
     /// What looks after it and is not paused.
-    pub overseer: Option<String>,
+    pub ha_manager: Option<String>,
     /// What starts a server that does not run though its data was shut down in order: nothing is to be restored then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startable: Option<String>,
@@ -75,7 +75,7 @@ pub async fn look(
     let told = |fact: Fact| Contradiction { what: fact.what, help: fact.help };
     let risen = replica::risen(&cluster, replica::held(&cluster, host.read_files().as_ref()), secrets).await;
     let contradictions: Vec<Contradiction> = contradictions.into_iter().chain(risen).map(told).collect();
-    let overseer = ha_manager::in_charge(&cluster, host).await?.map(|fact| fact.what);
+    let ha_manager = ha_manager::in_charge(&cluster, host).await?.map(|fact| fact.what);
     let (session, lost) = asked(&cluster, secrets).await;
     let mut session = match session {
         Ok(session) => session,
@@ -94,7 +94,7 @@ pub async fn look(
                 false => format!("a server runs, but {}", error.in_full()),
             };
             let startable = signs.is_empty().then(|| startable(&cluster, host.read_files().as_ref())).flatten();
-            return Ok(ServerStatus { why, refuses, overseer, startable, contradictions, ..ServerStatus::default() });
+            return Ok(ServerStatus { why, refuses, ha_manager, startable, contradictions, ..ServerStatus::default() });
         }
     };
     let table = session.query("SELECT current_setting('server_version'), pg_is_in_recovery()").await?;
@@ -106,7 +106,7 @@ pub async fn look(
         lost,
         version: table.at(0, 0).map(ToOwned::to_owned),
         in_recovery,
-        overseer,
+        ha_manager,
         startable: None,
         contradictions,
     })
