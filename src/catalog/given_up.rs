@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::CatalogError;
 use super::backup::put;
 use super::key::history_prefix;
-use crate::action::{ObjectKey, PutOptions, Store};
+use crate::action::{ObjectKey, PutOptions, Store, StoreError};
 use crate::base::Timestamp;
 use crate::pgformat::{Lsn, SystemId, Timeline};
 
@@ -66,7 +66,12 @@ impl GivenUp {
         let key: ObjectKey = text.parse().map_err(|_| CatalogError::Key(text))?;
         let damaged =
             |error: serde_json::Error| CatalogError::Damaged { key: key.to_string(), what: error.to_string() };
-        put(store, &key, serde_json::to_vec_pretty(note).map_err(damaged)?, PutOptions::default()).await
+        let options = PutOptions { if_absent: true, ..PutOptions::default() };
+        match put(store, &key, serde_json::to_vec_pretty(note).map_err(damaged)?, options).await {
+            // Who noted it first also said why.
+            Err(CatalogError::Store(StoreError::Exists { .. })) => Ok(()),
+            put => put,
+        }
     }
 }
 

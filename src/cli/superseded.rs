@@ -1,11 +1,11 @@
 //! Keeps an old run from going on over a newer one: what it once found out about a database is history.
 
-use super::{Exit, Failure, wiring};
+use super::{Exit, Failure, earlier, wiring};
 use crate::action::{EffectClass, Mode};
 use crate::base::RunId;
-use crate::event::EventKind;
+use crate::event::{EventKind, OriginPurpose, Outcome};
 use crate::journal::{RunDir, Runs};
-use crate::plan::BoundPlan;
+use crate::plan::{BoundPlan, UndoPolicy};
 
 /// Refuses (exit 4) to resume a real run when a later one has begun to replace what it would replace.
 pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure> {
@@ -23,16 +23,41 @@ pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure
 
 /// Refuses (exit 4) to undo a real run over what a later one has put in the place of its data.
 pub fn refuse_undo(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure> {
-    // One that undoes this very run is gone on with.
-    let is_of_it = |id: &RunId| {
-        let theirs = runs.dir(id).plan().ok().and_then(|(theirs, _)| theirs.origin);
-        theirs.is_some_and(|origin| origin.run == *dir.id())
-    };
-    let Some(id) = later(runs, dir, plan)?.into_iter().find(|id| !is_of_it(id)) else { return Ok(()) };
+    let mut counts = Vec::new();
+    for id in later(runs, dir, plan)? {
+        if !undoes(&runs.dir(&id)) && !was_undone(runs, &id)? {
+            counts.push(id);
+        }
+    }
+    let Some(id) = counts.first() else { return Ok(()) };
     let message =
         format!("run `{id}` has replaced data of the same database since run `{}`; nothing was changed", dir.id());
     Err(Failure::new(Exit::Refused, message)
         .help(format!("what an undo would put back is older than that: `runbook undo {id}` comes first, if at all")))
+}
+
+/// Tells whether a run undoes another one: what it replaced was put there by that one. One that undoes this very run is
+/// gone on with.
+fn undoes(dir: &RunDir) -> bool {
+    let origin = dir.plan().ok().and_then(|(plan, _)| plan.origin);
+    origin.is_some_and(|origin| origin.purpose == OriginPurpose::Undo)
+}
+
+/// Tells whether all that a run did was undone since.
+fn was_undone(runs: &Runs, id: &RunId) -> Result<bool, Failure> {
+    let is_whole = |dir: &RunDir| {
+        let Ok(history) = dir.read() else { return false };
+        let plan = dir.plan().ok().map(|(plan, _)| plan);
+        let is_all = plan.is_some_and(|plan| matches!(plan.undo, UndoPolicy::Now { to: None }));
+        let ended = |kind: &EventKind| {
+            matches!(
+                kind,
+                EventKind::RunFinished { outcome: Outcome::Succeeded | Outcome::SucceededWithExceptions, .. }
+            )
+        };
+        is_all && history.events.iter().any(|event| ended(&event.kind))
+    };
+    Ok(earlier::undoings(runs, id)?.iter().any(is_whole))
 }
 
 /// The later run that has begun to replace what a real run would replace, or has replaced.

@@ -77,6 +77,12 @@ impl Dates {
             self.checkpoints.push((redo, at));
         }
     }
+
+    /// When the newest thing in it happened that has a time.
+    fn last_sign(&self) -> Option<Timestamp> {
+        let checkpoints = self.checkpoints.iter().map(|(_, at)| *at);
+        checkpoints.chain(self.newest.map(|commit| commit.at)).max()
+    }
 }
 
 /// A segment with its bytes.
@@ -281,6 +287,24 @@ impl<'a> CommitTimes<'a> {
             let own = self.own(archive, timeline);
             self.date_own(archive, timeline, own).await?;
         }
+        let ends: Vec<Timeline> =
+            archive.branches.keys().filter(|one| !archive.newest.contains_key(one)).copied().collect();
+        for timeline in ends {
+            self.date_last_sign(archive, timeline).await?;
+        }
+        Ok(())
+    }
+
+    /// Finds when a timeline was last written to: by the last commit or checkpoint in it, whichever lies nearest to its
+    /// end. A segment that cannot be read tells nothing, and the one before it counts.
+    async fn date_last_sign(&self, archive: &mut Archive, timeline: Timeline) -> Result<(), WalError> {
+        for name in self.own(archive, timeline).into_iter().rev() {
+            let walked = self.walk(&[name], Dates::default(), Dates::see).await.map(|(dates, _)| Some(dates));
+            if let Some(at) = untold(walked)?.and_then(|dates| dates.last_sign()) {
+                archive.wrote(timeline, at);
+                return Ok(());
+            }
+        }
         Ok(())
     }
 
@@ -300,13 +324,6 @@ impl<'a> CommitTimes<'a> {
                 Ok(None) | Err(WalError::Store(StoreError::Archived { .. })) => {}
                 Err(error) if error.is_fault() => {}
                 Err(error) => return Err(error),
-            }
-        }
-        let ends: Vec<Timeline> =
-            archive.branches.keys().filter(|one| !archive.newest.contains_key(one)).copied().collect();
-        for timeline in ends {
-            if let Some(newest) = untold(self.newest_commit(&self.own(archive, timeline)).await)? {
-                archive.wrote(timeline, newest.at);
             }
         }
         Ok(())
@@ -372,7 +389,9 @@ impl<'a> CommitTimes<'a> {
     async fn date_end(&self, archive: &mut Archive, end: &mut End, at_most: usize) -> Result<(), WalError> {
         for _ in 0..at_most {
             let Some(name) = end.left.pop() else { return Ok(()) };
-            let best = archive.newest.values().map(|newest| newest.at).max();
+            // What a server wrote that was given up is no measure for the others: nobody follows it.
+            let kept = archive.newest.iter().filter(|(one, _)| !archive.is_given_up(**one));
+            let best = kept.map(|(_, newest)| newest.at).max();
             let is_given_up = archive.given_up.contains_key(&end.timeline);
             if !is_given_up && end.is_older(name.end(self.size), best) {
                 end.left.clear();
@@ -391,6 +410,9 @@ impl<'a> CommitTimes<'a> {
                 archive.saw(end.timeline, LastCommit { at: newest.at, lsn: newest.lsn });
                 end.left.clear();
                 return Ok(());
+            }
+            if let Some(at) = dates.last_sign() {
+                archive.wrote(end.timeline, at);
             }
             end.checkpoints.extend(dates.checkpoints);
         }

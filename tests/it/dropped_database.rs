@@ -153,7 +153,7 @@ async fn what_is_asked_of_a_server_does_not_hang_on_the_database_that_its_entry_
     RestorePoint.run(&params, &run.context()).await.unwrap();
     site.cluster.sql("DROP TABLE t");
     let folder = site.cluster.folder("snapshot");
-    let params = json!({ "database": "main", "argv": ["touch", folder.join("taken")] });
+    let params = json!({ "database": "main", "argv": ["touch", folder.join("taken")], "snapshot": folder });
     let params: AroundSnapshotParams = serde_json::from_value(params).unwrap();
     AroundSnapshot.run(&params, &site.run().context()).await.unwrap();
     assert!(folder.join("taken").exists());

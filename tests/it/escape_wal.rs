@@ -152,10 +152,14 @@ async fn the_script_follows_no_timeline_that_was_given_up_and_takes_no_beginning
     bytes[used..].fill(0);
     fs::write(folder.join(&first), &bytes).unwrap();
     cluster.give(&scene.archive);
-    let rows = scene.rows(&home.join("whole"));
+    let (rows, followed) = (scene.rows(&home.join("whole")), home.join("whole/data/pg_wal"));
     assert_eq!(rows.as_deref(), Ok("115"));
+    // The number that was given up is not taken again: its history stays in the archive.
+    assert!(followed.join("00000003.history").is_file() && !followed.join("00000002.history").exists());
     // Where nothing but the beginning is left the server stops: later segments are there.
     fs::remove_file(&whole).unwrap();
+    fs::remove_dir_all(&scene.late).unwrap();
+    cluster.folder("late");
     let log = scene.rows(&home.join("cut")).unwrap_err();
     assert!(log.contains("breaks off, but"), "{log}");
 }

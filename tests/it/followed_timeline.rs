@@ -206,10 +206,6 @@ async fn a_backup_of_what_a_recovery_left_behind_leads_to_nothing_that_came_afte
     run.recover(&staged, json!({ "target_time": early.to_string() })).await;
     assert_eq!(rows(&site), "1,2");
     let cli = asking(&site);
-    // Nothing was committed yet on the new timeline: the newest backup leads to what was given up.
-    site.archive();
-    let refused = cli.run(&["pitr", "main"]).ends(4);
-    assert!(refused.err.contains("timeline"), "{}", refused.err);
     // A new backup takes its time. Until it ends the newest one is still that of the old timeline.
     insert(&site, 5);
     let at: Timestamp = site.cluster.sql(NOW).parse().unwrap();
@@ -272,4 +268,41 @@ async fn a_copy_of_a_moment_on_a_timeline_that_was_left_waits_for_no_segment_tha
     cli.run(&["restore", "main", "--to", &left, "--side", "--confirm", "production"]).ends(13);
     cli.run(&["approve", "last"]).ends(0);
     cli.run(&["resume", "last"]).ends(0);
+}
+
+#[tokio::test]
+async fn a_timeline_is_not_taken_for_left_while_its_own_server_went_on_writing() {
+    let (site, first) = of_two_rows().await;
+    let original = take_away(&site);
+    recover_newest(&site, &first).await;
+    let of_production = site.run().base_backup().await.backup;
+    insert(&site, 3);
+    site.archive();
+    let production = take_away(&site);
+    // Somebody opens another server beside it, from the same beginning; then production goes on.
+    fs::rename(&original, site.cluster.pgdata()).unwrap();
+    let run = site.run();
+    run.stop().await;
+    let staged = run.stage(&first).await;
+    run.recover(&staged, json!({ "timeline": 1 })).await;
+    site.archive();
+    put_back(&site, &production);
+    site.cluster.up();
+    insert(&site, 4);
+    let at = site.cluster.sql(NOW);
+    site.cluster.sql("SELECT pg_sleep(0.1)");
+    insert(&site, 5);
+    site.archive();
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let planned = asking(&site).run(&["pitr", "main", "--at", &at, "--json"]).ends(0).json();
+    assert_eq!(
+        (&planned["backup"]["id"], &planned["replay"]["timeline"]),
+        (&json!(of_production.id), &json!(2)),
+        "{planned:#}"
+    );
+    let run = site.run();
+    let staged = run.stage(&of_production).await;
+    run.recover(&staged, json!({ "target_time": at })).await;
+    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
 }

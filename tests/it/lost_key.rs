@@ -117,7 +117,7 @@ async fn a_damaged_twin_of_an_unfinished_segment_is_in_nobodys_way_and_one_that_
     site.archive_offsite();
     site.cluster.sql("CREATE TABLE t(n int)");
     site.archive();
-    let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_insert_lsn())");
     site.cluster.sql("INSERT INTO t SELECT generate_series(1, 2000)");
     site.archive();
     site.cluster.stop("immediate");

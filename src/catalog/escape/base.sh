@@ -1,9 +1,11 @@
 chmod 700 "$stage/data"
-if command -v pg_verifybackup >/dev/null 2>&1 && [ -f "$stage/data/backup_manifest" ]; then
+# One of another version does not read this manifest.
+verify=$(program pg_verifybackup)
+if [ -n "$verify" ] && [ -f "$stage/data/backup_manifest" ]; then
     say '3. pg_verifybackup reads every file'
-    pg_verifybackup --no-parse-wal --quiet "$stage/data" >&2 || die "the data in $stage is damaged"
+    "$verify" --no-parse-wal --quiet "$stage/data" >&2 || die "the data in $stage is damaged"
 else
-    say '3. pg_verifybackup is not there: the digests above are all that was compared'
+    say '3. pg_verifybackup of PostgreSQL @MAJOR@ is not there: the digests above are all that was compared'
 fi
 
 say '4. writing recovery settings'
@@ -15,10 +17,11 @@ say '4. writing recovery settings'
     case $wal$target$identity$waldump in *[\'\"\\%\$\`]*) die "a path with quotes, backslashes, dollars or % cannot stand in restore_command: $wal, $target, $identity, $waldump" ;; esac
     cat >"$stage/fetch-wal.sh" <<'FETCH'
 @FETCH@FETCH
+    follow=$(sh "$stage/fetch-wal.sh" "$wal" --timeline-@TIMELINE@ "$stage/wal-copy" "$identity" "$waldump") || die "which timeline leads to the newest state cannot be told"
     {
         printf '%s\n' '# Written by restore.sh; remove these lines after the recovery.'
         printf '%s\n' "restore_command = 'sh \"$target/fetch-wal.sh\" \"$wal\" \"%f\" \"%p\" \"$identity\" \"$waldump\" \"$look\"'"
-        printf '%s\n' "recovery_target_timeline = 'latest'"
+        printf '%s\n' "recovery_target_timeline = '$follow'"
         printf '%s\n' "# recovery_target_time = '2026-01-28 14:30:00+00'   (to stop before a mistake; then also recovery_target_action = 'pause')"
     } >>"$stage/data/postgresql.auto.conf"
     : >"$stage/data/recovery.signal"
@@ -33,7 +36,7 @@ else
             last=$one
             [ -n "$first" ] || first=$last
         done
-        if [ -n "$first" ]; then used=$(outside "$waldump" "$stage/data/pg_wal" "$first" "$last" | head -n 1); else used=''; fi
+        if [ -n "$first" ]; then used=$(outside "$waldump" "$stage/data/pg_wal" "$first" "$last" | sed -n 1p); else used=''; fi
         [ -z "$used" ] || die "its replay makes a tablespace in $used, where a server has one: move that folder away, or restore with --other-machine where no server uses it; what was written lies in $stage"
     fi
     say '   without --wal the server opens as it was at the end of the backup: what was archived later is lost'

@@ -1,8 +1,11 @@
 if [ -z "$wal" ] && [ -d "$here/@WAL_FOLDER@" ]; then wal=$here/@WAL_FOLDER@; fi
-waldump='' look=''
-for one in "$(command -v pg_waldump 2>/dev/null || :)" /usr/lib/postgresql/@MAJOR@/bin/pg_waldump /usr/pgsql-@MAJOR@/bin/pg_waldump; do
-    case $("$one" --version 2>/dev/null || :) in *') @MAJOR@'[!0-9]*) waldump=$one; break ;; esac
-done
+# program NAME: where the one of PostgreSQL @MAJOR@ lies, if it is here.
+program() {
+    for one in "$(command -v "$1" 2>/dev/null || :)" "/usr/lib/postgresql/@MAJOR@/bin/$1" "/usr/pgsql-@MAJOR@/bin/$1"; do
+        case $("$one" --version 2>/dev/null || :) in *') @MAJOR@'[!0-9]*) printf '%s\n' "$one"; return ;; esac
+    done
+}
+waldump=$(program pg_waldump) look=''
 if [ -z "$other" ]; then
     if [ -n "$waldump" ]; then look=yes; fi
     if [ -n "$wal" ] && [ -z "$waldump" ]; then

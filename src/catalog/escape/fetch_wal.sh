@@ -1,6 +1,7 @@
 # restore_command: sh fetch-wal.sh FOLDER %f %p IDENTITY PG_WALDUMP LOOK; each of the last three may be empty. With LOOK no record is
 # replayed that reaches into another server's folders.
 # 0: copied. 1: surely absent, so recovery ends here. 126: anything else, so recovery stops instead of opening too early.
+# restore.sh asks sh fetch-wal.sh FOLDER --timeline-OWN SCRATCH IDENTITY PG_WALDUMP for the value of recovery_target_timeline.
 wal=$1 file=$2 to=$3 identity=${4:-} waldump=${5:-} look=${6:-}
 fail() { echo "fetch-wal.sh: $*" >&2; rm -f -- "$to.opened" "$to.copying" "$to.longest"; exit 126; }
 @TABLESPACE@# guard SEGMENT: ends the recovery before a segment is replayed that makes a tablespace where another server has one. A record
@@ -20,7 +21,7 @@ guard() {
     done
     [ "$before" != "$file" ] || before=''
     cp -- "$1" "$seen/$file" || fail "$seen/$file cannot be written"
-    used=$({ [ -z "$before" ] || outside "$waldump" "$seen" "$before" "$file"; outside "$waldump" "$seen" "$file"; } | head -n 1)
+    used=$({ [ -z "$before" ] || outside "$waldump" "$seen" "$before" "$file"; outside "$waldump" "$seen" "$file"; } | sed -n 1p)
     [ -z "$before" ] || rm -f -- "$seen/$before"
     [ -z "$used" ] || fail "$file makes a tablespace in $used, where a server has one already: replay would work in its files. Restore on a machine of its own with --other-machine, or, where that server is gone, move the folder away and put an empty one there"
 }
@@ -33,28 +34,6 @@ later() {
     done
     return 1
 }
-# given_up TIMELINE: a recovery opened it before the end of the WAL and noted so beside its history, and no server went on with it.
-given_up() {
-    until=''
-    for note in "$from/$1".given-up.*.json; do
-        # The last name is the furthest position, where there are several.
-        if [ -f "$note" ]; then until=${note##*.given-up.}; until=${until%.json}; fi
-    done
-    [ -n "$until" ] || return 1
-    inside=$(printf '%s' "$until" | cut -c 9-16)
-    ! later "$wal/$1" "$1$(printf '%.8s' "$until")$(printf '%08X' $((0x$inside / @SEGMENT_BYTES@)))"
-}
-# leads_nowhere TIMELINE: it was given up, and so was every later one: a server looks for the next number as long as there is one.
-leads_nowhere() {
-    given_up "$1" || return 1
-    told=$note
-    for next in "$from"/*.history*; do
-        [ -f "$next" ] || continue
-        next=$(basename -- "$next")
-        next=${next%%.*}
-        if expr "x$next" '>' "x$1" >/dev/null && ! given_up "$next"; then return 1; fi
-    done
-}
 # breaks_off FILE: its end was never written, and no record says that its server went on in the next one.
 breaks_off() {
     [ -x "$waldump" ] || return 1
@@ -65,50 +44,90 @@ breaks_off() {
     rm -f -- "$named/$file"
     case $ended in *'desc: SWITCH'*) return 1 ;; esac
 }
+# copy: unpacks the fullest copy of $file in $from into $to.longest, and says in $found where it lies; nothing where there is none.
+copy() {
+    found=''
+    for stored in "$from/$file" "$from/$file".*; do
+        [ -f "$stored" ] || continue
+        ending=${stored#"$from/$file"}
+        # A partial segment or a backup's label is another file than the segment it begins like.
+        case $ending in .partial*|*.backup) continue ;; esac
+        opened=$stored
+        case $ending in
+            *.age)
+                [ -n "$identity" ] || fail "$stored is encrypted: restore with --identity FILE"
+                opened=$to.opened
+                age -d -i "$identity" -o "$opened" "$stored" || fail "$stored cannot be decrypted"
+                ending=${ending%.age} ;;
+        esac
+        case $ending in
+            '') cat <"$opened" >"$to.copying" || fail "$stored cannot be copied" ;;
+            .zst) zstd -q -d -c <"$opened" >"$to.copying" || fail "$stored cannot be unpacked" ;;
+            .gz) gzip -d -c <"$opened" >"$to.copying" || fail "$stored cannot be unpacked" ;;
+            .lz4) lz4 -q -d -c <"$opened" >"$to.copying" || fail "$stored cannot be unpacked" ;;
+            *) fail "$stored must be decrypted first: nothing here can ask for its password" ;;
+        esac
+        rm -f -- "$to.opened"
+        # Of a segment that a recovery saved unfinished there may be a second copy: where they differ, zeros are what was never written.
+        if [ -n "$found" ]; then
+            shorter=$(cmp -l -- "$to.longest" "$to.copying" 2>/dev/null | sed -n '1s/^ *[0-9]*  *\([0-7]*\) .*$/\1/p')
+            if [ -z "$shorter" ] || [ "$shorter" -ne 0 ]; then continue; fi
+        fi
+        mv -- "$to.copying" "$to.longest" || fail "$to.longest cannot be written"
+        found=$stored
+    done
+    rm -f -- "$to.copying"
+}
+# given_up TIMELINE: a recovery opened it before the end of the WAL and noted so beside its history, and no server went on with it.
+given_up() {
+    until=''
+    for note in "$wal/history/$1".given-up.*.json; do
+        # The last name is the furthest position, where there are several.
+        if [ -f "$note" ]; then until=${note##*.given-up.}; until=${until%.json} told=$note; fi
+    done
+    [ -n "$until" ] || return 1
+    file=$1$(printf '%.8s' "$until")$(printf '%08X' $((0x$(printf '%s' "$until" | cut -c 9-16) / @SEGMENT_BYTES@)))
+    from=$wal/$1
+    if later "$from" "$file"; then return 1; fi
+    copy
+    [ -n "$found" ] || return 0
+    if [ ! -x "$waldump" ] && [ "$(tail -c 8192 "$to.longest" | tr -d '\000' | wc -c)" -eq 0 ]; then
+        fail "$found may be all that a server wrote after $told: with pg_waldump in PATH that can be told"
+    fi
+    gone_on=1
+    if breaks_off "$to.longest"; then gone_on=''; fi
+    rm -f -- "$to.longest"
+    [ -z "$gone_on" ]
+}
+# timeline OWN: what a server that starts on this one has to follow. Where none was given up that is for the server to find. A number,
+# and not a history that is held back: the server looks for the first free number by the histories that are there.
+timeline() {
+    newest=$1 left=''
+    for next in "$wal"/history/*.history*; do
+        [ -f "$next" ] || continue
+        next=$(basename -- "$next")
+        next=${next%%.*}
+        expr "x$next" '>' "x$1" >/dev/null || continue
+        if given_up "$next"; then
+            left=yes
+            echo "fetch-wal.sh: timeline ${next} was given up ($told says why): it is not followed" >&2
+        elif expr "x$next" '>' "x$newest" >/dev/null; then
+            newest=$next
+        fi
+    done
+    if [ -z "$left" ]; then echo latest; elif [ "$newest" = "$1" ]; then echo current; else echo $((0x$newest)); fi
+}
 [ -d "$wal" ] || fail "there is no folder $wal"
 case $file in
+    --timeline-*)
+        timeline "${file#--timeline-}"
+        rmdir -- "$(dirname -- "$0")/wal-ends" 2>/dev/null || :
+        exit 0 ;;
     *.history) from=$wal/history ;;
     *) from=$wal/$(printf '%.8s' "$file") ;;
 esac
-case $file in
-    *.history)
-        if leads_nowhere "${file%.history}"; then
-            echo "fetch-wal.sh: timeline ${file%.history} was given up ($told says why): it is not followed" >&2
-            exit 1
-        fi ;;
-esac
-found=''
-for stored in "$from/$file" "$from/$file".*; do
-    [ -f "$stored" ] || continue
-    ending=${stored#"$from/$file"}
-    # A partial segment or a backup's label is another file than the segment it begins like.
-    case $ending in .partial*|*.backup) continue ;; esac
-    opened=$stored
-    case $ending in
-        *.age)
-            [ -n "$identity" ] || fail "$stored is encrypted: restore with --identity FILE"
-            opened=$to.opened
-            age -d -i "$identity" -o "$opened" "$stored" || fail "$stored cannot be decrypted"
-            ending=${ending%.age} ;;
-    esac
-    case $ending in
-        '') cat <"$opened" >"$to.copying" || fail "$stored cannot be copied" ;;
-        .zst) zstd -q -d -c <"$opened" >"$to.copying" || fail "$stored cannot be unpacked" ;;
-        .gz) gzip -d -c <"$opened" >"$to.copying" || fail "$stored cannot be unpacked" ;;
-        .lz4) lz4 -q -d -c <"$opened" >"$to.copying" || fail "$stored cannot be unpacked" ;;
-        *) fail "$stored must be decrypted first: nothing here can ask for its password" ;;
-    esac
-    rm -f -- "$to.opened"
-    # Of a segment that a recovery saved unfinished there may be a second copy: where they differ, zeros are what was never written.
-    if [ -n "$found" ]; then
-        shorter=$(cmp -l -- "$to.longest" "$to.copying" 2>/dev/null | sed -n '1s/^ *[0-9]*  *\([0-7]*\) .*$/\1/p')
-        if [ -z "$shorter" ] || [ "$shorter" -ne 0 ]; then continue; fi
-    fi
-    mv -- "$to.copying" "$to.longest" || fail "$to.longest cannot be written"
-    found=$stored
-done
+copy
 if [ -n "$found" ]; then
-    rm -f -- "$to.copying"
     case $file in
         *.*) ;;
         *)

@@ -6,7 +6,9 @@ use super::shown;
 use super::unpack::{pipeline, programs};
 use crate::action::Encrypted;
 use crate::action::by_hand::quoted;
-use crate::catalog::{BackupPlace, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest, ManifestObject, ObjectRole};
+use crate::catalog::{
+    BackupPlace, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest, ManifestObject, ObjectRole, PostgresFacts,
+};
 
 const HEAD: &str = include_str!("head.sh");
 const FILES: &str = include_str!("files.sh");
@@ -87,14 +89,18 @@ fn demands(place: &BackupPlace, manifest: &Manifest) -> String {
     };
     let facts = manifest.postgres.as_ref().filter(|_| manifest.kind == KIND_POSTGRES_BASE);
     let base = facts.map(|facts| {
-        let major: String = facts.server_version.chars().take_while(char::is_ascii_digit).collect();
         let up = if place.tier.is_some() { "../../.." } else { "../.." };
         DEMANDS
             .replace("@WAL_FOLDER@", &format!("{up}/wal/{}", facts.system_id))
-            .replace("@MAJOR@", &major)
+            .replace("@MAJOR@", &major(facts))
             .replace("@TABLESPACE@", TABLESPACE)
     });
     format!("{identity}{}", base.unwrap_or_default())
+}
+
+/// The major version of the server, as its programs tell it.
+fn major(facts: &PostgresFacts) -> String {
+    facts.server_version.chars().take_while(char::is_ascii_digit).collect()
 }
 
 /// The lines that put one object into its place below the stage.
@@ -167,6 +173,8 @@ fn base(manifest: &Manifest) -> String {
         .replace("@MAPPINGS@", &mappings)
         .replace("@FETCH@", &FETCH.replace("@TABLESPACE@", TABLESPACE))
         .replace("@SEGMENT_BYTES@", &facts.segment_size.bytes().to_string())
+        .replace("@TIMELINE@", &facts.timeline.hex().to_string())
+        .replace("@MAJOR@", &major(facts))
         .replace("@SYSTEM_ID@", &facts.system_id.to_string())
         .replace("@VERSION@", &bare(&facts.server_version));
     format!("{links}{body}")

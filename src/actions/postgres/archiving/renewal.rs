@@ -196,10 +196,7 @@ impl Renewal<'_> {
         let more: Vec<&StoreEntry> = more.collect();
         let shown = path.display();
         for entry in &more {
-            if config.at_least() > known.len()
-                && matches!(self.server_host, ServerHost::Here)
-                && !answers(&config, entry).await
-            {
+            if config.at_least() > known.len() && !answers(&config, entry).await {
                 let url = plain(entry);
                 return Verdict::Fault(format!(
                     "its configuration `{shown}` names `{url}`, which is no store of its WAL by the inventory, and which gives no answer"

@@ -50,6 +50,17 @@ pub(crate) async fn advance(
 ) -> Result<RecoverOutput, ActionError> {
     let files = context.cx.host.files();
     let (marker, waiting) = waiting(context, instance)?;
+    let followed = marker.course.map(|course| course.timeline);
+    let recovery_target =
+        &RecoveryTarget { timeline: recovery_target.timeline.or(followed), ..recovery_target.clone() };
+    // Opened on this way already, and not proven: replay does not begin again.
+    if marker.has_opened() || marker.given_up.is_some() {
+        if marker.asked.as_ref().is_some_and(|asked| *asked != recovery_target.asked()) {
+            let fact = format!("the instance in `{}` has opened: promotion is final", instance.pgdata.display());
+            return Err(ActionError::fatal(fact).help("for another target the backup is staged once more"));
+        }
+        return Completion { context, marker }.complete(recovery_target).await;
+    }
     if waiting.waits == Waits::Standby {
         return Err(
             ActionError::fatal("a standby follows the archive by itself").help("promote it with `postgres.promote`")
@@ -59,9 +70,6 @@ pub(crate) async fn advance(
     let (embedded, tail) = (marker.embedded(), Tail::default());
     let folders = wal_source::folders(&marker, &context.cluster.pgdata);
     let aside = UnarchivedWal { embedded: &embedded, folders: &folders, tail: &tail, files: files.as_ref() };
-    let followed = marker.course.map(|course| course.timeline);
-    let recovery_target =
-        &RecoveryTarget { timeline: recovery_target.timeline.or(followed), ..recovery_target.clone() };
     let wal_archive = context.wal_archive(&marker);
     let plan = replay_plan::settled(context, &marker, aside, recovery_target).await?;
     let through = match context.cluster.is_scratch() {

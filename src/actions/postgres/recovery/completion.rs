@@ -106,6 +106,9 @@ impl Completion<'_> {
     /// # Errors
     /// Fails when the server does not open, or archiving does not work afterwards.
     pub(crate) async fn promote(mut self) -> Result<RecoverOutput, ActionError> {
+        if let Some(given_up) = self.marker.given_up {
+            return Err(self.stays_stopped(given_up).await);
+        }
         let files = self.context.cx.host.files();
         freezing::begin(self.context.cluster, self.context.cx).await;
         let server = self.context.server(files.as_ref())?;

@@ -49,10 +49,11 @@ impl Taking<'_> {
         let Self { params, cluster, primary, facts, ref prior, delivery, cx } = *self;
         let source = source(params, cluster, (&cx.about.inventory, &cx.about.scratch))?;
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
-        same_cluster((&endpoint, &MaintenanceDb::own(&source, cx.about.secrets.as_ref())?), facts, params).await?;
+        let sessions = MaintenanceDb::own(&source, cx.about.secrets.as_ref())?;
+        same_cluster((&endpoint, &sessions), facts, params).await?;
         let started_at = server_time(&mut primary.open().await?).await?;
         let data_at = match params.source {
-            Some(_) => Some(standby_at(&mut endpoint.open().await?).await?.min(started_at)),
+            Some(_) => Some(standby_at(&mut sessions.open().await?).await?.min(started_at)),
             None => None,
         };
         let job = Job { params, facts, endpoint: &endpoint, delivery, prior: prior.as_ref(), cx };
