@@ -9,6 +9,7 @@ use runbook::language::inventory::{Compression, CompressionFormat, StoreEntry};
 use runbook::store::Opening;
 use serde_json::{Value, json};
 
+use crate::support::cli::Cli;
 use crate::support::postgres::programs_of;
 use crate::support::recovery::{Depot, Run, Site};
 
@@ -115,6 +116,13 @@ async fn a_lost_link_is_found_before_anything_is_touched() {
     let params = serde_json::from_value(json!({ "database": "main", "backup": second })).unwrap();
     let found = RestoreBase.check(&params, &site.run().check_context()).await.unwrap();
     assert!(found.refused(), "{found:?}");
+    // People who list what there is are told as well.
+    let (cli, url) = (Cli::new(), format!("file://{}", site.depot.root.display()));
+    let listed = cli.run(&["backups", "list", "--store", &url]).ends(0);
+    listed.prints("postgres.base (incr)").prints(&format!("CANNOT BE RESTORED: it rests on `{}`", first.id));
+    cli.run(&["backups", "show", &second.id, "--store", &url]).ends(0).prints("which is not there");
+    cli.run(&["backups", "verify", &second.id, "--no-record", "--store", &url]).ends(10).prints("USELESS");
+    cli.run(&["backups", "verify", &full.id, "--no-record", "--store", &url]).ends(0).prints("holds");
     // What is chosen then, and what the next increment rests on, is the full one.
     let query = Query { source: Some("main".to_owned()), ..Query::default() };
     assert_eq!(catalog::find(&*store, "main", &query).await.unwrap().manifest.id, full.id);

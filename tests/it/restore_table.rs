@@ -108,6 +108,32 @@ async fn a_dropped_table_comes_back_whole_and_so_does_what_went_with_it() {
 }
 
 #[tokio::test]
+async fn a_dropped_partition_comes_back_into_the_table_that_it_was_part_of() {
+    let shop = Shop::new();
+    shop.sql(
+        "CREATE TABLE day(id int PRIMARY KEY, who int REFERENCES users, what text) PARTITION BY RANGE (id); CREATE INDEX ON day(what); \
+         CREATE TABLE \"day one\" PARTITION OF day FOR VALUES FROM (0) TO (10); \
+         CREATE TABLE rest PARTITION OF day DEFAULT PARTITION BY LIST (id); CREATE TABLE ten PARTITION OF rest DEFAULT; \
+         CREATE INDEX ON ONLY \"day one\"(who); INSERT INTO day SELECT n, n + 1, 'row ' || n FROM generate_series(0, 15) n",
+    );
+    let structure = "SELECT string_agg(x, E'\\n' ORDER BY x) FROM (SELECT conrelid::regclass || conname || pg_get_constraintdef(oid) \
+         || convalidated || conislocal || coninhcount || (conparentid <> 0) AS x FROM pg_constraint \
+         WHERE conrelid IN (SELECT relid FROM pg_partition_tree('day')) UNION ALL SELECT indexdef FROM pg_indexes \
+         WHERE tablename IN ('day', 'day one', 'rest', 'ten') UNION ALL SELECT inhrelid::regclass || ' in ' || inhparent::regclass \
+         FROM pg_inherits UNION ALL SELECT relname || pg_get_expr(relpartbound, oid) FROM pg_class WHERE relispartition AND relkind IN ('r', 'p')) y";
+    let rows = "SELECT string_agg(tableoid::regclass || d::text, ',' ORDER BY id) FROM day d";
+    let before = (shop.sql(structure), shop.sql(rows));
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DROP TABLE \"day one\"; DROP TABLE rest");
+    let back =
+        restore(&run, json!({ "instance": copy, "tables": ["\"day one\"", "rest", "ten"], "mode": "apply" })).await;
+    assert_eq!((shop.sql(structure), shop.sql(rows)), before);
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT count(*) FROM pg_inherits WHERE inhparent = 'day'::regclass"), "0");
+}
+
+#[tokio::test]
 async fn policies_and_publications_come_back_with_a_table_and_what_does_not_is_named() {
     let shop = Shop::new();
     let run = shop.site.run();
@@ -261,6 +287,12 @@ async fn what_a_deletion_would_spread_to_is_refused_and_a_missing_key_is_said() 
     assert_eq!(shop.sql("SELECT count(*) FROM notes"), "1");
     let error = try_restore(&run, json!({ "instance": copy, "tables": ["log"] })).await.unwrap_err();
     assert!(error.to_string().contains("no primary key"), "{error}");
+    // What a table without a key came back with is proven all the same.
+    shop.sql("ALTER TABLE log RENAME TO log_of_now");
+    let log = json!({ "instance": copy, "tables": ["log"] });
+    restore(&run, json!({ "instance": copy, "tables": ["log"], "mode": "apply" })).await;
+    let compared = restore(&run, log).await;
+    assert_eq!((compared.missing, compared.tables[0].state), (0, TableState::There));
     let error = try_restore(&run, json!({ "instance": copy, "tables": ["notes"] })).await.unwrap_err();
     assert!(error.to_string().contains("the copy has no table `public.notes`"), "{error}");
     let error = try_restore(&run, json!({ "instance": copy, "tables": ["adults"] })).await.unwrap_err();

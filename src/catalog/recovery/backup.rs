@@ -93,28 +93,8 @@ fn link(backup: &Backup) -> Link<'_> {
 fn of(backup: &Backup, by_id: &BTreeMap<Link<'_>, &Backup>) -> Option<BaseBackup> {
     let manifest = &backup.manifest;
     let (facts, base) = (manifest.postgres.as_ref()?, Base::of(manifest)?);
-    let mut links = vec![backup];
-    let mut fault = weakness(backup);
-    let mut next = manifest.parent.as_deref();
-    while let Some(parent) = next {
-        match by_id.get(&(backup.store.as_str(), parent)) {
-            // More links than backups: a circle.
-            Some(_) if links.len() > by_id.len() => {
-                fault = Some(format!("what it rests on leads in a circle over `{parent}`"));
-                break;
-            }
-            Some(link) => {
-                let of_parent = weakness(link).map(|why| format!("it rests on `{parent}`: {why}"));
-                fault = fault.or(of_parent);
-                links.push(link);
-                next = link.manifest.parent.as_deref();
-            }
-            None => {
-                fault = Some(format!("it rests on `{parent}`, which is not there"));
-                break;
-            }
-        }
-    }
+    let (links, of_others) = links(backup, by_id);
+    let fault = weakness(backup).or(of_others);
     let objects = || links.iter().flat_map(|link| &link.manifest.objects);
     let within = |oid: u32| objects().filter(move |object| object.tablespace == Some(oid));
     let tablespaces = facts.tablespaces.iter().map(|one| TablespaceSize {
@@ -134,6 +114,40 @@ fn of(backup: &Backup, by_id: &BTreeMap<Link<'_>, &Backup>) -> Option<BaseBackup
         chain: links.iter().rev().map(|link| link.manifest.id.clone()).collect(),
         fault,
     })
+}
+
+/// Says of each increment of a list, by its store and id, that rests on what cannot be restored, why that is so.
+#[must_use]
+pub fn weak_increments(list: &[Backup]) -> BTreeMap<(String, String), String> {
+    let by_id: BTreeMap<Link<'_>, &Backup> = list.iter().map(|backup| (link(backup), backup)).collect();
+    let key = |backup: &Backup| (backup.store.clone(), backup.manifest.id.clone());
+    list.iter().filter_map(|backup| Some((key(backup), links(backup, &by_id).1?))).collect()
+}
+
+/// A backup with all that it rests on, and what is known to be wrong with that.
+fn links<'a>(backup: &'a Backup, by_id: &BTreeMap<Link<'_>, &'a Backup>) -> (Vec<&'a Backup>, Option<String>) {
+    let (mut links, mut fault) = (vec![backup], None);
+    let mut next = backup.manifest.parent.as_deref();
+    while let Some(parent) = next {
+        match by_id.get(&(backup.store.as_str(), parent)) {
+            // More links than backups: a circle.
+            Some(_) if links.len() > by_id.len() => {
+                fault = Some(format!("what it rests on leads in a circle over `{parent}`"));
+                break;
+            }
+            Some(link) => {
+                let of_parent = weakness(link).map(|why| format!("it rests on `{parent}`: {why}"));
+                fault = fault.or(of_parent);
+                links.push(*link);
+                next = link.manifest.parent.as_deref();
+            }
+            None => {
+                fault = Some(format!("it rests on `{parent}`, which is not there"));
+                break;
+            }
+        }
+    }
+    (links, fault)
 }
 
 /// What is known to be wrong with one backup by itself.

@@ -23,7 +23,7 @@ mod way;
 
 pub use absence::Requirement;
 pub use archive::{Archive, Branch, Condition, LastCommit, Segment};
-pub use backup::{Base, BaseBackup, TablespaceSize, base_backups};
+pub use backup::{Base, BaseBackup, TablespaceSize, base_backups, weak_increments};
 pub use choice::{Choice, PassedOver, choose};
 pub use goal::{Edge, Goal};
 pub use hole::{Fault, Hole, Reach};

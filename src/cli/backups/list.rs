@@ -76,8 +76,12 @@ impl Args {
 }
 
 fn machines(found: &Found, foreign: &[Foreign<'_>]) -> Result<(), Failure> {
-    let backups: Vec<_> =
-        found.lists.iter().flat_map(|(_, list)| list.backups.iter().rev().map(row::document)).collect();
+    let backups: Vec<_> = found
+        .lists
+        .iter()
+        .flat_map(|(_, list)| list.backups.iter().rev())
+        .map(|backup| row::document(backup, found.weak(backup)))
+        .collect();
     let damaged: Vec<_> = found
         .lists
         .iter()
@@ -99,7 +103,7 @@ fn people(found: &Found, foreign: &[Foreign<'_>], now: Timestamp) {
     }
     if !all.is_empty() || !foreign.is_empty() {
         let mut rows = vec![["BACKUP", "SOURCE", "KIND", "TIER", "AGE", "SIZE", "STORE", "STATE"].map(str::to_owned)];
-        rows.extend(all.iter().map(|backup| line(backup, now)));
+        rows.extend(all.iter().map(|backup| line(backup, found.weak(backup), now)));
         rows.extend(foreign.iter().map(|backup| stanza::line(backup, now)));
         table(&rows);
     }
@@ -108,17 +112,17 @@ fn people(found: &Found, foreign: &[Foreign<'_>], now: Timestamp) {
     }
 }
 
-fn line(backup: &Backup, now: Timestamp) -> [String; 8] {
+fn line(backup: &Backup, weak: Option<&str>, now: Timestamp) -> [String; 8] {
     let manifest = &backup.manifest;
     [
         manifest.id.clone(),
         manifest.source.clone(),
-        manifest.kind.clone(),
+        row::kind(backup),
         manifest.tier.clone().unwrap_or_else(|| "-".to_owned()),
         row::age(manifest.stopped_at, now),
         ByteSize(manifest.size_bytes()).to_string(),
         backup.store.clone(),
-        row::standing(backup, now),
+        row::standing(backup, weak, now),
     ]
     .map(|cell| mask_text(&cell))
 }

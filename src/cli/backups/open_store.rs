@@ -1,9 +1,11 @@
 //! The stores that a command looks into, and the backups found there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::action::{ReadStore, Store, StoreError};
 use crate::catalog::attest::Vouched;
+use crate::catalog::recovery::weak_increments;
 use crate::catalog::{Backup, BackupList, Catalog, CatalogError, Index};
 use crate::cli::args::InventoryArgs;
 use crate::cli::site::Site;
@@ -57,6 +59,8 @@ pub struct Found {
     pub lists: Vec<(String, BackupList)>,
     /// Stores that gave no answer.
     pub unreached: Vec<Unreached>,
+    /// Why an increment cannot be restored that rests on something damaged or lost; by store and id.
+    pub weak: BTreeMap<(String, String), String>,
 }
 
 impl Stores {
@@ -101,7 +105,10 @@ impl Shelves {
             let mut found = Found::default();
             for open_store in &self.open_stores {
                 match self.list_one(open_store).await {
-                    Ok(list) => found.lists.push((open_store.name.clone(), list)),
+                    Ok(list) => {
+                        found.weak.append(&mut weak_increments(&list.backups));
+                        found.lists.push((open_store.name.clone(), list));
+                    }
                     Err(why) => found.unreached.push(Unreached { store: open_store.name.clone(), why }),
                 }
             }
@@ -160,6 +167,11 @@ impl Shelves {
 }
 
 impl Found {
+    /// Why what a backup rests on cannot be restored; `None` where nothing is known to be wrong with it.
+    pub fn weak(&self, backup: &Backup) -> Option<&str> {
+        self.weak.get(&(backup.store.clone(), backup.manifest.id.clone())).map(String::as_str)
+    }
+
     /// Every copy of the backup with this id or unique beginning of one, in every store.
     ///
     /// # Errors

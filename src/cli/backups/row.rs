@@ -9,9 +9,10 @@ use crate::base::{Timestamp, clock};
 use crate::catalog::attest::Verdict;
 use crate::catalog::{Backup, DamagedBackup};
 
-/// What is to be known of a backup before it is relied on, in a few words.
-pub fn standing(backup: &Backup, now: Timestamp) -> String {
-    let mut words = Vec::new();
+/// What is to be known of a backup before it is relied on, in a few words. An increment is as good as the weakest of its
+/// links.
+pub fn standing(backup: &Backup, weak: Option<&str>, now: Timestamp) -> String {
+    let mut words: Vec<String> = weak.map(|why| format!("CANNOT BE RESTORED: {why}")).into_iter().collect();
     let attested = &backup.attested;
     if !backup.missing.is_empty() {
         words.push(format!("INCOMPLETE ({} objects missing)", backup.missing.len()));
@@ -60,8 +61,14 @@ pub fn cipher(backup: &Backup) -> &'static str {
     }
 }
 
-/// A backup for machines.
-pub fn document(backup: &Backup) -> Value {
+/// Its kind; an increment says so.
+pub fn kind(backup: &Backup) -> String {
+    let kind = &backup.manifest.kind;
+    if backup.manifest.parent.is_some() { format!("{kind} (incr)") } else { kind.clone() }
+}
+
+/// A backup for machines; `weak` says why what it rests on cannot be restored.
+pub fn document(backup: &Backup, weak: Option<&str>) -> Value {
     let manifest = &backup.manifest;
     json!({
         "id": manifest.id,
@@ -89,6 +96,7 @@ pub fn document(backup: &Backup) -> Value {
         "last_failed_proof": backup.attested.last_failed,
         "last_verified": backup.attested.last_verified,
         "missing": backup.missing,
+        "rests_on_fault": weak,
     })
 }
 

@@ -42,9 +42,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     for backup in found.copies(&args.backup)? {
         let proofs = read_proofs(&open_stores, backup)?;
         if args.json {
-            documents.push(machine(backup, &proofs, &signers));
+            documents.push(machine((backup, found.weak(backup)), &proofs, &signers));
         } else {
-            people(backup, &proofs, &signers);
+            people((backup, found.weak(backup)), &proofs, &signers);
         }
     }
     if args.json {
@@ -69,21 +69,21 @@ fn signed(proof: &SignedProof, signers: &AllowedSigners) -> String {
     }
 }
 
-fn machine(backup: &Backup, proofs: &[SignedProof], signers: &AllowedSigners) -> Value {
+fn machine((backup, weak): (&Backup, Option<&str>), proofs: &[SignedProof], signers: &AllowedSigners) -> Value {
     let proofs: Vec<Value> =
         proofs.iter().map(|proof| json!({ "proof": proof.proof, "signature": signed(proof, signers) })).collect();
-    let mut value = row::document(backup);
+    let mut value = row::document(backup, weak);
     value["manifest_content"] = json!(backup.manifest);
     value["proofs"] = json!(proofs);
     value
 }
 
-fn people(backup: &Backup, proofs: &[SignedProof], signers: &AllowedSigners) {
+fn people((backup, weak): (&Backup, Option<&str>), proofs: &[SignedProof], signers: &AllowedSigners) {
     let (manifest, now) = (&backup.manifest, clock::now());
     let fact = |name: &str, value: &str| out!("  {name:12}  {}", mask_text(value));
     out!("{} in `{}`", mask_text(&manifest.id), mask_text(&backup.store));
     fact("source", &manifest.source);
-    fact("kind", &manifest.kind);
+    fact("kind", &row::kind(backup));
     let optional = [
         ("tier", &manifest.tier),
         ("environment", &manifest.environment),
@@ -101,7 +101,7 @@ fn people(backup: &Backup, proofs: &[SignedProof], signers: &AllowedSigners) {
     fact("folder", &backup.place().folder());
     fact("size", &format!("{} ({} bytes)", ByteSize(manifest.size_bytes()), manifest.size_bytes()));
     fact("encryption", row::cipher(backup));
-    fact("state", &row::standing(backup, now));
+    fact("state", &row::standing(backup, weak, now));
     if let Some(hold) = &backup.attested.hold {
         for hold in hold.before.iter().chain([hold]) {
             let lifted = hold.lifted.as_ref();

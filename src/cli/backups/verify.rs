@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 holds = false;
                 tell!("UNREAD   {} in `{}`: {}", mask_text(&backup.manifest.id), backup.store, failure.message);
                 if args.json {
-                    let mut value = row::document(backup);
+                    let mut value = row::document(backup, found.weak(backup));
                     value["verification"] = json!({ "level": Level::from(args.level), "unread": failure.message });
                     documents.push(value);
                 }
@@ -97,14 +97,14 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             }
             Err(failure) => return Err(failure),
         };
-        holds &= inspected.faults.is_empty();
+        holds &= inspected.faults.is_empty() && found.weak(backup).is_none();
         if args.json {
-            let mut value = row::document(backup);
+            let mut value = row::document(backup, found.weak(backup));
             value["verification"] = json!({ "level": Level::from(args.level), "read_bytes": inspected.read_bytes,
                 "faults": inspected.faults, "skipped": inspected.skipped });
             documents.push(value);
         } else {
-            people(backup, &inspected);
+            people((backup, found.weak(backup)), &inspected);
         }
     }
     if args.json {
@@ -170,11 +170,13 @@ fn record(args: &Args, (open_stores, backup): (&Shelves, &Backup), inspected: &I
     })
 }
 
-fn people(backup: &Backup, inspected: &Inspected) {
+fn people((backup, weak): (&Backup, Option<&str>), inspected: &Inspected) {
     let (id, store) = (mask_text(&backup.manifest.id), mask_text(&backup.store));
-    match inspected.faults.is_empty() {
-        true => out!("holds    {id} in `{store}`, {} read", ByteSize(inspected.read_bytes)),
-        false => out!("DAMAGED  {id} in `{store}`"),
+    let read = ByteSize(inspected.read_bytes);
+    match (inspected.faults.is_empty(), weak) {
+        (true, None) => out!("holds    {id} in `{store}`, {read} read"),
+        (true, Some(why)) => out!("USELESS  {id} in `{store}`, {read} read: whole by itself, but {}", mask_text(why)),
+        (false, _) => out!("DAMAGED  {id} in `{store}`"),
     }
     inspected.faults.iter().for_each(|fault| out!("  {}", mask_text(fault)));
     inspected.skipped.iter().for_each(|what| tell!("  warning: {}", mask_text(what)));

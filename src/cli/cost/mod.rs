@@ -67,7 +67,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     } else {
         print::people(&places, &prices, args.months);
     }
-    let found = super::backups::open_store::Found { lists: Vec::new(), unreached: unread };
+    let found = super::backups::open_store::Found { unreached: unread, ..Default::default() };
     Ok(found.finish(Exit::Success))
 }
 

@@ -13,6 +13,7 @@ mod dependent;
 mod lacking;
 mod pair;
 mod params;
+mod partition;
 mod recreate;
 mod shape;
 mod undo;
@@ -109,7 +110,7 @@ impl Action for RestoreTable {
         let client = Client::of(&cluster, &major, (cx.host.as_ref(), cx.about.secrets.as_ref()))?;
         let mut findings = findings;
         if params.mode != RestoreTableMode::Compare {
-            for program in ["pg_dump", "psql"] {
+            for program in ["pg_dump", "pg_restore", "psql"] {
                 let version = client.version(program, cx.host.as_ref()).await?;
                 if !version.starts_with(&major) {
                     let fact = format!("`{program}` is of version {version}, the server of {major}");

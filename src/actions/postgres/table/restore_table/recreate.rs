@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::apply::LOCK_WITHIN;
 use super::dependent::Dependents;
+use super::partition::Detached;
 use super::shape::{Shape, texts};
 use super::undo::{Script, refusing};
-use super::{Orphans, psql};
+use super::{Orphans, partition, psql};
 use crate::action::{ActionError, Files, RunContext};
 use crate::actions::postgres::cluster::name::literal;
 use crate::actions::postgres::session::client::{self, Client};
@@ -75,6 +76,7 @@ pub(super) struct Gone {
     views: Vec<(String, &'static str)>,
     references: Vec<Lost>,
     dependents: Dependents,
+    detached: Vec<Detached>,
 }
 
 impl Gone {
@@ -112,8 +114,9 @@ impl Gone {
             }
         }
         let references = lost(&numbers, (&mut *copy, &mut *live)).await?;
+        let detached = Detached::of(&oids.join(","), (&mut *copy, &mut *live)).await?;
         let dependents = Dependents::of(all.join(","), (copy, live)).await?;
-        Ok(Self { tables, dumped, views, references, dependents })
+        Ok(Self { tables, dumped, views, references, dependents, detached })
     }
 
     /// Makes them in the live database, in one transaction; the script that drops them again is written before.
@@ -130,11 +133,17 @@ impl Gone {
         let folder = Folder::make(cx)?;
         let (dump, after) = (folder.path.join("tables.sql"), folder.path.join("after.sql"));
         let file = |path: &Path| path.display().to_string();
-        let mut spec = copy.command("pg_dump", dbname)?.args(["--format=plain", "--no-password"]);
-        spec = spec.arg(format!("--file={}", file(&dump)));
-        spec = spec.args(self.dumped.iter().map(|name| format!("--table={name}")));
-        client::run(cx.host.as_ref(), spec).await?;
+        let tables = self.dumped.iter().map(|name| format!("--table={name}"));
+        let spec = copy.command("pg_dump", dbname)?.arg("--no-password").args(tables);
+        match self.detached.is_empty() {
+            true => {
+                let spec = spec.args(["--format=plain".to_owned(), format!("--file={}", file(&dump))]);
+                client::run(cx.host.as_ref(), spec).await?;
+            }
+            false => partition::write_detached(&self.detached, spec, (copy, cx), (&*folder.files, &dump)).await?,
+        }
         let mut statements = vec![format!("SET lock_timeout = '{LOCK_WITHIN}'")];
+        statements.extend(self.detached.iter().map(Detached::attach));
         statements.extend(self.references.iter().flat_map(|reference| reference.statements(orphans)));
         statements.extend(self.dependents.statements());
         statements.extend(self.tables.iter().map(|table| format!("ANALYZE {}", table.name)));
@@ -225,6 +234,25 @@ impl Gone {
     }
 }
 
+/// Tells whether a table of both databases has the same rows in the same columns. Without a key that is all that can be told.
+///
+/// # Errors
+/// Fails as a server says.
+pub(super) async fn is_same(
+    then: &Shape,
+    now: &Shape,
+    (copy, live): &mut (Session, Session),
+) -> Result<bool, ActionError> {
+    let columns = |shape: &Shape| shape.columns.iter().map(|one| (one.name.clone(), one.kind.clone())).collect();
+    let (before, after): (Vec<_>, Vec<_>) = (columns(then), columns(now));
+    if before != after {
+        return Ok(false);
+    }
+    copy.query(copying::SAME_TEXT).await?;
+    live.query(copying::SAME_TEXT).await?;
+    Ok(copy.value(&state(then)).await? == live.value(&state(now)).await?)
+}
+
 /// A statement that tells how many rows a table has, and a sum of their digests that no order changes.
 fn state(table: &Shape) -> String {
     let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
@@ -236,7 +264,8 @@ fn state(table: &Shape) -> String {
     )
 }
 
-async fn there(live: &mut Session, name: &str) -> Result<bool, ActionError> {
+/// Tells whether the live database has something of this name.
+pub(super) async fn there(live: &mut Session, name: &str) -> Result<bool, ActionError> {
     Ok(live.value(&format!("SELECT to_regclass({}) IS NOT NULL", literal(name))).await? == "t")
 }
 

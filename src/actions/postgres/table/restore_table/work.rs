@@ -5,7 +5,7 @@ use super::compare::{self, Difference};
 use super::lacking::Lacking;
 use super::pair::Pair;
 use super::params::{RestoreTableMode, RestoreTableOutput, RestoreTableParams, TableOutcome, TableState};
-use super::recreate::Gone;
+use super::recreate::{self, Gone};
 use super::shape::{Shape, qualified};
 use super::undo::{self, ROWS, Script, TABLES, TableUndo, UndoScript};
 use super::{ApplyMode, Orphans, major};
@@ -25,6 +25,8 @@ pub(super) struct Work<'a> {
     sessions: (Session, Session),
     pairs: Vec<Pair>,
     gone: Vec<Shape>,
+    /// Without a key, and as a whole what the copy has.
+    same: Vec<Shape>,
 }
 
 impl<'a> Work<'a> {
@@ -50,7 +52,7 @@ impl<'a> Work<'a> {
         let dbname = Some(params.dbname(live));
         let mut sessions =
             (Endpoint::of(&copy, dbname, secrets)?.open().await?, Endpoint::of(live, dbname, secrets)?.open().await?);
-        let (mut pairs, mut gone) = (Vec::new(), Vec::new());
+        let (mut pairs, mut gone, mut same) = (Vec::new(), Vec::new(), Vec::new());
         for table in &params.tables {
             let Some(then) = Shape::look(&mut sessions.0, table).await? else {
                 let inside = params.dbname(live);
@@ -61,11 +63,14 @@ impl<'a> Work<'a> {
                 ));
             };
             match Shape::look(&mut sessions.1, table).await? {
+                Some(now) if now.key.is_empty() && recreate::is_same(&then, &now, &mut sessions).await? => {
+                    same.push(then);
+                }
                 Some(now) => pairs.push(Pair::of(then, now)?),
                 None => gone.push(then),
             }
         }
-        Ok(Self { params, cx, live, copy, sessions, pairs, gone })
+        Ok(Self { params, cx, live, copy, sessions, pairs, gone, same })
     }
 
     /// Compares, and applies when it was asked for.
@@ -87,6 +92,10 @@ impl<'a> Work<'a> {
         for table in &self.gone {
             let rows = rows(copy, table).await?;
             outcomes.push(outcome(&table.name, TableState::Gone, rows, None));
+        }
+        for table in &self.same {
+            let rows = rows(copy, table).await?;
+            outcomes.push(outcome(&table.name, TableState::There, rows, Some(Difference::default())));
         }
         self.tell(&outcomes);
         match self.params.mode {
@@ -259,6 +268,11 @@ pub(super) async fn judge(
             findings = lacking.judge(table, session, findings).await?;
             continue;
         };
+        if shape.key.is_empty() && params.mode == RestoreTableMode::Compare {
+            let fact = format!("{} has no primary key: only whether all of its rows are the same is told", shape.name);
+            findings = findings.pass(fact);
+            continue;
+        }
         if shape.key.is_empty() {
             let fact = format!(
                 "{} has no primary key and no unique index without NULLs: its rows cannot be told apart",
