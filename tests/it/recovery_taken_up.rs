@@ -118,13 +118,15 @@ async fn a_server_whose_recovery_opened_it_and_was_never_proven_is_a_server_as_a
 
 /// The newest archived segment of timeline 1.
 fn last_of_the_first(site: &Site) -> PathBuf {
+    let is_segment = |name: &str| name.len() >= 24 && name.bytes().take(24).all(|byte| byte.is_ascii_hexdigit());
     let (mut folders, mut found) = (vec![site.depot.root.join("main/wal")], Vec::new());
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             match path.is_dir() {
                 true => folders.push(path),
-                false if name.len() == 24 && name.starts_with("00000001") => found.push((name, path)),
+                // It may be packed.
+                false if is_segment(&name) && name.starts_with("00000001") => found.push((name, path)),
                 false => {}
             }
         }

@@ -352,8 +352,8 @@ async fn a_standby_that_answers_is_named_as_the_faster_way_before_anything_is_st
     site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
     let standby = site.standby();
     let backup = site.run().base_backup().await.backup;
-    let staged = site.run().stage(&backup).await;
     let run = site.run();
+    let staged = run.stage(&backup).await;
     let found = run.check_ahead(&staged, json!({})).await;
     let told = serde_json::to_string(&found.0).unwrap();
     assert!(told.contains(&format!("127.0.0.1:{}", standby.port())) && told.contains("faster way"), "{told}");

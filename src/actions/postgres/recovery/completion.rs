@@ -4,6 +4,7 @@
 mod outcome;
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -15,6 +16,7 @@ use super::recover::RecoverOutput;
 use super::replay::{self, Arrival, Awaited, Told};
 use super::silence;
 use super::slot;
+use super::start;
 use crate::action::{ActionError, FileKind, Files, REPLACING, ReadFiles, Waits};
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::MARKER;
@@ -113,7 +115,7 @@ impl Completion<'_> {
         freezing::begin(self.context.cluster, self.context.cx).await;
         let server = self.context.server(files.as_ref())?;
         self.start(&server, files.as_ref()).await?;
-        let session = self.session().await;
+        let session = self.session_once_up(&server).await;
         let mut session = silence::told(self.context, &self.marker, session).await?;
         if session.value("SELECT pg_is_in_recovery()").await? == "t" {
             session.query("SELECT pg_promote(false)").await?;
@@ -212,6 +214,12 @@ impl Completion<'_> {
 
     fn told(&self) -> Told {
         if self.marker.to_target { Told::Target } else { Told::Nothing }
+    }
+
+    /// A session as soon as the server takes one: it may have been started a moment ago, and replays then for as long as it needs.
+    async fn session_once_up(&self, server: &Server<'_>) -> Result<Session, ActionError> {
+        start::answers(server, Duration::MAX, self.context.cx).await?;
+        self.session().await
     }
 
     async fn session(&self) -> Result<Session, ActionError> {

@@ -266,7 +266,7 @@ async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(Strin
 }
 
 /// Waits until the server takes sessions. Tells whether it is in recovery.
-async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Result<bool, ActionError> {
+pub(super) async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Result<bool, ActionError> {
     let files = cx.host.read_files();
     let maintenance_db = MaintenanceDb::own(server.cluster, cx.about.secrets.as_ref())?;
     let begun = clock::monotonic();
