@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::choice::choice;
+use super::remainder::Remainder;
 use super::restoring::Restoring;
 use super::stanza::{PROGRAM, Stanza};
 use super::{info, staging};
@@ -156,13 +157,12 @@ impl Action for Restore {
             ),
             false => findings,
         };
-        let findings = match chosen.way.whole() {
-            Ok(()) => findings,
-            Err(hole) => findings.warn(
-                hole.to_string(),
-                "only the old `pg_wal` may still have it; if it has not, the restore refuses before it touches anything",
-            ),
-        };
+        let remainder =
+            Remainder { cluster: &cluster, stanza: &stanza, chosen: &chosen, recovery_target: &recovery_target, cx };
+        let findings = if ours { findings } else { remainder.judge(findings).await? };
+        if findings.refused() {
+            return Ok(findings);
+        }
         let tablespaces = chosen.tablespaces(&stanza, cx.host.as_ref()).await?;
         let findings = neighbours::judge((&cluster, &tablespaces), &cx.about, files.as_ref(), findings);
         let findings = findings.pass(chosen.words());
