@@ -148,7 +148,12 @@ impl Action for Restore {
         let version = &chosen.listed.version;
         Programs::of(&cluster, version, cx.host.as_ref())?.verify(version, cx.host.as_ref()).await?;
         if !ours && let Some(fact) = staging::short_of_space(&cluster, params, &chosen.listed, files.as_ref()) {
-            return Ok(findings.refuse(fact, "free some space, or restore with `delta: true`, which keeps no old data"));
+            let help = format!(
+                "free some space, or restore with `delta: true`, which keeps no old data: `-p delta=true` of \
+                 `full-db-loss-pgbackrest`, `runbook restore {} --existing delta`",
+                cluster.name
+            );
+            return Ok(findings.refuse(fact, help));
         }
         let findings = match params.delta && !cluster.is_scratch() {
             true => findings.warn(
