@@ -73,18 +73,20 @@ impl Freeze {
     #[must_use]
     pub fn help(&self) -> String {
         let FreezeNote { run, database, environment, .. } = &self.note;
-        let resume = format!("until then `runbook resume {run}` goes on with it, on the machine where it began");
+        let shown = format!(
+            "until then `runbook show {run}`, on the machine where it began, says how it stands and what goes on with it"
+        );
         if database == UNKNOWN {
             return format!(
                 "its note `{}` cannot be read; when that recovery is over, lift the freeze: `runbook run lift-freeze \
-                 -p database=DATABASE -p reason=… --confirm ENVIRONMENT`, with the database whose prefix is `{}`; {resume}",
+                 -p database=DATABASE -p reason=… --confirm ENVIRONMENT`, with the database whose prefix is `{}`; {shown}",
                 self.key(),
                 self.prefix
             );
         }
         format!(
             "when it is over, lift the freeze: `runbook run lift-freeze -e {environment} -p database={database} -p reason=… \
-             --confirm {environment}`; {resume}"
+             --confirm {environment}`; {shown}"
         )
     }
 }

@@ -50,6 +50,10 @@ pub const SHIPPED: &[Shipped] = &[
         text: include_str!("../../runbooks/postgres/region-failover.yaml"),
     },
     Shipped { path: "postgres/restore-dump.yaml", text: include_str!("../../runbooks/postgres/restore-dump.yaml") },
+    Shipped {
+        path: "postgres/restore-in-place.yaml",
+        text: include_str!("../../runbooks/postgres/restore-in-place.yaml"),
+    },
     Shipped { path: "postgres/side-copy.yaml", text: include_str!("../../runbooks/postgres/side-copy.yaml") },
     Shipped {
         path: "postgres/setup-archiving.yaml",

@@ -15,6 +15,8 @@ use crate::plan::INCIDENT_AT;
 
 /// The shipped runbook that brings one database within a server back.
 const OF_A_DUMP: &str = "restore-dump";
+/// The shipped runbook that gives the old data up for its room.
+const IN_PLACE: &str = "restore-in-place";
 
 /// Who has the base backups of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +78,31 @@ pub struct Asked<'a> {
     pub goal: &'a Goal,
     /// The timeline to follow, where one was named.
     pub timeline: Option<u32>,
+    /// What becomes of the data that is there, where it is not to be kept.
+    pub existing: Option<GivenUp>,
     /// When service was lost.
     pub incident_at: Timestamp,
     /// What commands that are printed repeat.
     pub again: &'a Again,
+}
+
+/// How the data that is there is given up for its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum GivenUp {
+    /// What differs from the backup is written over
+    Delta,
+    /// It is removed before the backup is written
+    Replace,
+}
+
+impl GivenUp {
+    /// As it is typed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Delta => "delta",
+            Self::Replace => "replace",
+        }
+    }
 }
 
 /// What a backup is that was named by its id.
@@ -115,12 +138,30 @@ impl Procedure {
 
     /// Whether it recovers from a store of ours and the WAL in it.
     pub fn replays_our_wal(&self) -> bool {
-        ["full-db-loss", "pitr", "side-copy"].contains(&self.runbook)
+        ["full-db-loss", "pitr", "side-copy", IN_PLACE].contains(&self.runbook)
     }
 
     fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.params.insert(name.to_owned(), value.into());
         self
+    }
+}
+
+/// The procedure that gives the old data up, instead of one that keeps it.
+fn in_place_of(procedure: Procedure, existing: GivenUp) -> Result<Procedure, Failure> {
+    match (procedure.runbook, existing) {
+        ("full-db-loss" | "pitr", _) => {
+            Ok(Procedure { runbook: IN_PLACE, ..procedure }.with("existing", existing.word()))
+        }
+        ("full-db-loss-pgbackrest", GivenUp::Delta) => Ok(procedure.with("delta", true)),
+        ("full-db-loss-pgbackrest", GivenUp::Replace) => {
+            Err(Failure::new(Exit::Usage, "pgBackRest restores beside the old data or over it, and removes none first")
+                .help("use `--existing delta`"))
+        }
+        (other, _) => {
+            Err(Failure::new(Exit::Usage, format!("`{other}` replaces no data directory"))
+                .help("leave `--existing` out"))
+        }
     }
 }
 
@@ -156,6 +197,10 @@ impl Asked<'_> {
                 Failure::new(Exit::Usage, fact).help("leave `--timeline` out, or name a base backup with `--to`")
             );
         }
+        let procedure = match self.existing {
+            Some(existing) => in_place_of(procedure, existing)?,
+            None => procedure,
+        };
         match self.dbname {
             Some(name) if procedure.runbook != OF_A_DUMP => Err(self.whole(name)),
             Some(_) | None => Ok(procedure),

@@ -10,7 +10,7 @@ use super::dry_run::{self, Depth};
 use super::invoke::Invocation;
 use super::locking::Courtesy;
 use super::prepare::{self, Prepared, RunIdentity};
-use super::procedure::{Asked, Goal, Procedure};
+use super::procedure::{Asked, GivenUp, Goal, Procedure};
 use super::screen::Face;
 use super::site::{self, Site};
 use super::{Exit, Failure, given, pitr, wiring};
@@ -24,7 +24,7 @@ use crate::pgformat::Timeline;
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook restore orders                                   what would happen; nothing is changed\n  runbook restore orders --to '14:30 Europe/Berlin'\n  runbook restore orders --to 20260128-143002-3fa9c1-backup\n  runbook restore orders --to '5m ago' --side\n  runbook restore orders --timeline 1                      where two servers wrote at once: the one that counts\n  runbook restore orders --confirm production              do it\n\nWithout --to the newest possible state comes back (`full-db-loss`); with a point in time the state at it, with a backup's id the state at its end (`pitr`). What pgBackRest has comes back by `full-db-loss-pgbackrest`, a dump (by its id, or the newest of a server that a provider keeps) by `restore-dump`. The old data is kept beside the new. With --side nothing is replaced: a copy is kept beside the live database until somebody has looked (`side-copy`).\nWithout --confirm the plan is printed (as `runbook pitr` does), every check runs, the forecast is held against the RTO, and the exact next command is printed."
+    after_help = "Examples:\n  runbook restore orders                                   what would happen; nothing is changed\n  runbook restore orders --to '14:30 Europe/Berlin'\n  runbook restore orders --to 20260128-143002-3fa9c1-backup\n  runbook restore orders --to '5m ago' --side\n  runbook restore orders --timeline 1                      where two servers wrote at once: the one that counts\n  runbook restore orders --existing delta                  where there is no room for two; the old data is gone then\n  runbook restore orders --confirm production              do it\n\nWithout --to the newest possible state comes back (`full-db-loss`); with a point in time the state at it, with a backup's id the state at its end (`pitr`). What pgBackRest has comes back by `full-db-loss-pgbackrest`, a dump (by its id, or the newest of a server that a provider keeps) by `restore-dump`. The old data is kept beside the new; with --existing it is given up for its room, and is gone (`restore-in-place`). With --side nothing is replaced: a copy is kept beside the live database until somebody has looked (`side-copy`).\nWithout --confirm the plan is printed (as `runbook pitr` does), every check runs, the forecast is held against the RTO, and the exact next command is printed."
 )]
 pub struct Args {
     /// The database of the inventory
@@ -41,6 +41,9 @@ pub struct Args {
     /// A copy beside the live database, to look at, until somebody says that it may go; nothing is replaced
     #[arg(long)]
     side: bool,
+    /// Give the data that is there up for its room, where the backup does not fit beside it; there is no way back then
+    #[arg(long, value_enum, value_name = "HOW", conflicts_with = "side")]
+    existing: Option<GivenUp>,
     /// Carry it out in this environment; without it nothing is changed
     #[arg(long, value_name = "ENVIRONMENT")]
     confirm: Option<String>,
@@ -106,6 +109,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         dbname,
         goal: &goal,
         timeline: args.timeline,
+        existing: args.existing,
         incident_at,
         again: &site.again,
     };
@@ -206,6 +210,7 @@ fn next(args: &Args, goal: &Goal, (environment, incident_at): (&str, Timestamp))
     let mut words = vec!["restore".to_owned(), args.database.clone()];
     words.extend(goal.text().into_iter().flat_map(|text| ["--to".to_owned(), text]));
     words.extend(args.timeline.iter().flat_map(|timeline| ["--timeline".to_owned(), timeline.to_string()]));
+    words.extend(args.existing.iter().flat_map(|existing| ["--existing".to_owned(), existing.word().to_owned()]));
     words.extend(args.dbname.iter().flat_map(|name| ["--dbname".to_owned(), name.clone()]));
     match args.side {
         true => words.push("--side".to_owned()),

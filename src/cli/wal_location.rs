@@ -40,6 +40,13 @@ impl WalLocationArgs {
         self.parts().map(|(store, folder)| format!("wal_location: {{ store: {store}, prefix: '{folder}' }}"))
     }
 
+    /// The parameters of the shipped recoveries that read the same place; none without one.
+    pub fn as_params(&self) -> Vec<String> {
+        let Some((store, folder)) = self.parts() else { return Vec::new() };
+        let folder = (!folder.is_empty()).then(|| format!("wal_folder={folder}"));
+        std::iter::once(format!("wal_store={store}")).chain(folder).collect()
+    }
+
     /// What is said of everything that is read from there; nothing without one.
     pub fn caution(&self) -> Option<String> {
         let place = self.wal_location.as_ref()?;

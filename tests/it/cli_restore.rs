@@ -190,3 +190,27 @@ async fn a_snapshot_that_is_named_is_refused_with_what_restores_it() {
     let refused = production.cli.run(&["restore", "main", "--to", id]).ends(2);
     refused.says("is a snapshot of a volume").says("examples/volume-restore.yaml").says("postgres.restore_snapshot");
 }
+
+#[test]
+fn a_restore_that_gives_the_old_data_up_brings_every_row_back_and_keeps_no_copy_of_it() {
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    let before = production.facts();
+    production.cli.run(&["restore", "main", "--existing", "delta", "--side"]).ends(2);
+    for existing in ["replace", "delta"] {
+        let planned = production.cli.run(&["restore", "main", "--existing", existing]).ends(0);
+        let words = format!("{}{}", planned.out, planned.err);
+        assert!(words.contains("is given up before the backup is there"), "{words}");
+        let command = next(&planned);
+        assert!(command.windows(2).any(|pair| pair == ["--existing", existing]), "{command:?}");
+        if existing == "replace" {
+            assert_eq!(production.facts(), before, "a plan changes nothing");
+            continue;
+        }
+        production.cli.run(&command).ends(0);
+        assert_eq!(rows(&production), "1000|500500");
+        let kept = std::fs::read_dir(cluster.dir()).unwrap().flatten();
+        let kept = kept.map(|entry| entry.path()).find(|path| path.to_string_lossy().contains(".runbook-old-"));
+        assert!(!kept.expect("its WAL is kept").join("base").exists(), "the old data is gone");
+    }
+}

@@ -245,6 +245,18 @@ fn a_prefix_that_holds_another_clusters_wal_is_refused_and_nothing_is_put_there(
     let before = other.cluster.sql("SHOW archive_command");
     other.set_up(4).says("holds the WAL of cluster");
     assert_eq!((other.cluster.sql("SHOW archive_command"), other.beside().exists()), (before, false));
+    // As after `pg_upgrade`: no backup is begun beside it, and the advice is not to take one.
+    other
+        .cli
+        .run(&["backup", "main", "--confirm", "production"])
+        .ends(4)
+        .says("`prefix` of its own")
+        .says("setup-archiving");
+    let told = other.cli.run(&["status", "main"]).ends(2);
+    assert!(told.out.contains("holds the WAL and the backups of cluster"), "{}", told.out);
+    assert!(told.out.contains("runbook run setup-archiving -p database=main"), "{}", told.out);
+    assert!(!told.out.contains("there is no base backup"), "{}", told.out);
+    other.cli.run(&["wal", "status", "main"]).ends(2).prints("needs a `prefix` of its own");
     // By hand, with a spool: neither what the server asks for nor what waits behind it is put there.
     let spool = other.cluster.folder("spool");
     fs::set_permissions(&spool, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();

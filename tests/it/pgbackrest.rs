@@ -181,7 +181,7 @@ fn a_hole_in_the_archive_is_found_before_the_server_is_touched_and_a_damaged_seg
     fs::remove_file(damaged).unwrap();
     let name = damaged.file_name().unwrap().to_string_lossy()[..24].to_owned();
     let _ = fs::remove_file(site.cluster.pgdata().join("pg_wal").join(name));
-    site.restores("").ends(10).says("has a hole").says("can be started again");
+    site.restores("").ends(4).says("has a hole").says("ends at");
     assert!(site.beside().iter().all(|name| !name.contains("-old-")), "{:?}", site.beside());
     // A segment that is there and cannot be unpacked ends the recovery; it does not count as the end of the archive.
     fs::write(damaged, &whole[..whole.len() / 2]).unwrap();
@@ -442,4 +442,63 @@ fn a_backup_with_wrong_pages_is_not_taken_over_when_its_step_is_tried_again() {
     terminal.wait().ends(0);
     assert_eq!(labels(&site), 3);
     site.cli.run(&["backups", "health"]).ends(2).prints("2 known to be damaged");
+}
+
+/// What the newest state comes back with.
+const LOSS: [&str; 8] =
+    ["run", "full-db-loss-pgbackrest", "-p", "database=main", "-p", "incident_at=now", "--confirm", "production"];
+
+#[test]
+fn a_stanza_that_another_archiver_has_overtaken_is_refused_while_the_server_runs() {
+    let site = backed_up();
+    let end = site.segments().last().unwrap().file_name().unwrap().to_string_lossy()[..24].to_owned();
+    site.cli.run(&["dry-run", LOSS[1], "-p", "database=main", "-p", "incident_at=now"]).ends(0);
+    // Another program archives from now on.
+    site.cluster.sql("ALTER SYSTEM SET archive_command = 'true'");
+    site.cluster.sql("SELECT pg_reload_conf()");
+    until("another command archives", || site.cluster.sql("SHOW archive_command") == "true");
+    let mut overtaken = Vec::new();
+    for n in 2001..2004 {
+        overtaken.push(site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())"));
+        site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+        site.cluster.sql("SELECT pg_switch_wal()");
+    }
+    site.cluster.sql("CHECKPOINT");
+    for name in &overtaken {
+        let _ = fs::remove_file(site.cluster.pgdata().join("pg_wal").join(name));
+    }
+    let told = site.cli.run(&["pitr", "main"]).ends(0);
+    assert!(told.out.contains(&format!("ends at `{end}`; commits since are not in it")), "{}", told.out);
+    let refused = site.cli.run(&LOSS).ends(4);
+    assert!(refused.err.contains("has a hole") && refused.err.contains(&format!("ends at `{end}`")), "{}", refused.err);
+    assert!(refused.err.contains("recover_to=TIME"), "{}", refused.err);
+    assert_eq!(site.rows(), "1503 2003", "the server was never stopped");
+}
+
+#[test]
+fn an_undo_starts_the_server_again_after_a_restore_that_failed_and_none_on_what_a_restore_began_to_overwrite() {
+    let site = backed_up();
+    let mut folders = vec![site.cluster.dir().join("repo/backup/main")];
+    // The repository's copy of every table is damaged.
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() && !path.is_symlink() {
+                folders.push(path);
+            } else if path.to_string_lossy().contains("/pg_data/base/") {
+                fs::write(&path, "damaged").unwrap();
+            }
+        }
+    }
+    let _ = fs::remove_dir_all(site.cli.state());
+    site.cli.run(&LOSS).ends(10).says("undo");
+    assert!(site.cluster.pid().is_none());
+    site.cli.run(&["undo", "last", "--confirm", "production"]).ends(0);
+    assert_eq!(site.rows(), "1500 1500", "the server runs again, with its own data");
+    let delta = [&LOSS[..6], &["-p", "delta=true"], &LOSS[6..]].concat();
+    // Something that differs, or nothing is restored at all.
+    site.cluster.sql("UPDATE t SET n = n + 10000; CHECKPOINT");
+    site.cli.run(&delta).ends(10);
+    site.cli.run(&["undo", "last", "--confirm", "production"]).ends(10).says("runbook restore main");
+    assert!(site.cluster.pid().is_none(), "no server is started on half of a backup");
 }

@@ -206,6 +206,63 @@ async fn a_lost_segment_is_a_gap_in_the_map_and_in_the_plan_and_lost_to_verify()
 }
 
 #[tokio::test]
+async fn a_hole_that_the_servers_own_wal_does_not_close_is_refused_before_it_stops_and_the_printed_way_leads_to_it() {
+    let asked = Asked::with(&[("wal_keep_size", "512MB")]);
+    asked.backup().await;
+    asked.commit(1);
+    asked.site.archive();
+    asked.commit(2);
+    let lost = asked.current();
+    asked.site.archive();
+    asked.commit(3);
+    asked.site.archive();
+    let own = asked.site.cluster.pgdata().join("pg_wal").join(&lost);
+    asked.lose(&lost);
+    // While the server has it, nothing stands against the recovery: it is rescued first.
+    asked.cli.run(&["restore", "main"]).ends(0);
+    fs::remove_file(&own).unwrap();
+    let started = asked.sql("SELECT pg_postmaster_start_time()");
+    let planned = asked.cli.run(&["restore", "main"]).ends(4);
+    let said = format!("{}{}", planned.out, planned.err);
+    assert!(said.contains("nor does the server's own `pg_wal`") && said.contains(&lost), "{said}");
+    assert!(said.contains("wal_store=STORE"), "{said}");
+    asked.cli.run(&["restore", "main", "--confirm", "production"]).ends(4);
+    assert_eq!(asked.sql("SELECT pg_postmaster_start_time()"), started, "the server was never stopped");
+    let command = said.split('`').find(|part| part.starts_with("runbook run pitr ")).expect("a command").to_owned();
+    let command: Vec<String> = command.split(' ').skip(1).map(str::to_owned).collect();
+    asked.cli.run(&command).ends(0);
+    assert_eq!(asked.sql("SELECT max(n) FROM t"), "1", "all that lies before the hole");
+}
+
+#[tokio::test]
+async fn the_printed_command_has_the_place_of_another_programs_wal() {
+    let asked = Asked::with(&[("wal_keep_size", "512MB")]);
+    asked.backup().await;
+    asked.commit(1);
+    let moved = asked.current();
+    asked.site.archive();
+    let at = asked.commit(2);
+    asked.commit(3);
+    asked.site.archive();
+    // What another program archived, as it lies.
+    let folder = asked.site.depot.root.join("old/wal");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(asked.site.cluster.pgdata().join("pg_wal").join(&moved), folder.join(&moved)).unwrap();
+    asked.site.cluster.give(&folder);
+    asked.site.cluster.give(&folder.join(&moved));
+    asked.lose(&moved);
+    fs::remove_file(asked.site.cluster.pgdata().join("pg_wal").join(&moved)).unwrap();
+    let at = at.to_string();
+    asked.json(&["pitr", "main", "--at", &at], 4);
+    let plan = asked.json(&["pitr", "main", "--at", &at, "--wal-location", "primary/old/wal"], 0);
+    let command = text(&plan["command"]);
+    assert!(command.contains("-p wal_store=primary -p wal_folder=old/wal"), "{command}");
+    let command: Vec<String> = command.split(' ').skip(1).map(str::to_owned).collect();
+    asked.cli.run(&command).ends(0);
+    assert_eq!(asked.sql("SELECT max(n) FROM t"), "2");
+}
+
+#[tokio::test]
 async fn a_second_recovery_follows_the_timeline_that_was_live_and_a_position_on_two_is_refused() {
     let asked = Asked::new();
     let backup = asked.site.run().base_backup().await;

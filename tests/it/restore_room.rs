@@ -101,4 +101,6 @@ async fn room_for_the_backup_alone_is_refused_where_its_replay_surely_needs_more
     leave(site.cluster.dir(), plain / 2);
     let (staging, _) = ahead((&site, &run), Machine::AsItIs).await;
     assert!(staging.refused(), "{staging:?}");
+    let told = format!("{staging:?}");
+    assert!(told.contains("`runbook restore main --existing delta`") && told.contains(" MiB free"), "{told}");
 }

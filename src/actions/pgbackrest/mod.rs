@@ -12,6 +12,7 @@ mod check;
 mod choice;
 mod failure;
 mod info;
+mod remainder;
 mod remnant;
 mod repository;
 mod restore;
@@ -21,8 +22,9 @@ mod stanza;
 mod stanza_create;
 mod view;
 
-use crate::action::{ActionError, DatabaseRef, ReadHost};
-use crate::language::inventory::{Inventory, PgBackRest};
+use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost};
+use crate::language::inventory::{Database, Inventory, PgBackRest};
+use crate::pgformat::SegmentName;
 
 pub use backup::{Backup, BackupOutput, BackupParams, BackupType, Expire};
 pub use check::{Check, CheckOutput, CheckParams};
@@ -45,4 +47,11 @@ pub async fn look(database: &str, inventory: &Inventory, host: &dyn ReadHost) ->
         std::path::Path::new("/"),
     )?;
     stanza::Stanza::of(&cluster)?.look(host).await
+}
+
+/// The last segment of a stanza's archive, where the server's own WAL does not begin there: another program archives
+/// meanwhile, and what was committed since is in neither.
+#[must_use]
+pub fn behind(standing: &StanzaStatus, entry: &Database, files: &dyn ReadFiles) -> Option<SegmentName> {
+    remainder::behind(standing, &entry.pgdata, files)
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::choice::choice;
+use super::remainder::Remainder;
 use super::restoring::Restoring;
 use super::stanza::{PROGRAM, Stanza};
 use super::{info, staging};
@@ -147,7 +148,12 @@ impl Action for Restore {
         let version = &chosen.listed.version;
         Programs::of(&cluster, version, cx.host.as_ref())?.verify(version, cx.host.as_ref()).await?;
         if !ours && let Some(fact) = staging::short_of_space(&cluster, params, &chosen.listed, files.as_ref()) {
-            return Ok(findings.refuse(fact, "free some space, or restore with `delta: true`, which keeps no old data"));
+            let help = format!(
+                "free some space, or restore with `delta: true`, which keeps no old data: `-p delta=true` of \
+                 `full-db-loss-pgbackrest`, `runbook restore {} --existing delta`",
+                cluster.name
+            );
+            return Ok(findings.refuse(fact, help));
         }
         let findings = match params.delta && !cluster.is_scratch() {
             true => findings.warn(
@@ -156,13 +162,12 @@ impl Action for Restore {
             ),
             false => findings,
         };
-        let findings = match chosen.way.whole() {
-            Ok(()) => findings,
-            Err(hole) => findings.warn(
-                hole.to_string(),
-                "only the old `pg_wal` may still have it; if it has not, the restore refuses before it touches anything",
-            ),
-        };
+        let remainder =
+            Remainder { cluster: &cluster, stanza: &stanza, chosen: &chosen, recovery_target: &recovery_target, cx };
+        let findings = if ours { findings } else { remainder.judge(findings).await? };
+        if findings.refused() {
+            return Ok(findings);
+        }
         let tablespaces = chosen.tablespaces(&stanza, cx.host.as_ref()).await?;
         let findings = neighbours::judge((&cluster, &tablespaces), &cx.about, files.as_ref(), findings);
         let findings = findings.pass(chosen.words());

@@ -16,6 +16,7 @@ use crate::actions::postgres::cluster::placement::Placement;
 use crate::actions::postgres::cluster::{live, scratch};
 use crate::actions::postgres::restore::flushed::Flushed;
 use crate::actions::postgres::restore::marker::{self, Link, Marker};
+use crate::base::units::ByteSize;
 
 /// A fact and what to do about it.
 type Misfit = (String, &'static str);
@@ -67,7 +68,8 @@ pub(super) fn short_of_space(
     }
     let parent = cluster.pgdata.ancestors().skip(1).find(|path| matches!(files.facts(path), Ok(Some(_))))?;
     let (free, needs) = (files.space(parent).ok()?.free_bytes, listed.plain_bytes);
-    (free < needs).then(|| format!("`{}` has {free} bytes free, the backup needs {needs}", parent.display()))
+    let (shown, needed) = (ByteSize(free), ByteSize(needs));
+    (free < needs).then(|| format!("`{}` has {shown} free, the backup needs {needed}", parent.display()))
 }
 
 /// A restore by pgBackRest.

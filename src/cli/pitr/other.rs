@@ -12,7 +12,7 @@ use crate::cli::screen::Face;
 use crate::cli::site::{Site, machine};
 use crate::cli::{Exit, Failure, document, wiring};
 use crate::language::inventory::PgBackRest;
-use crate::pgformat::Timeline;
+use crate::pgformat::{SegmentName, Timeline};
 use crate::report::mask_text;
 use crate::wal::outlook::{Planned, plan};
 
@@ -92,13 +92,15 @@ fn stanza(site: &Site, database: &str, goal: &Goal) -> Result<Option<Other>, Str
     };
     let sound = standing.backups.iter().filter(|backup| backup.fault.is_none() && leads(backup.stopped_at));
     let Some(backup) = sound.max_by_key(|backup| backup.stopped_at) else { return Ok(None) };
+    let entry = site.inventory.databases.get(database).filter(|entry| entry.elsewhere().is_none());
+    let end = entry.and_then(|entry| pgbackrest::behind(&standing, entry, host.read_files().as_ref()));
     let target = match goal {
         Goal::Newest => String::new(),
         Goal::Time(at) => format!(" -p recover_to={at}"),
         // Its shipped procedure takes no other target: the step does.
         Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {
             let how = "`pgbackrest.restore` with that target in a runbook of your own".to_owned();
-            return Ok(Some(other(backup, &standing, how)));
+            return Ok(Some(other(backup, &standing, (how, end))));
         }
     };
     let environments = &site.inventory.environments;
@@ -108,17 +110,21 @@ fn stanza(site: &Site, database: &str, goal: &Goal) -> Result<Option<Other>, Str
         "runbook run full-db-loss-pgbackrest -p database={database} -p incident_at=now{target} -p backup={}{confirm}",
         backup.id
     );
-    Ok(Some(other(backup, &standing, how)))
+    Ok(Some(other(backup, &standing, (how, end))))
 }
 
-fn other(backup: &pgbackrest::Listed, standing: &pgbackrest::StanzaStatus, how: String) -> Other {
-    Other {
-        kind: PgBackRest::KIND.to_owned(),
-        id: backup.id.clone(),
-        ended_at: backup.stopped_at,
-        how,
-        wal: format!("its WAL lies in the archive of stanza `{}`, where `dry-run` looks", standing.stanza),
-    }
+fn other(
+    backup: &pgbackrest::Listed,
+    standing: &pgbackrest::StanzaStatus,
+    (how, end): (String, Option<SegmentName>),
+) -> Other {
+    let wal = match end {
+        Some(end) => {
+            format!("the archive of stanza `{}` ends at `{end}`; commits since are not in it", standing.stanza)
+        }
+        None => format!("its WAL lies in the archive of stanza `{}`, where `dry-run` looks", standing.stanza),
+    };
+    Other { kind: PgBackRest::KIND.to_owned(), id: backup.id.clone(), ended_at: backup.stopped_at, how, wal }
 }
 
 /// Tells what leads there for a database that has no store of ours.

@@ -57,6 +57,7 @@ impl About<'_> {
         };
         let database = [format!("database={}", self.database), "incident_at=now".to_owned()];
         let rest = target.into_iter().chain(inclusive).chain(timeline).chain([format!("backup={}", plan.backup.id)]);
+        let rest = rest.chain(self.location.as_params());
         let params: Vec<String> = database.into_iter().chain(rest).collect();
         let params = params.iter().flat_map(|param| ["-p", param.as_str()]);
         self.site.again.change(["run", "pitr"].into_iter().chain(params))

@@ -178,6 +178,8 @@ fn unfinished(status: &Status) -> impl Iterator<Item = Advice> {
 fn held(status: &Status, ways: &Ways) -> Option<Advice> {
     let Ways { what, backup, .. } = ways;
     match &status.backup {
+        // Under the prefix of another cluster none can be taken: what is said of archiving comes first.
+        _ if status.is_beside_another() => None,
         None if status.store_fault.is_empty() => {
             Some(Advice::new(Level::Critical, format!("there is no {what}: {backup}")))
         }
@@ -276,6 +278,17 @@ fn archiving(status: &Status, again: &Again) -> Vec<Advice> {
     let Some(wal) = status.wal.as_ref().filter(|_| status.server.answers) else { return Vec::new() };
     let bad = wal.findings.iter().filter(|finding| finding.level != Level::Ok);
     let look = again.line(["wal", "status", &status.database]);
+    if let Some(other) = &wal.figures.other_cluster {
+        let name = status.database.as_str();
+        let setup = again.change(["run", "setup-archiving", "-p", &format!("database={name}")]);
+        let backup = again.change(["backup", name]);
+        let text = format!(
+            "the prefix holds the WAL and the backups of cluster {other}, not of this server, whose WAL is archived nowhere: give \
+             the database a `prefix` of its own in the inventory, then {setup}, then {backup}; what lies under the old prefix \
+             stays, for restores to before"
+        );
+        return vec![Advice::new(Level::Critical, text)];
+    }
     bad.map(|finding| Advice::new(finding.level, format!("{}: {look}", finding.message))).collect()
 }
 

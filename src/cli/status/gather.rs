@@ -102,6 +102,11 @@ impl Status {
     pub fn recovery(&self) -> &'static str {
         if self.stanza.is_some() { THEIR_RECOVERY } else { RECOVERY }
     }
+
+    /// Whether its prefix holds what another cluster archived and backed up, as after `pg_upgrade`.
+    pub fn is_beside_another(&self) -> bool {
+        self.wal.as_ref().is_some_and(|wal| wal.figures.other_cluster.is_some())
+    }
 }
 
 /// Which limits the inventory sets itself, so that the usual ones do not count.

@@ -118,7 +118,11 @@ fn wal_text(wal: &ArchivingStatus) -> String {
 fn backups(status: &Status, again: &Again) {
     match (&status.backup, status.store_fault.as_str()) {
         (Some(newest), _) => {
-            let word = if newest.sound { "" } else { ", NOT SOUND" };
+            let word = match (newest.sound, status.is_beside_another()) {
+                (false, _) => ", NOT SOUND",
+                (true, true) => ", OF ANOTHER CLUSTER than the server",
+                (true, false) => "",
+            };
             let text = format!(
                 "{}, {}, {}{word}; {} in all",
                 newest.id,

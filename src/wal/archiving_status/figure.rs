@@ -24,6 +24,9 @@ pub struct ArchivingStatus {
 /// The figures.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Figures {
+    /// The cluster whose WAL lies under the prefix, where that is not the server's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_cluster: Option<String>,
     /// The newest segment of the archive.
     pub last_archived: Option<String>,
     /// The position up to which the archive has everything the server wrote.

@@ -262,7 +262,12 @@ impl Judge<'_> {
     fn other_writers(&mut self, server: &ServerSide) {
         match self.seen.system_id {
             Some(theirs) if theirs != server.system_id => {
-                let message = format!("the archive belongs to cluster {theirs}, the server is {}", server.system_id);
+                self.figures.other_cluster = Some(theirs.to_string());
+                let message = format!(
+                    "the archive under this prefix belongs to cluster {theirs}, the server is {}: after `pg_upgrade` or \
+                     `initdb` a database needs a `prefix` of its own in the inventory, and `setup-archiving`",
+                    server.system_id
+                );
                 self.say(Level::Critical, message);
             }
             None if server.archiving.mode != "off" => {

@@ -13,7 +13,7 @@ use crate::base::Timestamp;
 use crate::catalog::recovery::{
     Choice, Condition, Edge, Goal, Interval, Lane, PassedOver, Refusal, Seen, Settled, TablespaceSize, choose, lanes,
 };
-use crate::pgformat::{Commit, Lsn, SegmentName, SystemId, Timeline, WalFileName};
+use crate::pgformat::{Commit, Lsn, SegmentName, SegmentScan, SystemId, Timeline, WalFileName};
 
 /// How many segments a recovery has at the same time besides those that it has replayed: the one under replay, as the
 /// server's `RECOVERYXLOG`; the next, on its way there; the last of the old timeline, copied into the new; and the one that
@@ -104,6 +104,8 @@ pub struct Impossible {
     pub passed_over: Vec<PassedOver>,
     /// What can be recovered instead: each timeline with its intervals.
     pub instead: Vec<(Timeline, Interval)>,
+    /// Where the reason is a hole: the last position before it that a recovery can end at, where that could be read.
+    pub before_hole: Option<(Timeline, Lsn)>,
 }
 
 /// Plans a recovery of the cluster that archives now, or else of an older one, to a goal with or without what happened
@@ -123,7 +125,12 @@ pub async fn plan(
             Planned::Impossible(why) => refused = refused.or(Some(why)),
         }
     }
-    let none = || Impossible { why: Refusal::NoBackup(goal.clone()), passed_over: Vec::new(), instead: Vec::new() };
+    let none = || Impossible {
+        why: Refusal::NoBackup(goal.clone()),
+        passed_over: Vec::new(),
+        instead: Vec::new(),
+        before_hole: None,
+    };
     Ok(Planned::Impossible(refused.unwrap_or_else(none)))
 }
 
@@ -200,7 +207,8 @@ async fn attempt(
     let ambiguous = ambiguous.map(|one| one.why.clone());
     let only = passed_over.first().filter(|_| passed_over.len() == 1).map(|one| one.why.clone());
     let why = ambiguous.or(first_refusal).or(only).unwrap_or_else(|| Refusal::NoBackup(goal.clone()));
-    Ok(Planned::Impossible(impossible(cluster, why, passed_over)))
+    let before_hole = before_hole((found, cluster), &why).await;
+    Ok(Planned::Impossible(Impossible { before_hole, ..impossible(cluster, why, passed_over) }))
 }
 
 /// Refuses a time that lies on several timelines on which was written at once: the newest backup was taken on one of them, and
@@ -220,7 +228,15 @@ fn newer(cluster: &ClusterView, id: &str, than: Timestamp) -> bool {
 fn impossible(cluster: &ClusterView, why: Refusal, passed_over: Vec<PassedOver>) -> Impossible {
     let all = lanes(&cluster.archive, &cluster.backups);
     let of_lane = |lane: Lane| lane.intervals.into_iter().map(move |interval| (lane.timeline, interval));
-    Impossible { why, passed_over, instead: all.into_iter().flat_map(of_lane).collect() }
+    Impossible { why, passed_over, instead: all.into_iter().flat_map(of_lane).collect(), before_hole: None }
+}
+
+/// The last position before a hole at which a server can stop.
+async fn before_hole((found, cluster): (&Recoverable, &ClusterView), why: &Refusal) -> Option<(Timeline, Lsn)> {
+    let Refusal::Hole { last: Some(last), .. } = why else { return None };
+    let bytes = found.segment(cluster, *last).await.ok()??;
+    let scan = SegmentScan::of(*last, cluster.archive.size, &bytes);
+    Some((last.timeline(), scan.last_record?))
 }
 
 /// The number of a transaction as the WAL has it: `txid_current()` counts on where that begins anew.

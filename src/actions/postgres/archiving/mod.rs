@@ -1,7 +1,7 @@
 //! `postgres.configure_archiving`: has a server archive its WAL through `runbook wal push`, and proves that it does.
 //!
 //! `change` says purely what differs from what is wanted; `apply` changes it, only that, with `ALTER SYSTEM`; `place`
-//! writes what the server's command needs, for a recovered one as well (`renewal`); `tenant` says whose prefix it is; `trial` proves the whole as the server's own archiver runs it; `work` is all of it in
+//! writes what the server's command needs, for a recovered one as well (`renewal`); `trial` proves the whole as the server's own archiver runs it; `work` is all of it in
 //! one attempt.
 
 mod action;
@@ -12,7 +12,6 @@ mod follower;
 mod params;
 mod place;
 mod renewal;
-mod tenant;
 mod trial;
 mod want;
 mod work;

@@ -9,7 +9,7 @@ use super::follower::Followers;
 use super::params::{ConfigureArchivingOutput, ConfigureArchivingParams, Foreign, Restart};
 use super::place::{self, Place, Settings};
 use super::want::wanted;
-use super::{apply, folder, tenant, trial};
+use super::{apply, folder, trial};
 use crate::action::{ActionError, ReadHost, ReadStore, RunContext, Store, Surroundings};
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::ha_manager::{self, Fact};
@@ -17,6 +17,7 @@ use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::{self, Owner};
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
+use crate::actions::postgres::stores::tenant;
 use crate::pgformat::SystemId;
 use crate::wal::Invocation;
 

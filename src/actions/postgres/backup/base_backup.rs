@@ -18,7 +18,7 @@ use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
-use crate::actions::postgres::stores::archive;
+use crate::actions::postgres::stores::{archive, tenant};
 use crate::base::clock;
 use crate::catalog::{self, Backup, BackupPlace, Manifest};
 use crate::pgformat::SystemId;
@@ -113,7 +113,7 @@ impl Action for BaseBackup {
         }
         findings = increment::judge(params, (&maintenance_db, &facts), findings).await?;
         let (usable, judged) = copies.usable(cx, findings).await;
-        findings = judged;
+        findings = judge_tenants((&copies, &usable), SystemId(facts.system_id), cx, judged).await;
         if !findings.refused() {
             findings = increment::judge_prior(params, (&cluster, copies.prefix, &usable), cx, findings).await?;
         }
@@ -177,6 +177,25 @@ impl Action for BaseBackup {
     ) -> Result<Recovery<BaseBackupOutput>, ActionError> {
         Ok(Recovery::Rerun)
     }
+}
+
+/// Judges whether the prefix in the stores is the server's own: a backup beside another cluster's WAL is committed nowhere.
+async fn judge_tenants(
+    (copies, usable): (&Copies<'_>, &[&str]),
+    server: SystemId,
+    cx: &CheckContext,
+    findings: Findings,
+) -> Findings {
+    let mut taken = Vec::new();
+    for name in usable {
+        let Ok(store) = cx.store(name) else { continue };
+        taken.extend(tenant::other(&[store], copies.prefix, server).await);
+    }
+    let is_enough = usable.len() - taken.len() >= copies.at_least;
+    taken.into_iter().fold(findings, |findings, (fact, help)| match is_enough {
+        true => findings.warn(fact, help),
+        false => findings.refuse(fact, help),
+    })
 }
 
 /// Slots are recorded, since no base backup holds them (facts 2.10.21).

@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::foresight::Foresight;
+use super::unclosed;
 use crate::action::{ActionError, BackupHandle, CheckContext, Findings, Late, Machine, StagedHandle};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::actions::postgres::restore::existing::Existing;
+use crate::actions::postgres::restore::old::Old;
 use crate::actions::postgres::restore::recovery_target::RecoveryTarget;
 use crate::actions::postgres::restore::restore_base;
 use crate::actions::postgres::restore::space::{self, Fit, Replay, Site};
@@ -63,10 +65,14 @@ impl<'a> RecoveryForecast<'a> {
             Some(location) => ahead.beside(location, cx.store(location.store.as_str())?)?,
             None => ahead,
         };
-        let (remnant, findings) = match ahead.remnant().await {
-            Ok(remnant) => (remnant, findings),
+        let (remnant, is_counted, findings) = match ahead.remnant().await {
+            Ok(remnant) => {
+                let is_counted = remnant.is_some() || self.is_gone(cx);
+                (remnant, is_counted, findings)
+            }
             Err(error) => {
-                (None, findings.warn(error.to_string(), "what the server has not archived yet is left out here"))
+                let help = "what the server has not archived yet is left out here";
+                (None, false, findings.warn(error.to_string(), help))
             }
         };
         let among = self.staged.as_ref().filter(|(handle, _)| handle.described.is_none());
@@ -88,6 +94,11 @@ impl<'a> RecoveryForecast<'a> {
                 // Who archives without a catalog has backups without one, too: what is missing here may lie there.
                 Ok(Planned::Impossible(why)) if location.is_some() => findings
                     .warn(format!("the archive does not lead there by a backup of the catalog: {}", why.why), MAPS),
+                Ok(Planned::Impossible(why)) if is_counted && among.is_some() && unclosed::is_certain(&why.why, cx) => {
+                    let fact =
+                        format!("the archive does not lead there, nor does the server's own `pg_wal`: {}", why.why);
+                    findings.refuse(fact, unclosed::ways_out(&why, cluster, cx))
+                }
                 Ok(Planned::Impossible(why)) => impossible(&why, findings),
                 Err(error) => findings.warn(
                     format!("which backup and which WAL lead there cannot be told: {error}"),
@@ -95,6 +106,13 @@ impl<'a> RecoveryForecast<'a> {
                 ),
             },
         )
+    }
+
+    /// Whether there is no data whose WAL could be rescued: it was lost, or this is another machine.
+    fn is_gone(&self, cx: &CheckContext) -> bool {
+        let (cluster, _) = self.place;
+        let old = Old::find(cluster, &cx.about.run, cx.host.read_files().as_ref());
+        !cluster.is_scratch() && matches!(old, Ok(None))
     }
 
     /// Judges whether the backup fits with the WAL that is replayed onto it. Whether the backup itself does is for the

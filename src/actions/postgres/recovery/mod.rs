@@ -33,4 +33,5 @@ pub(crate) mod stop;
 pub(crate) mod takeover;
 pub(crate) mod target_search;
 pub(crate) mod unacknowledged;
+pub(crate) mod unclosed;
 pub(crate) mod wal_source;

@@ -17,12 +17,16 @@ use crate::actions::postgres::cluster::live;
 use crate::actions::postgres::cluster::placement::Placement;
 use crate::actions::postgres::cluster::server::{Server, major};
 use crate::actions::postgres::cluster::service_manager::{self, Runs};
+use crate::actions::postgres::restore::dismantled;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::units::Span;
 use crate::base::{RunId, Timestamp, clock};
 use crate::event::{ErrorClass, Progress};
 use crate::pgformat::ControlFile;
+
+/// What a base backup has and a server that runs has not (manual, "Making a Base Backup Using the Low Level API").
+const BACKUP_LABEL: &str = "backup_label";
 
 /// How long a server may take until it takes sessions, where nobody says otherwise: crash recovery included.
 const WITHIN: Duration = Duration::from_secs(600);
@@ -82,7 +86,19 @@ impl StartParams {
                 );
                 Err(ActionError::fatal(fact).help(ways_out(cluster, &marker, files)))
             }
+            None if dismantled::is_one(files, &cluster.pgdata) => {
+                let fact =
+                    format!("the server that was stopped is not started: `{place}` was taken apart for a restore");
+                Err(ActionError::fatal(fact).help(recover_it(cluster)))
+            }
             None if major(files, &cluster.pgdata).is_err() => Ok(Some(format!("`{place}` holds no data"))),
+            None if half_restored(cluster, files) => {
+                let fact = format!(
+                    "the server that was stopped is not started: a restore has written over its data in `{place}`, and nothing \
+                     was recovered yet"
+                );
+                Err(ActionError::fatal(fact).help(recover_it(cluster)))
+            }
             None if is_known => Ok(None),
             None => idle(cluster, files, began_at),
         }
@@ -220,10 +236,21 @@ fn replaced(cluster: &Cluster, run: &RunId, files: &dyn ReadFiles) -> Result<Opt
     Ok(marker.filter(|marker| marker.run == *run || !marker.has_opened()))
 }
 
+/// Whether a restore in place was cut off, or its recovery never began: a server that shut down leaves its `pg_control` and no
+/// `backup_label`. Started now it would open at the end of the backup, on the old timeline, without what came after.
+fn half_restored(cluster: &Cluster, files: &dyn ReadFiles) -> bool {
+    let is_there = |name: &str| matches!(files.facts(&cluster.pgdata.join(name)), Ok(Some(_)));
+    is_there(BACKUP_LABEL) || !is_there(ControlFile::PATH)
+}
+
+fn recover_it(cluster: &Cluster) -> String {
+    format!("recover it: `runbook restore {}`", cluster.name)
+}
+
 /// What is left to do where a recovery has replaced the data and did not come to its end.
 fn ways_out(cluster: &Cluster, marker: &Marker, files: &dyn ReadFiles) -> String {
     let (name, place, kept) = (&cluster.name, cluster.pgdata.display(), cluster.kept(files, &marker.run));
-    let again = format!("recover it: `runbook restore {name}`");
+    let again = recover_it(cluster);
     let is_there = files.facts(&kept).is_ok_and(|facts| facts.is_some());
     // What lies in tablespaces was moved with it, each in its own place.
     let is_all = files.list(&kept.join("pg_tblspc")).is_ok_and(|links| links.is_empty());

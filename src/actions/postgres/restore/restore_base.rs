@@ -307,7 +307,7 @@ async fn placed(
     let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
     let gain = stage::gain(&site, (backup, links.len()), existing)?;
     Ok(match site.fit(&space::parts(links), &gain, Replay::Unknown) {
-        Fit::Not(fact) => findings.refuse(fact, room_for(existing)),
+        Fit::Not(fact) => findings.refuse(fact, room_for(existing, cluster)),
         Fit::Tightly(fact) => findings.warn(fact, "free some space before: a recovery that runs out of it ends"),
         Fit::Well => findings.pass(format!("backup `{}` fits", backup.manifest.id)),
     })

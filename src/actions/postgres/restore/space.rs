@@ -143,7 +143,8 @@ impl Site<'_> {
         let Ok(space) = self.files.space(&need.path) else { return Fit::Well };
         let free = space.free_bytes.saturating_add(gained);
         let with = if gained > 0 { " with what is removed first" } else { "" };
-        let fact = format!("`{}` has {free} bytes free{with}, the backup needs {}", need.path.display(), need.bytes);
+        let (shown, needed) = (ByteSize(free), ByteSize(need.bytes));
+        let fact = format!("`{}` has {shown} free{with}, the backup needs {needed}", need.path.display());
         let least = need.bytes.saturating_add(need.least);
         if free < need.bytes {
             return Fit::Not(fact);

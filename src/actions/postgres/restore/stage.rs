@@ -67,7 +67,7 @@ pub(crate) async fn stage(
     let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
     let gain = gain(&site, (&backup, links.len()), existing)?;
     if let Fit::Not(fact) = site.fit(&space::parts(&links), &gain, Replay::Unknown) {
-        return Err(ActionError::fatal(fact).help(room_for(existing)).into());
+        return Err(ActionError::fatal(fact).help(room_for(existing, cluster)).into());
     }
     let owner = Owner::of(cluster, cx.host.as_ref())?;
     let stage = Arc::new(Stage::plan(cluster, &backup, handle, (files.as_ref(), &cx.about.run))?);
@@ -251,13 +251,15 @@ pub(crate) fn fits_container(cluster: &Cluster, facts: &PostgresFacts) -> Result
     }
 }
 
-/// What to do when a backup does not fit.
-pub(crate) fn room_for(existing: Existing) -> &'static str {
+/// What leads on where a restore does not fit: space, or the data that is there given up for it.
+pub(crate) fn room_for(existing: Existing, cluster: &Cluster) -> String {
     match existing {
-        Existing::KeepBeside => {
-            "free some space, or give the old data up with `existing: delta` or `replace`; nothing was written"
-        }
-        Existing::Delta | Existing::Replace => "free some space; nothing was written",
+        Existing::KeepBeside if !cluster.is_scratch() => format!(
+            "free some space, or give the old data up for its room, for good: `runbook restore {} --existing delta` (or `replace`), with the \
+             same `--to`; in a runbook of your own `existing` of `postgres.restore_base`, once the server is stopped; nothing was written",
+            cluster.name
+        ),
+        Existing::KeepBeside | Existing::Delta | Existing::Replace => "free some space; nothing was written".to_owned(),
     }
 }
 

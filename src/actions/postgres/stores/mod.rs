@@ -6,3 +6,4 @@ pub(crate) mod handover;
 pub(crate) mod inflow;
 pub(crate) mod readable;
 pub(crate) mod target;
+pub(crate) mod tenant;

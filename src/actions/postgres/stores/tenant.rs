@@ -7,8 +7,12 @@ use crate::action::ReadStore;
 use crate::catalog;
 use crate::pgformat::SystemId;
 
+/// What leads on: what lies under the old prefix stays there, for restores to before.
+const OWN_PREFIX: &str = "give the database a `prefix` of its own in the inventory, as after every `pg_upgrade` or `initdb`; then \
+                          `runbook run setup-archiving -p database=DATABASE`, then a base backup";
+
 /// Says which store holds the WAL of another cluster under the prefix, with advice. One that gives no answer says nothing.
-pub(super) async fn other(stores: &[Arc<dyn ReadStore>], prefix: &str, server: SystemId) -> Option<(String, String)> {
+pub(crate) async fn other(stores: &[Arc<dyn ReadStore>], prefix: &str, server: SystemId) -> Option<(String, String)> {
     for store in stores {
         let Ok(Some(theirs)) = catalog::wal_owner(store.as_ref(), prefix).await else { continue };
         if theirs == server {
@@ -18,7 +22,7 @@ pub(super) async fn other(stores: &[Arc<dyn ReadStore>], prefix: &str, server: S
             "prefix `{prefix}` in store `{}` holds the WAL of cluster {theirs}, and this server is {server}",
             store.name()
         );
-        return Some((fact, "give the database a `prefix` of its own in the inventory".to_owned()));
+        return Some((fact, OWN_PREFIX.to_owned()));
     }
     None
 }
