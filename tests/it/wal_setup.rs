@@ -154,7 +154,9 @@ fn archiving_is_proven_by_a_segment_of_its_own_where_the_last_one_went_to_the_co
     until("the archiver says so", || site.cluster.sql("SELECT last_archived_wal FROM pg_stat_archiver") == finished);
     // Nothing is written in between: the segment that is waited for is one that the new command is asked for.
     let next = u32::from_str_radix(&finished[16..], 16).unwrap() + 1;
-    site.set_up(&["foreign=replace"], 0).says(&format!("`{}{next:08X}` is in the archive", &finished[..16]));
+    let segment = format!("{}{next:08X}", &finished[..16]);
+    let ran = site.set_up(&["foreign=replace"], 0).says(&format!("`{segment}` is in the archive"));
+    ran.says(&format!("before `{segment}` went elsewhere")).says("runbook backup main");
 }
 
 #[test]
