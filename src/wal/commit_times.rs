@@ -11,7 +11,7 @@ use super::preference::read_first;
 use super::{Identity, WalError};
 use crate::action::StoreError;
 use crate::base::{Timestamp, clock};
-use crate::catalog::recovery::{Archive, Edge, LastCommit, Path};
+use crate::catalog::recovery::{Archive, Edge, LastCommit, Part, Path};
 use crate::pgformat::{
     Commit, Halt, Landmark, Lsn, SegmentName, SegmentScan, SegmentSize, Timeline, WalFileName, WalRecord, WalWalker,
     Walked,
@@ -262,14 +262,15 @@ impl<'a> CommitTimes<'a> {
 
     /// Finds what a decision about times needs to know of the timelines: when each was promoted, and the newest
     /// commit that each one itself wrote. A segment that is damaged, or was put away, tells nothing: it may be one that nobody
-    /// wants, and what is on the way is judged as it is read.
+    /// wants, and what is on the way is judged as it is read. One that no key here opens is noted ([`Archive::unread`]).
     ///
     /// # Errors
     /// Fails when a segment cannot be read for another reason.
     pub async fn date(&self, archive: &mut Archive) -> Result<(), WalError> {
         let timelines: Vec<Timeline> = archive.branches.keys().copied().collect();
         for timeline in timelines {
-            if let Some(at) = untold(self.promoted_at(archive, timeline).await)?
+            let promoted = self.promoted_at(archive, timeline).await;
+            if let Some(at) = told(archive, timeline, promoted)?
                 && let Some(branch) = archive.branches.get_mut(&timeline)
             {
                 branch.created_at = at;
@@ -331,7 +332,7 @@ impl<'a> CommitTimes<'a> {
 
     /// Finds what a decision about the newest state needs to know where timelines have parted: the newest commit at the end
     /// of each, on the way there from `start` on, and when each was promoted. A segment that is damaged tells nothing, and the
-    /// one before it counts.
+    /// one before it counts. One that no key here opens is noted ([`Archive::unread`]).
     ///
     /// A server that is idle archives for days without a commit. So each timeline is read a little way back, and from there
     /// on only until its checkpoints tell that what lies before is older than what another one has: then nothing is told of
@@ -346,7 +347,8 @@ impl<'a> CommitTimes<'a> {
         let mut timelines: BTreeSet<Timeline> = archive.branches.keys().copied().collect();
         timelines.extend(archive.segments.keys().map(|name| name.timeline()));
         for timeline in &timelines {
-            if let Some(at) = untold(self.promoted_at(archive, *timeline).await)? {
+            let promoted = self.promoted_at(archive, *timeline).await;
+            if let Some(at) = told(archive, *timeline, promoted)? {
                 archive.promoted.insert(*timeline, at);
             }
         }
@@ -361,12 +363,17 @@ impl<'a> CommitTimes<'a> {
     }
 
     /// Notes the newest commit at the end of a timeline; the one before what is damaged. What was put away that long ago is
-    /// not what is recovered; nor is what lies before it.
+    /// not what is recovered; nor is what lies before it. What lies before a segment that no key here opens is older than what
+    /// that may hold, so it tells nothing either.
     async fn date_own(&self, archive: &mut Archive, timeline: Timeline, end: Vec<SegmentName>) -> Result<(), WalError> {
         let mut behind: Option<Loaded> = None;
         for name in end.into_iter().rev() {
             let bytes = match self.segment(name).await {
                 Err(WalError::Store(StoreError::Archived { .. })) => return Ok(()),
+                Err(error) if error.is_of_key() => {
+                    archive.could_not_read((timeline, Part::End), error.to_string());
+                    return Ok(());
+                }
                 Err(error) if error.is_fault() => {
                     behind = None;
                     continue;
@@ -400,6 +407,11 @@ impl<'a> CommitTimes<'a> {
             let dates = match self.walk(&[name], Dates::default(), Dates::see).await {
                 // What was put away that long ago is not what is recovered; nor is what lies before it.
                 Err(WalError::Store(StoreError::Archived { .. })) => {
+                    end.left.clear();
+                    return Ok(());
+                }
+                Err(error) if error.is_of_key() => {
+                    archive.could_not_read((end.timeline, Part::End), error.to_string());
                     end.left.clear();
                     return Ok(());
                 }
@@ -455,6 +467,21 @@ fn untold<T>(read: Result<Option<T>, WalError>) -> Result<Option<T>, WalError> {
         Err(WalError::Store(StoreError::Archived { .. })) => Ok(None),
         Err(error) if error.is_fault() => Ok(None),
         read => read,
+    }
+}
+
+/// The same of the promotion of a timeline, and notes where no key here opens it.
+fn told(
+    archive: &mut Archive,
+    timeline: Timeline,
+    read: Result<Option<Timestamp>, WalError>,
+) -> Result<Option<Timestamp>, WalError> {
+    match read {
+        Err(error) if error.is_of_key() => {
+            archive.could_not_read((timeline, Part::Promotion), error.to_string());
+            Ok(None)
+        }
+        read => untold(read),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The configuration of push and fetch: one small file, no environment.
 
 mod form;
+mod otherwise;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::form::Form;
+pub use self::otherwise::Otherwise;
+pub(crate) use self::otherwise::encrypts_otherwise;
 use super::WalError;
 use crate::base::Digest;
 use crate::base::units::Span;

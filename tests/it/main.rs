@@ -111,6 +111,7 @@ mod report;
 mod restore_room;
 mod restore_table;
 mod retention;
+mod rotated_key;
 mod secrets;
 mod server_kill;
 mod server_life;

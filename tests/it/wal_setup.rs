@@ -143,6 +143,23 @@ async fn a_segment_that_still_went_to_the_command_of_before_is_followed_by_anoth
 }
 
 #[test]
+fn archiving_is_proven_by_a_segment_of_its_own_where_the_last_one_went_to_the_command_of_before() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let command = format!("cp %p {}/%f", elsewhere.path().display());
+    let site = Site::with(&[("archive_mode", "on"), ("archive_command", &command)]);
+    site.cluster.sql("CREATE TABLE t AS SELECT 1 AS n");
+    let finished = site.cluster.sql("SELECT pg_walfile_name(pg_switch_wal())");
+    until("the command of before has the last segment", || elsewhere.path().join(&finished).exists());
+    until("the archiver says so", || site.cluster.sql("SELECT last_archived_wal FROM pg_stat_archiver") == finished);
+    // Nothing is written in between: the segment that is waited for is one that the new command is asked for.
+    let next = u32::from_str_radix(&finished[16..], 16).unwrap() + 1;
+    let segment = format!("{}{next:08X}", &finished[..16]);
+    let ran = site.set_up(&["foreign=replace"], 0).says(&format!("`{segment}` is in the archive"));
+    ran.says(&format!("before `{segment}` went elsewhere")).says("runbook backup main");
+}
+
+#[test]
 fn a_library_that_archives_in_the_place_of_the_command_is_named_until_it_is_given_up() {
     let site = Site::with(&[("archive_mode", "on")]);
     if site.cluster.sql("SELECT current_setting('archive_library', true) IS NULL") == "t" {

@@ -211,6 +211,7 @@ fn refused(goal: &str, query: &Query, why: &Refusal) -> (String, String) {
         | Refusal::Several(_)
         | Refusal::Outlived { .. }
         | Refusal::Left { .. }
+        | Refusal::Unread { .. }
         | Refusal::Hole { .. }
         | Refusal::Unclear { .. }
         | Refusal::BehindEnd { .. }

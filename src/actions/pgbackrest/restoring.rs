@@ -322,7 +322,7 @@ impl Restoring<'_> {
             let read = wal_archive.segment(segment).await;
             read.map_err(told)?;
         }
-        if let Some(note) = &plan.note {
+        for note in &plan.notes {
             self.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }
         Ok(Decided { plan, embedded, through })

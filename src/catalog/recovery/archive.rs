@@ -25,6 +25,15 @@ pub struct LastCommit {
     pub lsn: Lsn,
 }
 
+/// What the WAL of a timeline tells of times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Its beginning: when it was promoted.
+    Promotion,
+    /// Its end: the newest commit.
+    End,
+}
+
 /// What is known of a stored segment's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
@@ -76,6 +85,9 @@ pub struct Archive {
     pub given_up: BTreeMap<Timeline, Lsn>,
     /// When a timeline was promoted, where somebody read it in its own WAL: [`Branch::created_at`] may be later.
     pub promoted: BTreeMap<Timeline, Timestamp>,
+    /// Timelines of which was not read when they were promoted, or last written to, since no key here opens the segment that
+    /// would tell, each with the reason.
+    pub unread: BTreeMap<(Timeline, Part), String>,
 }
 
 impl Archive {
@@ -84,8 +96,8 @@ impl Archive {
     pub fn empty(size: SegmentSize) -> Self {
         let (branches, segments, partial) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let (newest, given_up, promoted) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let (aside, wrote_until) = (BTreeSet::new(), BTreeMap::new());
-        Self { size, branches, segments, partial, aside, newest, wrote_until, given_up, promoted }
+        let (aside, wrote_until, unread) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        Self { size, branches, segments, partial, aside, newest, wrote_until, given_up, promoted, unread }
     }
 
     /// Adds what was listed of a timeline.
@@ -180,6 +192,18 @@ impl Archive {
     pub fn wrote(&mut self, timeline: Timeline, at: Timestamp) {
         let known = self.wrote_until.entry(timeline).or_insert(at);
         *known = at.max(*known);
+    }
+
+    /// Adds why a part of a timeline was not read.
+    pub fn could_not_read(&mut self, (timeline, part): (Timeline, Part), why: String) {
+        self.unread.entry((timeline, part)).or_insert(why);
+    }
+
+    /// What is not known beside a way that was found: whether another timeline has newer commits.
+    #[must_use]
+    pub fn unknown_beside(&self, followed: Timeline) -> Vec<String> {
+        let ends = self.unread.iter().filter(|((one, part), _)| *one != followed && *part == Part::End);
+        ends.map(|((one, _), why)| format!("whether timeline {one} has newer commits is not known: {why}")).collect()
     }
 
     /// Adds that a timeline was given up at a position.

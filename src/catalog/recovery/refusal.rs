@@ -58,6 +58,14 @@ pub enum Refusal {
         /// When that was promoted.
         promoted: Timestamp,
     },
+    /// A timeline that the backup is of, or that began after it, cannot be read: it may be the one that is meant.
+    #[error("whether timeline {timeline} has newer commits is not known: {why}")]
+    Unread {
+        /// The timeline.
+        timeline: Timeline,
+        /// Why nothing of it is known.
+        why: String,
+    },
     /// Segments cannot be had before the goal is reached.
     #[error("the archive has a hole: {hole}, though later WAL exists; it leads to {}", told(.last.as_ref()))]
     Hole {
@@ -141,6 +149,10 @@ impl Refusal {
             Self::Left { .. } => Some(
                 "leave the backup to be chosen, or say the timeline that counts: `runbook restore DATABASE --timeline NUMBER`, \
                  `-p timeline=NUMBER` of a procedure; `runbook backups map` shows what each holds",
+            ),
+            Self::Unread { .. } => Some(
+                "bring its key: `earlier` below `encryption` of the store names keys that are only read with; or say the timeline \
+                 that counts: `runbook restore DATABASE --timeline NUMBER`, `-p timeline=NUMBER` of a procedure",
             ),
             Self::Hole { .. } => Some("bring the segment back, or recover to a target before the hole"),
             Self::Unclear { .. } => {

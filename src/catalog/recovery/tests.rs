@@ -111,6 +111,23 @@ fn the_newest_timeline_is_not_followed_where_another_one_has_newer_commits() {
 }
 
 #[test]
+fn a_timeline_that_nobody_could_read_counts_where_it_may_be_the_one_that_is_meant() {
+    let mut archive = archive(vec![branch(2, "1\t0/5000000\ta", "11:00")], &[(1, 2), (1, 5), (2, 5), (2, 9)]);
+    let late = Base { timeline: Timeline(2), start: lsn(8), stop: Lsn(lsn(8).0 + 256), ended_at: at("11:10") };
+    archive.could_not_read((Timeline(1), Part::End), "no key".to_owned());
+    archive.could_not_read((Timeline(2), Part::Promotion), "no key".to_owned());
+    for goal in [Goal::Newest, Goal::Time(at("12:00"))] {
+        assert!(archive.timeline(&goal, late, None).is_ok(), "what began before the backup was left by then");
+        let refused = archive.timeline(&goal, base(), None).unwrap_err();
+        assert!(matches!(refused, Refusal::Unread { timeline: Timeline(2), .. }), "{refused}");
+        assert_eq!(archive.timeline(&goal, base(), Some(Timeline(1))).unwrap(), Some(Timeline(1)));
+    }
+    assert_eq!(archive.unknown_beside(Timeline(2)), ["whether timeline 1 has newer commits is not known: no key"]);
+    archive.could_not_read((Timeline(2), Part::End), "no key".to_owned());
+    assert!(archive.timeline(&Goal::Newest, late, None).is_err(), "its own end is what is wanted");
+}
+
+#[test]
 fn a_backup_of_a_timeline_that_was_left_leads_neither_to_now_nor_to_a_moment_after_that() {
     // A recovery from the first backup went back behind the second one, which is the newest that there is.
     let mut archive = archive(vec![branch(2, "1\t0/5000000\ta", "11:00")], &[(1, 2), (1, 5), (1, 6), (2, 5), (2, 6)]);

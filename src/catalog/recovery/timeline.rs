@@ -3,7 +3,7 @@
 //! A target names the timeline that was live at it: `latest` would follow the promotion of an earlier attempt and
 //! silently lack what the user asks for.
 
-use super::{Archive, Base, Branch, Goal, Reach, Refusal};
+use super::{Archive, Base, Branch, Goal, Part, Reach, Refusal};
 use crate::base::Timestamp;
 use crate::pgformat::{Lsn, SegmentName, Timeline};
 
@@ -58,6 +58,9 @@ impl Archive {
                 false => Err(Refusal::NoWay { wanted, from: base.timeline }),
             };
         }
+        if let (Goal::Newest | Goal::Time(_), Some(unread)) = (goal, self.unread(base)) {
+            return Err(unread);
+        }
         let live = match goal {
             Goal::Newest => return self.newest(base),
             Goal::Immediate => return Ok(Some(base.timeline)),
@@ -73,6 +76,15 @@ impl Archive {
             },
             several => Err(Refusal::Several(several.iter().map(|one| self.describe(*one)).collect())),
         }
+    }
+
+    /// Finds a timeline that nobody here could read and that may be the one that is meant: that of the backup, whose beginning
+    /// tells nothing, or one that began after it. One that began before was left by then.
+    fn unread(&self, base: Base) -> Option<Refusal> {
+        let own = base.timeline;
+        let counts = |(one, part): &(Timeline, Part)| *one > own || (*one == own && *part == Part::End);
+        let ((timeline, _), why) = self.unread.iter().rfind(|(at, _)| counts(at))?;
+        Some(Refusal::Unread { timeline: *timeline, why: why.clone() })
     }
 
     /// The newest timeline that leads on from a backup and that nobody gave up.

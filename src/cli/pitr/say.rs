@@ -76,7 +76,7 @@ impl About<'_> {
     fn notes(&self, plan: &Plan) -> Vec<String> {
         let argument = |argument| format!("the step `postgres.recover` reads it with `{argument}`");
         let location = self.location.caution().into_iter().chain(self.location.as_argument().map(argument));
-        plan.tear.iter().chain(&plan.notes).cloned().chain(location).collect()
+        plan.tear.iter().chain(&plan.unread).chain(&plan.notes).cloned().chain(location).collect()
     }
 
     /// The first and the last moment of what is given up; `None` where that is nothing, or not known.
@@ -328,6 +328,7 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
             about.site.again.line(["backups", "map", about.database])
         )),
         Refusal::Hole { .. }
+        | Refusal::Unread { .. }
         | Refusal::Unclear { .. }
         | Refusal::NoWay { .. }
         | Refusal::HalfDropped { .. }

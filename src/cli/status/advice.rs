@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::gather::{Drilled, Status};
+use super::readable::Locked;
 use crate::actions::postgres::recovery::server_status::LostDatabase;
 use crate::actions::postgres::session::connect::Refusal;
 use crate::base::Timestamp;
@@ -60,6 +61,8 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     }
     next.extend(status.unforgotten.iter().map(|one| Advice::new(one.level, one.told())));
     next.extend(held(status, &ways));
+    let of_keys = |one: &Locked| Advice::new(one.level, format!("{}; or take a new one: {}", one.fact, ways.backup));
+    next.extend(status.locked.iter().map(of_keys));
     next.extend(expected(status, again));
     next.extend(tried(status, &ways));
     // A standing fact, which monitoring is not to repeat for ever.
@@ -315,6 +318,7 @@ mod tests {
             wal: None,
             backup: Some(Newest { id: "b2".to_owned(), ended_at: at, size_bytes: 1, sound: true }),
             backups: 2,
+            locked: None,
             store_fault: String::new(),
             expected: Vec::new(),
             together: None,

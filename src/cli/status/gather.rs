@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::advice;
+use super::readable::{self, Locked};
 use crate::action::{Mode, Secrets};
 use crate::actions::pgbackrest;
 use crate::actions::postgres::recovery::server_status::{ServerStatus, look};
@@ -60,6 +61,9 @@ pub struct Status {
     pub backup: Option<Newest>,
     /// How many of them there are.
     pub backups: usize,
+    /// That the keys here do not open its newest base backup; absent where they do, and where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked: Option<Locked>,
     /// Why its store tells nothing; empty when it does.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub store_fault: String,
@@ -217,6 +221,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         stanza,
         backup: kept.newest,
         backups: kept.count,
+        locked: kept.locked,
         store_fault,
         expected,
         together: together(name, site),
@@ -282,6 +287,7 @@ struct Kept {
     count: usize,
     proof: Option<Proven>,
     ids: BTreeSet<String>,
+    locked: Option<Locked>,
 }
 
 impl Kept {
@@ -296,7 +302,12 @@ impl Kept {
 /// What lies in the database's store.
 fn ours(name: &str, site: &Site) -> Result<Kept, String> {
     let found = backups(name, site)?;
+    let entry = site.inventory.databases.get(name);
+    // Another store's copy may be read.
+    let sole = entry.filter(|entry| entry.backup_destinations().count() == 1);
+    let store = sole.and_then(|entry| entry.store.as_deref());
     Ok(Kept {
+        locked: store.and_then(|store| readable::locked(&found, store, site)),
         newest: found.first().map(newest),
         count: found.len(),
         proof: found.iter().filter_map(proof).max_by_key(|proof| proof.at),

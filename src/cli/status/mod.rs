@@ -2,6 +2,7 @@
 
 mod advice;
 mod gather;
+mod readable;
 mod show;
 
 use std::process::ExitCode;

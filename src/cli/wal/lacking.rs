@@ -1,14 +1,12 @@
 //! What the stores of a server's archiving lack: its own configuration names them, and its spool keeps the notes.
 
-use std::path::Path;
-
 use super::pg_wal::PgWal;
 use crate::cli::Failure;
 use crate::cli::recoverable::Recoverable;
 use crate::cli::site::Site;
-use crate::language::inventory::{Database, StoreEntry, Via};
+use crate::language::inventory::StoreEntry;
 use crate::wal::archiving_status::{Lacking, ServerSide};
-use crate::wal::{self, Config, Invocation, WalError};
+use crate::wal::{self, Config, Invocation};
 
 /// Looks at the configuration that the server's `archive_command` names. Nothing is known to lack where another program
 /// archives.
@@ -17,7 +15,7 @@ use crate::wal::{self, Config, Invocation, WalError};
 /// Says why it cannot be known: the files are the server's user's, on the server's machine.
 pub fn lacking(site: &Site, found: &Recoverable, server: &ServerSide) -> Result<Lacking, String> {
     let Some(command) = Invocation::of(&server.archiving.command) else { return Ok(Lacking::default()) };
-    let config = read(&found.entry, &command.config).map_err(|error| error.to_string())?;
+    let config = Config::of_server(&found.entry, &command.config).map_err(|error| error.to_string())?;
     let owed = wal::owed(&config, server.system_id).map_err(|error| format!("its spool cannot be read: {error}"))?;
     let known = found.entry.archives().filter_map(|name| site.inventory.stores.get(name));
     let known: Vec<&str> = known.map(plain).collect();
@@ -28,6 +26,7 @@ pub fn lacking(site: &Site, found: &Recoverable, server: &ServerSide) -> Result<
         unnamed: unnamed.map(|entry| entry.url.clone()).collect(),
         unfed: unfed.map(|url| (*url).to_owned()).collect(),
         owed: owed.into_iter().collect(),
+        otherwise: config.otherwise(&found.database, &site.inventory),
     })
 }
 
@@ -49,17 +48,11 @@ pub async fn differences(site: &Site, database: &str) -> Result<Vec<String>, Str
         .unfed
         .iter()
         .map(|url| format!("`{database}` archives nothing into `{url}`, a store of its WAL by the inventory"));
-    Ok(unnamed.chain(unfed).collect())
-}
-
-/// Reads the configuration of a server. A container calls it by another name than this machine, and so its spool.
-fn read(entry: &Database, path: &Path) -> Result<Config, WalError> {
-    let Via::Compose(compose) = &entry.via else { return Config::load(&entry.pgdata.join(path)) };
-    let folder = compose.wal_folder();
-    let config = Config::load(&folder.join(path.file_name().unwrap_or_default()))?;
-    let inside = path.parent().unwrap_or(Path::new("/"));
-    let spool = config.spool.as_deref().and_then(|spool| spool.strip_prefix(inside).ok());
-    Ok(Config { spool: spool.map(|spool| folder.join(spool)), pgdata: Some(entry.pgdata.clone()), ..config })
+    let prefix = lacking.otherwise.prefix.iter().map(|prefix| {
+        format!("`{database}` archives under the prefix `{prefix}`, not under that of the inventory: no recovery looks there")
+    });
+    let keys = lacking.otherwise.keys.iter().map(|what| format!("`{database}`: {what}"));
+    Ok(prefix.chain(keys).chain(unnamed).chain(unfed).collect())
 }
 
 fn plain(entry: &StoreEntry) -> &str {

@@ -8,6 +8,7 @@ use crate::base::units::{ByteSize, human_duration};
 use crate::base::{Timestamp, clock};
 use crate::catalog::health::{Finding, Level};
 use crate::pgformat::{Lsn, SegmentName, SystemId, Timeline, WalFileName};
+use crate::wal::Otherwise;
 
 /// How long a file may wait before somebody must know why.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -59,6 +60,8 @@ pub struct Lacking {
     pub unnamed: Vec<String>,
     /// Stores of the inventory that are given no WAL.
     pub unfed: Vec<String>,
+    /// The prefix and the keys that the server archives with, where they are not the inventory's.
+    pub otherwise: Otherwise,
 }
 
 /// What only the server has.
@@ -96,6 +99,7 @@ pub fn judge(database: &str, seen: &Observed) -> ArchivingStatus {
     if let Some(why) = &seen.unseen {
         judge.say(Level::Unknown, format!("the store gives no answer: {why}"));
     }
+    judge.elsewhere();
     match &seen.server {
         Err(why) => judge.say(Level::Unknown, format!("the server gives no answer: {why}")),
         Ok(server) => {
@@ -171,6 +175,20 @@ impl Judge<'_> {
         }
     }
 
+    /// A server that archives where no recovery looks: everything else follows from that.
+    fn elsewhere(&mut self) {
+        let Some(prefix) = self.seen.lacking.as_ref().ok().and_then(|lacking| lacking.otherwise.prefix.clone()) else {
+            return;
+        };
+        let database = self.database;
+        let message = format!(
+            "the server archives under the prefix `{prefix}`, not under that of `{database}`: no recovery looks there. If the entry \
+             was renamed, put `prefix: {prefix}` into it: its backups are there too; else `runbook run setup-archiving -p \
+             database={database}`"
+        );
+        self.say(Level::Critical, message);
+    }
+
     /// What would be lost with the server.
     fn late(&mut self, server: &ServerSide) {
         self.figures.written_to = Some(server.position);
@@ -206,7 +224,8 @@ impl Judge<'_> {
             let message = format!("the server was told that `{segment}` is archived, and the archive does not have it");
             self.say(Level::Critical, message);
         }
-        if counters.last_failed_at.is_some() && counters.last_failed_at > counters.last_archived_at {
+        let fails = counters.last_failed_at.is_some() && counters.last_failed_at > counters.last_archived_at;
+        if fails && !self.is_made_up_for(server) {
             let file = counters.last_failed.as_deref().unwrap_or("?");
             let since = counters.last_archived_at.map_or_else(|| "ever".to_owned(), |at| format!("since {at}"));
             let level = if self.seen.rpo.is_some() { Level::Warning } else { Level::Critical };
@@ -221,6 +240,15 @@ impl Judge<'_> {
         if clock::between(oldest.since, server.now) > PATIENCE {
             self.waits(server, *oldest);
         }
+    }
+
+    /// Whether the archive has what last failed, and the server does not want to archive it any more: what its archiver does
+    /// while it shuts down is not counted.
+    fn is_made_up_for(&self, server: &ServerSide) -> bool {
+        let failed = server.counters.last_failed.as_ref().and_then(|name| name.parse::<SegmentName>().ok());
+        let (Some(failed), Some(stored)) = (failed, self.seen.last_archived) else { return false };
+        let waits = server.ready.iter().any(|ready| ready.name == WalFileName::Segment(failed));
+        !waits && stored.number(server.segment_size) >= failed.number(server.segment_size)
     }
 
     /// A file waits for long, and the server counts no failure.
@@ -296,6 +324,10 @@ impl Judge<'_> {
         }
         // Who asks may not be allowed to read what the server archives with: what is known without it was told.
         let Ok(lacking) = &seen.lacking else { return };
+        for what in &lacking.otherwise.keys {
+            let message = format!("{what}: `runbook run setup-archiving -p database={}`", self.database);
+            self.say(Level::Warning, message);
+        }
         for store in &lacking.unfed {
             let message = format!(
                 "the configuration of `wal push` does not name `{store}`, a store of its WAL by the inventory: it gets none"

@@ -6,6 +6,7 @@ use crate::base::Timestamp;
 use crate::catalog::ArchiveSettings;
 use crate::catalog::health::Level;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline, WalFileName};
+use crate::wal::Otherwise;
 
 fn at(text: &str) -> Timestamp {
     format!("2026-01-28T{text}Z").parse().unwrap()
@@ -162,12 +163,39 @@ fn a_file_system_that_fills_up_is_told_before_the_server_stops() {
 fn a_store_that_lacks_files_or_that_no_recovery_looks_into_is_a_warning() {
     let owed = [("file:///b".to_owned(), 3)].into();
     let (unnamed, unfed) = (vec!["file:///c".to_owned()], vec!["file:///d".to_owned()]);
-    let lacking = Ok(Lacking { owed, unnamed, unfed });
+    let lacking = Ok(Lacking { owed, unnamed, unfed, ..Lacking::default() });
     let standing = judge("orders", &Observed { lacking, ..seen(server()) });
     assert_eq!((standing.level, standing.findings.len()), (Level::Warning, 3));
     assert!(words(&standing).contains("`file:///b` lacks 3 files") && words(&standing).contains("`wal_stores`"));
     let unknown = judge("orders", &Observed { lacking: Err("not ours to read".to_owned()), ..seen(server()) });
     assert_eq!((unknown.level, unknown.figures.owed), (Level::Ok, None), "who may not look is told no lie");
+}
+
+#[test]
+fn a_failure_is_none_any_more_where_the_archive_has_what_failed_and_the_server_wants_nothing() {
+    let failed = |number: u64, waits: Vec<Ready>| {
+        let last_failed = Some(segment(number).to_string());
+        let counters = Counters { failed: 3, last_failed, last_failed_at: Some(at("14:00:00")), ..server().counters };
+        judge("orders", &seen(ServerSide { counters, ready: waits, ..server() }))
+    };
+    assert_eq!(failed(4, Vec::new()).level, Level::Ok, "it was archived while the server was shut down");
+    assert!(words(&failed(4, vec![ready(4, "14:59:00")])).contains("archiving fails"));
+    assert!(words(&failed(5, Vec::new())).contains("archiving fails"), "the archive does not have it");
+}
+
+#[test]
+fn a_server_that_archives_with_what_the_inventory_said_before_is_told_first() {
+    let keys = vec!["the server encrypts its WAL for another key than the inventory's, in `file:///b`".to_owned()];
+    let with = |otherwise| Ok(Lacking { otherwise, ..Lacking::default() });
+    let rotated = with(Otherwise { keys, ..Otherwise::default() });
+    let told = judge("orders", &Observed { lacking: rotated, ..seen(server()) });
+    assert_eq!((told.level, told.findings.len()), (Level::Warning, 1));
+    assert!(words(&told).contains("another key") && words(&told).contains("run setup-archiving -p database=orders"));
+    let renamed = with(Otherwise { prefix: Some("dd".to_owned()), ..Otherwise::default() });
+    let told = judge("orders", &Observed { lacking: renamed, system_id: None, ..seen(server()) });
+    assert_eq!(told.level, Level::Critical);
+    assert!(told.findings[0].message.contains("archives under the prefix `dd`"), "{}", words(&told));
+    assert!(told.findings[0].message.contains("put `prefix: dd` into it"), "{}", words(&told));
 }
 
 #[test]

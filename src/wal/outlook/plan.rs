@@ -51,6 +51,8 @@ pub struct Plan {
     pub retrieval: Option<ToRetrieve>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
+    /// Other timelines of which is not known whether they have newer commits, each with the reason.
+    pub unread: Vec<String>,
     /// Why the recovery will be refused as things stand: the server's own WAL breaks off although it had gone on.
     pub tear: Option<String>,
 }
@@ -201,7 +203,8 @@ async fn attempt(
             }
         }
     }
-    let is_ambiguous = |one: &&PassedOver| matches!(one.why, Refusal::Several(_) | Refusal::Outlived { .. });
+    let is_ambiguous =
+        |one: &&PassedOver| matches!(one.why, Refusal::Several(_) | Refusal::Outlived { .. } | Refusal::Unread { .. });
     let is_left = |one: &&PassedOver| matches!(one.why, Refusal::Left { .. });
     let ambiguous = passed_over.iter().find(is_ambiguous).or_else(|| passed_over.iter().find(is_left));
     let ambiguous = ambiguous.map(|one| one.why.clone());
@@ -331,6 +334,7 @@ async fn settle(
     let rescued = (left > 0).then(|| format!("{left} segments are not in the archive yet; the server still has them"));
     Ok(Ok(Plan {
         notes: settled.note.iter().cloned().chain(embedded).chain(rescued).collect(),
+        unread: archive.unknown_beside(way.followed),
         tear,
         newest_at,
         ..of(cluster, choice, (settled, stop), newest_commit)
@@ -394,6 +398,7 @@ fn of(
         passed_over: Vec::new(),
         retrieval: None,
         notes: Vec::new(),
+        unread: Vec::new(),
         tear: None,
     }
 }

@@ -152,9 +152,11 @@ impl Action for ConfigureArchiving {
         let stores = work.stores(|name| cx.store(name))?;
         let work = work.settled(&stores).await?;
         let findings = match work.changes.as_slice() {
+            [] if !work.rewrites.is_empty() => findings,
             [] => findings.pass(format!("`{}` is set to archive as it shall", cluster.name)),
             changes => changes.iter().fold(findings, |findings, change| findings.pass(change.to_string())),
         };
+        let findings = work.rewrites.iter().fold(findings, |findings, rewrite| findings.pass(rewrite.clone()));
         let findings = work.cautions.into_iter().fold(findings, |findings, (fact, help)| findings.warn(fact, help));
         Ok(work.faults.into_iter().fold(findings, |findings, (fact, help)| findings.refuse(fact, help)))
     }

@@ -12,6 +12,7 @@ mod follower;
 mod params;
 mod place;
 mod renewal;
+mod rewrite;
 mod trial;
 mod want;
 mod work;

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::folder;
 use super::params::ConfigureArchivingParams;
+use super::{folder, rewrite};
 use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, StoreRef, Surroundings, Tie};
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -180,6 +180,12 @@ impl Settings {
     /// Fails when a container does not have that folder.
     pub(super) fn within(self, dir: &Path) -> Result<Self, ActionError> {
         Ok(Self { pgdata: self.server_host.path(dir)?, ..self })
+    }
+
+    /// Says what of the configuration that lies in its place becomes another one. Nothing where there is none, and where it cannot
+    /// be read.
+    pub(super) fn rewrites(&self, place: &Place) -> Vec<String> {
+        Config::load(&place.config()).map_or_else(|_| Vec::new(), |now| rewrite::rewritten(&now, &self.config))
     }
 
     fn write(&self, files: &dyn Files, folder: &Path, owner: &Owner) -> Result<(), HostError> {

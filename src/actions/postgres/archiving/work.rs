@@ -33,6 +33,10 @@ pub(super) struct Work<'a> {
     pub(super) server_host: ServerHost,
     /// What differs from what is wanted.
     pub(super) changes: Vec<SettingChange>,
+    /// What archived until now, in words, where that is another program.
+    replaced: Option<String>,
+    /// What of the server's configuration is written anew.
+    pub(super) rewrites: Vec<String>,
     /// Why it cannot be done, with advice.
     pub(super) faults: Vec<(String, String)>,
     /// What it means for the server's standbys, with advice.
@@ -49,7 +53,9 @@ impl<'a> Work<'a> {
         cluster: &'a Cluster,
     ) -> Self {
         let (changes, faults, cautions) = (Vec::new(), Vec::new(), Vec::new());
-        Self { action, params, cluster, server_host: ServerHost::Here, changes, faults, cautions, system_id: None }
+        let (rewrites, server_host) = (Vec::new(), ServerHost::Here);
+        let (replaced, system_id) = (None, None);
+        Self { action, params, cluster, server_host, changes, replaced, rewrites, faults, cautions, system_id }
     }
 
     fn place(&self) -> Result<Place, ActionError> {
@@ -99,6 +105,7 @@ impl<'a> Work<'a> {
             }
         }
         self.faults.extend(self.unusable(host, about).await?);
+        self.rewrites = self.rewritten(about);
         let command = self.place()?.command(&self.action.program, &self.server_host)?;
         let wanted = wanted(self.params, &command);
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
@@ -126,7 +133,7 @@ impl<'a> Work<'a> {
             ("", theirs) => Some(format!("`archive_command` is `{theirs}`")),
             (library, _) => Some(format!("`archive_library` is `{library}`")),
         };
-        if let Some(fact) = foreign.filter(|_| self.params.foreign == Foreign::Keep) {
+        if let Some(fact) = foreign.clone().filter(|_| self.params.foreign == Foreign::Keep) {
             fault(fact, "set `foreign: replace` when nothing relies on it any more");
         }
         let waits: Vec<&str> =
@@ -135,8 +142,17 @@ impl<'a> Work<'a> {
             let fact = format!("a restart of the server is needed for `{}`", waits.join("`, `"));
             fault(fact, "set `restart: allowed`, or `restart: later`");
         }
+        self.replaced = foreign;
         self.faults.extend(self.watched(host).await?);
         Ok(self)
+    }
+
+    /// What of the server's configuration is written anew. A secret that cannot be had is told when it is needed.
+    fn rewritten(&self, about: &Surroundings) -> Vec<String> {
+        let Ok(place) = self.place() else { return Vec::new() };
+        let wanted = (self.cluster, &place, &self.server_host);
+        let settings = Settings::of((self.params, self.action.program.as_path()), wanted, about);
+        settings.map_or_else(|_| Vec::new(), |settings| settings.rewrites(&place))
     }
 
     /// The stores that the server is to archive into, as far as they can be opened; the others are made or proven later.
@@ -186,6 +202,9 @@ impl<'a> Work<'a> {
         for change in &self.changes {
             cx.reporter.note(change.to_string(), serde_json::json!({ "name": change.name, "restart": change.restart }));
         }
+        for rewrite in &self.rewrites {
+            cx.reporter.note(rewrite.clone(), serde_json::Value::Null);
+        }
         for (fact, help) in &self.cautions {
             cx.reporter.note(format!("warning: {fact}; {help}"), serde_json::Value::Null);
         }
@@ -231,6 +250,14 @@ impl<'a> Work<'a> {
         let segment = trial::prove(&mut session, (stores.as_slice(), prefix), (within, cx)).await?;
         cx.reporter
             .note(format!("`{segment}` is in the archive"), serde_json::json!({ "segment": segment.to_string() }));
+        if let Some(before) = &self.replaced {
+            let message = format!(
+                "warning: what was written before `{segment}` went elsewhere ({before}), so older backups do not lead on: take a \
+                 base backup, `runbook backup {}`",
+                self.cluster.name
+            );
+            cx.reporter.note(message, serde_json::json!({ "first": segment.to_string() }));
+        }
         output.segment = Some(segment.to_string());
         Ok(output)
     }

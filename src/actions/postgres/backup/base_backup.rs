@@ -18,7 +18,7 @@ use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
-use crate::actions::postgres::stores::{archive, tenant};
+use crate::actions::postgres::stores::{archive, archiving_config, tenant};
 use crate::base::clock;
 use crate::catalog::{self, Backup, BackupPlace, Manifest};
 use crate::pgformat::SystemId;
@@ -104,6 +104,9 @@ impl Action for BaseBackup {
         let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         let mut findings = judge(&mut session, &facts, Findings::default()).await?;
+        for (fact, help) in archiving_config::otherwise(&cluster, &cx.about.inventory, &facts.archiving.command) {
+            findings = findings.warn(fact, help);
+        }
         let source = source(params, &cluster, (&cx.about.inventory, &cx.about.scratch))?;
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
         let maintenance_db = MaintenanceDb::own(&source, cx.about.secrets.as_ref())?;
@@ -158,7 +161,12 @@ impl Action for BaseBackup {
         if params.source.is_some() {
             last_wal::switch(&primary, cx).await;
         }
-        if archives(&facts.archiving) {
+        let (inventory, command) = (&cx.about.inventory, &facts.archiving.command);
+        for (fact, help) in archiving_config::otherwise(&cluster, inventory, command) {
+            cx.reporter.note(format!("warning: {fact}; {help}"), serde_json::Value::Null);
+        }
+        // What never comes is not waited for.
+        if archives(&facts.archiving) && !archiving_config::is_elsewhere(&cluster, inventory, command) {
             last_wal::wait(&manifest, cx, &cluster).await?;
         }
         for (backup_store, arrival) in backup_stores.iter().zip(arrivals) {

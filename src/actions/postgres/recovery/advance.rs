@@ -76,7 +76,7 @@ pub(crate) async fn advance(
         true => outside_writes::refuse(plan.passage(&wal_archive, aside), &marker).await?,
         false => None,
     };
-    if let Some(note) = &plan.note {
+    for note in &plan.notes {
         context.cx.reporter.note(note.clone(), serde_json::json!({ "timeline": plan.course.timeline.0 }));
     }
     if !live::signs(context.cluster, files.as_ref()).await?.is_empty() {

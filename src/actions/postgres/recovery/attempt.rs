@@ -122,7 +122,7 @@ impl Recovering<'_> {
             true => outside_writes::refuse(passage, &marker).await?,
             false => None,
         };
-        if let Some(note) = &plan.note {
+        for note in &plan.notes {
             self.context.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }
         if let Some(location) = &self.context.location {

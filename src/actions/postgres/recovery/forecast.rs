@@ -164,6 +164,11 @@ fn possible(plan: &Plan, findings: Findings) -> Findings {
     for note in &plan.notes {
         findings = findings.pass(note.clone());
     }
+    for fact in &plan.unread {
+        let help = "it began before the backup, so it was left by then; a key that opens it belongs below `earlier` in `encryption` of \
+                    the store";
+        findings = findings.warn(fact.clone(), help);
+    }
     if let Some(tear) = &plan.tear {
         findings = findings.warn(
             tear.clone(),
@@ -188,6 +193,7 @@ fn impossible(why: &Impossible, findings: Findings) -> Findings {
         | Refusal::Several(_)
         | Refusal::Outlived { .. }
         | Refusal::Left { .. }
+        | Refusal::Unread { .. }
         | Refusal::NotFound(Goal::Xid(_))
         | Refusal::HalfDropped { .. } => findings.refuse(fact, help),
         // What the old server never archived may close it: that is rescued first. And a step before this one may make

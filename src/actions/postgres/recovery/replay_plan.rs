@@ -36,7 +36,7 @@ pub(crate) struct ReplayPlan {
     /// Those of them that the archive has.
     pub(crate) archived: BTreeSet<SegmentName>,
     /// What is worth knowing about the decision.
-    pub(crate) note: Option<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl ReplayPlan {
@@ -158,7 +158,9 @@ async fn decide(
     };
     let Settled { goal, told, end, note } = settled;
     let course = Course { start: base.start, end, timeline: way.followed, floor };
-    Ok(ReplayPlan { goal, timeline: told, course, path: way.path, archived, note })
+    let unknown = archive.unknown_beside(way.followed).into_iter().map(|fact| format!("warning: {fact}"));
+    let notes = note.into_iter().chain(unknown).collect();
+    Ok(ReplayPlan { goal, timeline: told, course, path: way.path, archived, notes })
 }
 
 /// Reads what the decision about a goal needs to know of the WAL itself.

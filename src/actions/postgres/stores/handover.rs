@@ -108,14 +108,15 @@ pub(crate) async fn taken(session: &mut Session, segment: SegmentName) -> Result
 
 /// Writes a commit and finishes its segment: an idle server would never switch by itself.
 ///
-/// The segment is computed here: at a boundary `pg_walfile_name` answers otherwise before PostgreSQL 17 than since.
+/// The segment is the one that `pg_switch_wal` says it finished. The commit without a change of its own is not flushed, so
+/// `pg_current_wal_lsn` may still name the segment before. It is computed here: at a boundary `pg_walfile_name` answers
+/// otherwise before PostgreSQL 17 than since.
 pub(crate) async fn switch(
     session: &mut Session,
     (timeline, size): (Timeline, SegmentSize),
 ) -> Result<SegmentName, ActionError> {
     session.query("BEGIN; SELECT txid_current(); COMMIT").await?;
-    let text = session.value("SELECT pg_current_wal_lsn()").await?;
-    session.query("SELECT pg_switch_wal()").await?;
+    let text = session.value("SELECT pg_switch_wal()").await?;
     let end: Lsn =
         text.parse().map_err(|_| ActionError::fatal(format!("the server's position `{text}` makes no sense")))?;
     Ok(SegmentName::new(timeline, size.number_of(Lsn(end.0.saturating_sub(1))), size))

@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod archiver;
+pub(crate) mod archiving_config;
 pub(crate) mod handover;
 pub(crate) mod inflow;
 pub(crate) mod readable;

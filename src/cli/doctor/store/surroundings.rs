@@ -23,7 +23,6 @@ pub(super) fn look(site: &Site, name: &str, entry: &StoreEntry) -> Vec<Finding> 
 
 /// Whether the servers that archive here do so into the stores that the inventory names: a recovery asks it, not them.
 pub(super) async fn archiving(site: &Site, name: &str) -> Vec<Finding> {
-    let advice = "`postgres.configure_archiving` writes what the inventory says; or mend the inventory";
     let uses = |(_, database): &(&String, &Database)| {
         database.archives().any(|store| store == name) && !database.is_managed() && !database.scratch
     };
@@ -35,7 +34,10 @@ pub(super) async fn archiving(site: &Site, name: &str) -> Vec<Finding> {
                 vec![Finding::new("archiving", Verdict::Fine, fact)]
             }
             Ok(differences) => {
-                let told = |fact| Finding::new("archiving", Verdict::Warning, fact).advise(advice);
+                let advice = format!(
+                    "`runbook run setup-archiving -p database={database}` writes what the inventory says; or mend the inventory"
+                );
+                let told = |fact| Finding::new("archiving", Verdict::Warning, fact).advise(advice.clone());
                 differences.into_iter().map(told).collect()
             }
             // With one store there is little to differ: whoever probes it need not reach the server.
