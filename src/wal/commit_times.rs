@@ -24,11 +24,21 @@ const A_LITTLE: usize = 4;
 /// A checkpoint is dated to the second, a little before the position where replay from it begins.
 const CHECKPOINT_TOLERANCE: Duration = Duration::from_secs(60);
 
+/// WAL that replay will find although the archive does not have it.
+pub trait UnarchivedSegments: Sync {
+    /// Whether a segment is there, and not in the archive.
+    fn has(&self, name: SegmentName) -> bool;
+
+    /// Reads a segment of it; `None` for one that is not there any more: by now the archive may have it.
+    fn read(&self, name: SegmentName) -> Option<Vec<u8>>;
+}
+
 /// Reads times out of the archive of one cluster.
 #[derive(Clone)]
 pub struct CommitTimes<'a> {
     sources: Vec<Source<'a>>,
     size: SegmentSize,
+    unarchived: Option<&'a dyn UnarchivedSegments>,
 }
 
 /// Where replay to a time stops.
@@ -95,7 +105,23 @@ impl<'a> CommitTimes<'a> {
         for source in &mut sources {
             source.identity = Identity { segment_size: Some(size), ..source.identity };
         }
-        Self { sources, size }
+        Self { sources, size, unarchived: None }
+    }
+
+    /// Reads what the archive does not have as well.
+    #[must_use]
+    pub fn with(self, unarchived: &'a dyn UnarchivedSegments) -> Self {
+        Self { unarchived: Some(unarchived), ..self }
+    }
+
+    /// The size of a segment.
+    pub(super) fn size(&self) -> SegmentSize {
+        self.size
+    }
+
+    /// Whether a segment lies elsewhere than in the archive, and can be read there.
+    pub(super) fn lies_beside(&self, name: SegmentName) -> bool {
+        self.unarchived.is_some_and(|unarchived| unarchived.has(name))
     }
 
     /// Reads a segment whole, verified and unpacked.
@@ -103,6 +129,10 @@ impl<'a> CommitTimes<'a> {
     /// # Errors
     /// Fails when it is not there, is damaged or cannot be decrypted.
     pub async fn segment(&self, name: SegmentName) -> Result<Vec<u8>, WalError> {
+        let unarchived = self.unarchived.filter(|unarchived| unarchived.has(name));
+        if let Some(bytes) = unarchived.and_then(|unarchived| unarchived.read(name)) {
+            return Ok(bytes);
+        }
         read_first(&self.sources, WalFileName::Segment(name)).await
     }
 

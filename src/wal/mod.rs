@@ -21,7 +21,7 @@
 //!
 //! Steps that rescue WAL use [`push_everywhere`], those that read it [`read_file`]; [`contiguity`] proves that
 //! nothing is missing on a path, and [`CommitTimes`] reads when what was committed. [`outlook`] plans a recovery by what a
-//! store holds. [`ForeignArchive`] reads WAL that another program archived, where it lies.
+//! store holds; where its replay ends, [`replay_end`] decides for that and for the recovery itself. [`ForeignArchive`] reads WAL that another program archived, where it lies.
 
 mod absence;
 mod acks;
@@ -37,6 +37,7 @@ mod database_drop;
 mod error;
 mod fetch;
 mod foreign;
+mod half_dropped;
 mod identity;
 mod initial;
 mod invocation;
@@ -52,6 +53,7 @@ mod push;
 mod push_batch;
 mod relfilenode;
 mod repair;
+mod replay_end;
 mod rescue;
 mod spool;
 mod spread;
@@ -64,7 +66,7 @@ pub use absence::{Absence, Archive};
 pub use ahead::Ahead;
 pub use backlog::{Backlog, Pressure};
 pub use command::main;
-pub use commit_times::{CommitTimes, Stop};
+pub use commit_times::{CommitTimes, Stop, UnarchivedSegments};
 pub(crate) use config::encrypts_otherwise;
 pub use config::{Config, Location, Otherwise};
 pub use contiguity::{Contiguity, contiguity};
@@ -78,6 +80,7 @@ pub use packed::{Keys, Loaded, Plainly, Source, read_file};
 pub use preference::{load_first, read_first, read_first_into, unpack_first};
 pub use push::{Destination, Pushed, push_file};
 pub use repair::{Repaired, repair};
+pub use replay_end::{Asked, ReplayEnd, replay_end};
 pub use rescue::{RescuedSegment, read_rescued};
 pub use spread::{Missed, bring_over, push_everywhere};
 pub use store_gaps::{Lack, LackedFile, Since, lacks};

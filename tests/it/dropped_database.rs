@@ -1,11 +1,16 @@
 //! Databases of a cluster that come and go in the WAL, the one that the entry names included.
 
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+
 use runbook::action::Action as _;
 use runbook::actions::backup::Find;
 use runbook::actions::postgres::{
     AroundSnapshot, AroundSnapshotParams, InstanceState, RestorePoint, RestorePointParams, SideInstance,
     SideInstanceOutput,
 };
+use runbook::base::Timestamp;
+use runbook::pgformat::{Lsn, SegmentName, SegmentSize, Timeline};
 use serde_json::{Value, json};
 
 use crate::pitr_plan::Asked;
@@ -137,6 +142,115 @@ async fn a_moment_inside_the_drop_of_a_database_is_refused_and_the_position_befo
     run.recover(&staged, json!({ "target_lsn": before, "timeline": 1 })).await;
     assert_eq!(asked.site.cluster.sql_in("shop", COUNT), "301");
     assert_eq!(asked.sql("SELECT datconnlimit FROM pg_database WHERE datname = 'shop'"), "-1");
+}
+
+/// A database with rows that no backup has, and a moment at which it was still there.
+async fn shop_with_rows(asked: &Asked) -> (runbook::action::BackupHandle, Timestamp) {
+    asked.sql("CREATE DATABASE shop");
+    asked.site.cluster.sql_in("shop", SHOP);
+    let backup = asked.site.run().base_backup().await.backup;
+    asked.site.cluster.sql_in("shop", "INSERT INTO goods VALUES (301)");
+    (backup, asked.commit(1))
+}
+
+/// The last position that has all of the database, as a refusal tells it.
+fn last_position(why: &str) -> String {
+    why.split_once("its last position is `").and_then(|(_, rest)| rest.split('`').next()).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_drop_that_only_the_server_has_is_seen_ahead_and_by_a_recovery_that_nobody_looked_ahead_for() {
+    let asked = Asked::new();
+    let (backup, good) = shop_with_rows(&asked).await;
+    let target = json!({ "target_time": good });
+    asked.sql("DROP DATABASE shop");
+    let after = asked.commit(2);
+    asked.commit(3);
+    asked.commit(4);
+    let refused = asked.json(&["pitr", "main", "--at", &good.to_string()], 4);
+    assert!(text(&refused["why"]).contains("inside the drop of database"), "{refused:#}");
+    let before = last_position(&text(&refused["why"]));
+    let ran = asked.cli.run(&["restore", "main", "--to", &good.to_string()]).ends(4);
+    assert!(ran.err.contains(&before), "{}{}", ran.out, ran.err);
+    assert_eq!(asked.sql("SELECT count(*) FROM t"), "4", "the server runs on");
+    // Where the replay stops is told of such WAL, too.
+    let plan = asked.json(&["pitr", "main", "--at", &after.to_string()], 0);
+    assert!(plan["stop"]["next"]["xid"].as_u64() > plan["stop"]["last"]["xid"].as_u64(), "{plan:#}");
+    assert!(!plan["gives_up"].is_null(), "{plan:#}");
+    // The recovery itself asks as well, before the data is swapped.
+    let run = asked.site.run();
+    let staged = run.stage(&backup).await;
+    asked.site.cluster.stop("immediate");
+    let error = run.try_recover(&staged, target).await.unwrap_err();
+    let (message, help) = (error.info().message.clone(), error.info().help.clone().unwrap_or_default());
+    assert_eq!(last_position(&message), before, "{message}");
+    assert!(message.contains("inside the drop") && help.contains("can be started again"), "{message}: {help}");
+    asked.site.cluster.up();
+    assert_eq!(asked.sql("SELECT count(*) FROM t"), "4", "its data is as it was");
+    run.stop().await;
+    run.recover(&staged, json!({ "target_lsn": before })).await;
+    assert_eq!(asked.site.cluster.sql_in("shop", COUNT), "301");
+}
+
+#[tokio::test]
+async fn a_recovery_that_waits_does_not_go_on_into_the_drop_of_a_database() {
+    let asked = Asked::new();
+    let (backup, early) = shop_with_rows(&asked).await;
+    let good = asked.commit(2);
+    asked.sql("DROP DATABASE shop");
+    asked.commit(3);
+    asked.site.archive();
+    let run = asked.site.run();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let looked = run.recover(&staged, json!({ "target_time": early, "action": "pause" })).await;
+    let on = |target: Value| {
+        let mut with = json!({ "database": "main", "instance": looked.instance, "action": "pause" });
+        with.as_object_mut().unwrap().extend(target.as_object().unwrap().clone());
+        run.recover_with(with)
+    };
+    let error = on(json!({ "target_time": good })).await.unwrap_err();
+    assert!(error.info().message.contains("inside the drop of database"), "{:?}", error.info());
+    assert_eq!(asked.site.cluster.sql_in("shop", COUNT), "301", "it waits as before");
+    assert_eq!(asked.sql("SELECT pg_is_in_recovery(), count(*) FROM t"), "t|1");
+    let before = last_position(&error.info().message);
+    on(json!({ "target_lsn": before })).await.unwrap();
+    assert_eq!(asked.site.cluster.sql_in("shop", COUNT), "301");
+    assert_eq!(asked.sql("SELECT count(*) FROM t"), "2");
+}
+
+#[tokio::test]
+async fn a_server_that_died_inside_a_drop_has_no_commit_behind_the_moment_and_it_is_refused_all_the_same() {
+    let asked = Asked::new();
+    let (backup, good) = shop_with_rows(&asked).await;
+    let begin = position(&asked.site);
+    asked.sql("DROP DATABASE shop");
+    asked.site.cluster.stop("immediate");
+    // What a power cut just before the flush of that commit leaves: zeros from there on.
+    let wal = asked.site.cluster.pgdata().join("pg_wal");
+    let mut waldump = asked.site.cluster.command("pg_waldump");
+    let told = waldump.arg("-p").arg(&wal).args(["-s", &begin]).output().unwrap();
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let commit = told.lines().skip_while(|line| !line.contains("rmgr: Database")).find(|line| line.contains("COMMIT"));
+    let commit =
+        commit.and_then(|line| line.split("lsn: ").nth(1)?.split(',').next()).unwrap_or_else(|| panic!("{told}"));
+    let (commit, size): (Lsn, _) = (commit.parse().unwrap(), SegmentSize::DEFAULT);
+    let segment = SegmentName::holding(Timeline(1), commit, size);
+    let file = fs::OpenOptions::new().write(true).open(wal.join(segment.to_string())).unwrap();
+    let gone = usize::try_from(segment.end(size).0 - commit.0).unwrap();
+    file.write_all_at(&vec![0; gone], commit.0 - segment.start(size).0).unwrap();
+    let refused = asked.json(&["pitr", "main", "--at", &good.to_string()], 4);
+    assert!(text(&refused["why"]).contains("inside the drop of database"), "{refused:#}");
+    let before = last_position(&text(&refused["why"]));
+    // As far as the WAL leads is what it says, and the position before has the database.
+    asked.json(&["pitr", "main"], 0);
+    let run = asked.site.run();
+    let staged = run.stage(&backup).await;
+    let error = run.try_recover(&staged, json!({ "target_time": good })).await.unwrap_err();
+    assert_eq!(last_position(&error.info().message), before);
+    run.recover(&staged, json!({ "target_lsn": before })).await;
+    assert_eq!(asked.site.cluster.sql_in("shop", COUNT), "301");
+    assert_eq!(asked.sql("SELECT count(*) FROM t"), "1");
 }
 
 #[tokio::test]

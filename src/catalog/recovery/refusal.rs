@@ -165,7 +165,7 @@ impl Refusal {
             ),
             Self::HalfDropped { .. } => Some(
                 "give that position, included, to have the database: `--lsn` of `runbook pitr`, `recover_to_lsn` of a \
-                 procedure; to be rid of it, a target behind the end of the drop: `runbook wal search --drops` shows it",
+                 procedure; to be rid of it, a target behind the end of the drop, or none: `runbook wal search --drops` shows it",
             ),
             Self::NotFound(_) => {
                 Some("`runbook wal search` finds transactions and restore points; or give a time or a position")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::{CommitTimes, ForeignArchive, ForeignFolder, Identity, Keys, Source, WalError, read_first};
 use super::Remnant;
+use super::remnant::BeyondArchive;
 use crate::action::{ObjectKey, ReadStore, Secrets, StoreError};
 use crate::catalog::recovery::{Archive, BaseBackup, base_backups};
 use crate::catalog::{self, Backup, CatalogError, KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT};
@@ -189,16 +190,10 @@ impl Recoverable {
         CommitTimes::of(self.sources(system_id, Some(size)), size)
     }
 
-    /// Reads a segment from the archive, else from what only the server has; `None` for one that came with a backup.
-    ///
-    /// # Errors
-    /// Fails when the archive's cannot be read.
-    pub(super) async fn segment(&self, cluster: &ClusterView, name: SegmentName) -> Result<Option<Vec<u8>>, LookError> {
-        if cluster.archive.holds(name) {
-            return Ok(Some(self.commit_times(cluster.system_id, cluster.archive.size).segment(name).await?));
-        }
+    /// What of a cluster's WAL only its server has.
+    pub(super) fn beyond<'a>(&'a self, cluster: &'a ClusterView) -> BeyondArchive<'a> {
         let remnant = self.remnant.as_ref().filter(|remnant| remnant.system_id == cluster.system_id);
-        Ok(remnant.and_then(|remnant| remnant.segment(name)))
+        BeyondArchive { remnant, archive: &cluster.archive }
     }
 
     /// Where the WAL of a cluster is read from.

@@ -5,7 +5,6 @@
 //! [`crate::catalog::recovery`]'s; this reads what that wants to know.
 
 mod copies;
-mod doomed;
 mod holding;
 mod hunt;
 mod plan;

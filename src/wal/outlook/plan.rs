@@ -5,13 +5,11 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::super::change_search::Wanted;
-use super::super::database_drop::DatabaseDrop;
-use super::super::{Stop, WalError};
-use super::doomed::{Halt, doomed};
+use super::super::{Asked, ReplayEnd, Stop, UnarchivedSegments as _, WalError, replay_end};
 use super::{ClusterView, Hunt, LookError, Recoverable, ToRetrieve, readable};
 use crate::base::Timestamp;
 use crate::catalog::recovery::{
-    Choice, Condition, Edge, Goal, Interval, Lane, PassedOver, Refusal, Seen, Settled, TablespaceSize, choose, lanes,
+    Choice, Condition, Edge, Goal, Interval, Lane, PassedOver, Refusal, Settled, TablespaceSize, choose, lanes,
 };
 use crate::pgformat::{Commit, Lsn, SegmentName, SegmentScan, SystemId, Timeline, WalFileName};
 
@@ -189,13 +187,14 @@ async fn attempt(
     for choice in choices {
         match settle((found, cluster), &choice, (goal, &place), edge).await? {
             Ok(mut plan) => {
-                if let Some(why) = half_dropped((found, cluster), &choice, (&plan, &place), edge).await? {
-                    return Ok(Planned::Impossible(impossible(cluster, why, passed_over)));
-                }
                 passed_over.retain(|one| newer(cluster, &one.id, choice.backup.base.ended_at));
                 plan.passed_over = passed_over;
                 plan.retrieval = found.to_retrieve(&plan.backup.chain).await?;
                 return Ok(Planned::Possible(Box::new(plan)));
+            }
+            // An older backup leads into the same drop.
+            Err(why @ Refusal::HalfDropped { .. }) => {
+                return Ok(Planned::Impossible(impossible(cluster, why, passed_over)));
             }
             Err(why) => {
                 first_refusal.get_or_insert_with(|| why.clone());
@@ -295,41 +294,35 @@ async fn settle(
     edge: Edge,
 ) -> Result<Result<Plan, Refusal>, LookError> {
     let (archive, way) = (&cluster.archive, &choice.way);
-    let commit_times = found.commit_times(cluster.system_id, archive.size);
-    let readable: Vec<SegmentName> = way.path.iter().copied().filter(|name| archive.holds(*name)).collect();
+    let (commit_times, beyond) = (found.commit_times(cluster.system_id, archive.size), found.beyond(cluster));
+    let readable: Vec<SegmentName> =
+        way.path.iter().copied().filter(|name| archive.holds(*name) || beyond.has(*name)).collect();
+    let at = match place {
+        Goal::Lsn(at) => Some(*at),
+        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Name(_) | Goal::Xid(_) => None,
+    };
+    let asked = Asked { goal, place, at, edge };
+    let end = replay_end(&commit_times.clone().with(&beyond), (way, &readable), asked).await?;
+    let ReplayEnd { settled, newest_commit, stop } = match end {
+        Ok(end) => end,
+        Err(why) => return Ok(Err(why)),
+    };
+    let archived: Vec<SegmentName> = readable.iter().copied().filter(|name| archive.holds(*name)).collect();
+    let left = readable.len() - archived.len();
     let newest_commit = match goal {
         Goal::Immediate => None,
+        Goal::Time(_) if left == 0 => newest_commit,
         Goal::Newest | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {
-            commit_times.newest_commit_before(&readable, way.bound.unwrap_or(Lsn(u64::MAX))).await?
+            commit_times.newest_commit_before(&archived, way.bound.unwrap_or(Lsn(u64::MAX))).await?
         }
     };
-    let remnant = found.remnant.as_ref().filter(|remnant| remnant.system_id == cluster.system_id);
-    let last = way.path.last().filter(|_| way.depends_on_last_record(place, archive.size));
-    let last_record = match last {
-        Some(last) if archive.holds(*last) => Some(commit_times.scan(*last).await?.last_position()),
-        Some(last) => remnant.filter(|left| left.segments.contains_key(last)).and_then(|left| left.last_record),
-        None => None,
-    };
-    let newest_at = match remnant {
+    let newest_at = match beyond.remnant {
         Some(remnant) => remnant.newest_commit(newest_commit, &way.path),
         None => newest_commit.map(|commit| commit.at),
     };
-    let seen = Seen { newest_commit: newest_at, last_record };
-    let mut settled = match way.settle(place, edge, seen) {
-        Ok(settled) => settled,
-        Err(why) => return Ok(Err(why)),
-    };
-    if goal != place && settled.goal == *place {
-        settled.goal = goal.clone();
-    }
-    let stop = match &settled.goal {
-        Goal::Time(at) => commit_times.stop_for(&readable, (*at, edge)).await?,
-        Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
-    };
-    let left = remnant.map_or(0, |left| way.path.iter().filter(|name| left.segments.contains_key(*name)).count());
-    let inside = (way.path.len() - readable.len()).saturating_sub(left);
+    let inside = way.path.len() - readable.len();
     let embedded = (inside > 0).then(|| format!("{inside} segments are not in the archive but came with the backup"));
-    let tear = remnant.and_then(|left| left.tear.as_ref());
+    let tear = beyond.remnant.and_then(|left| left.tear.as_ref());
     let tear = tear.and_then(|tear| tear.note((place, &settled.goal), (archive, way.followed)));
     let rescued = (left > 0).then(|| format!("{left} segments are not in the archive yet; the server still has them"));
     Ok(Ok(Plan {
@@ -338,31 +331,6 @@ async fn settle(
         tear,
         newest_at,
         ..of(cluster, choice, (settled, stop), newest_commit)
-    }))
-}
-
-/// Says that a goal lies inside the drop of a database.
-async fn half_dropped(
-    (found, cluster): (&Recoverable, &ClusterView),
-    choice: &Choice<'_>,
-    (plan, place): (&Plan, &Goal),
-    edge: Edge,
-) -> Result<Option<Refusal>, LookError> {
-    let goal = &plan.settled.goal;
-    let halt = match (goal, place) {
-        (Goal::Time(_), _) => plan.stop.map(|stop| Halt { at: stop.next.lsn, edge: Edge::Excluded }),
-        (Goal::Name(_), Goal::Lsn(at)) => Some(Halt { at: *at, edge: Edge::Included }),
-        (Goal::Lsn(at), _) | (Goal::Xid(_), Goal::Lsn(at)) => Some(Halt { at: *at, edge }),
-        (Goal::Newest | Goal::Immediate | Goal::Name(_) | Goal::Xid(_), _) => None,
-    };
-    let Some(halt) = halt else { return Ok(None) };
-    let begun = doomed((found, cluster), &choice.way.path, halt).await?;
-    Ok(begun.map(|DatabaseDrop { database, xid, before }| Refusal::HalfDropped {
-        goal: goal.clone(),
-        database,
-        xid,
-        before,
-        timeline: choice.way.followed,
     }))
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::super::UnarchivedSegments;
 use super::ClusterView;
 use crate::action::ReadFiles;
 use crate::base::Timestamp;
@@ -23,8 +24,6 @@ pub struct Remnant {
     pub given_up: Option<GivenUp>,
     /// The newest commit in each of the segments that hold one.
     pub newest: BTreeMap<SegmentName, LastCommit>,
-    /// Where the last record in them begins.
-    pub last_record: Option<Lsn>,
     /// Where what it had flushed cannot be read any more.
     pub tear: Option<Tear>,
     /// What reads them.
@@ -55,6 +54,25 @@ impl Tear {
             let Self { words, proven, .. } = self;
             format!("{words}; as things stand, the recovery will be refused: it leads to `{proven}` at most")
         })
+    }
+}
+
+/// What of it the archive does not have.
+#[derive(Clone, Copy)]
+pub(super) struct BeyondArchive<'a> {
+    /// What only the server has; `None` where that is nothing.
+    pub(super) remnant: Option<&'a Remnant>,
+    /// What the archive has.
+    pub(super) archive: &'a Archive,
+}
+
+impl UnarchivedSegments for BeyondArchive<'_> {
+    fn has(&self, name: SegmentName) -> bool {
+        !self.archive.holds(name) && self.remnant.is_some_and(|remnant| remnant.segments.contains_key(&name))
+    }
+
+    fn read(&self, name: SegmentName) -> Option<Vec<u8>> {
+        self.remnant?.segment(name)
     }
 }
 

@@ -148,7 +148,6 @@ fn of(tail: Tail, control: &ControlFile, files: Arc<dyn ReadFiles>) -> Remnant {
         system_id: control.system_id,
         segments: paths,
         newest,
-        last_record: tail.last_record,
         branches: tail.branches,
         given_up: tail.given_up,
         tear: tail.torn.map(|torn| Tear { words: torn.words(), proven: torn.proven, latest: torn.latest }),

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::outside_writes::Passage;
+use super::rescue::Tail;
 use super::target_search;
 use super::wal_source::{UnarchivedWal, WalSource};
 use crate::action::{ActionError, ReadStore};
 use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::marker::{Course, Marker};
 use crate::actions::postgres::restore::recovery_target::RecoveryTarget;
-use crate::actions::postgres::stores::archive::WalArchive;
-use crate::base::{Timestamp, clock};
-use crate::catalog::recovery::{Base, Fault, Goal, Seen, Settled, Way};
+use crate::actions::postgres::stores::archive::{WalArchive, unread};
+use crate::base::clock;
+use crate::catalog::recovery::{Archive, Base, Condition, Fault, Goal, Refusal, Settled, Way};
 use crate::catalog::{GivenUp, Manifest};
-use crate::pgformat::{SegmentName, Timeline, WalFileName};
-use crate::wal::Keys;
+use crate::pgformat::{Lsn, SegmentName, Timeline, WalFileName};
+use crate::wal::{Asked, Keys, WalError, replay_end};
 
 /// How long WAL may take to arrive that later WAL overtook.
 const ARRIVED_WITHIN: Duration = Duration::from_secs(30);
@@ -107,11 +108,12 @@ async fn arriving(
     (clock::between(came_at, clock::now()) < ARRIVED_WITHIN).then_some((hole.last, next))
 }
 
-/// Decides the course of a recovery.
+/// Decides the course of a recovery. A segment that turns out to be damaged is a hole, and then the way is looked for anew: a
+/// target before it can be had all the same.
 ///
 /// # Errors
-/// Fails when the goal lies before the backup's end, before where a recovery waits, behind a hole of the archive, or on
-/// several timelines, and when the old server's own WAL breaks off before it. Nothing was touched then.
+/// Fails when the goal lies before the backup's end, before where a recovery waits, behind a hole of the archive, inside the
+/// drop of a database, or on several timelines, and when the old server's own WAL breaks off before it. Nothing was touched then.
 async fn decide(
     wal_archive: &WalArchive<'_>,
     marker: &Marker,
@@ -129,64 +131,82 @@ async fn decide(
     }
     let reached = marker.waits.map(|waiting| waiting.reached);
     let searched = target_search::Searched { wal_archive, archive: &archive, aside, base, reached };
-    let wanted = target_search::timeline(&searched, goal, recovery_target.timeline).await?;
+    let found = target_search::timeline(&searched, goal, recovery_target.timeline).await?;
     // Also for one that was named: what its children copied of it ends where they were promoted. And where the backup leads
     // to one alone: it may have been left for another.
     if matches!(goal, Goal::Time(_)) && !(archive.given_up.is_empty() && archive.branches.is_empty()) {
         wal_archive.date(&mut archive).await?;
         aside.tail.lives_in(&mut archive);
     }
-    if *goal == Goal::Newest && wanted.is_none() && !archive.branches.is_empty() {
+    if *goal == Goal::Newest && found.timeline.is_none() && !archive.branches.is_empty() {
         wal_archive.date_ends(&mut archive, base.start).await?;
         aside.tail.seen_by(&mut archive);
     }
-    let way = archive.way(goal, base, wanted)?;
-    let archived: BTreeSet<SegmentName> = way.path.iter().copied().filter(|name| archive.holds(*name)).collect();
-    let wal_source = WalSource { wal_archive, archived: &archived, aside };
-    let settled = way.settle(goal, recovery_target.edge, seen(wal_source, &way, goal).await?)?;
-    // Old WAL that is torn costs nothing where it is not on the way, or the archive has what follows it.
+    // The way as the archive has it: the server reads ahead of what it replays.
+    let mut before: Option<(Way, BTreeSet<SegmentName>)> = None;
+    loop {
+        let way = archive.way(goal, base, found.timeline)?;
+        let archived: BTreeSet<SegmentName> = way.path.iter().copied().filter(|name| archive.holds(*name)).collect();
+        let wal_source = WalSource { wal_archive, archived: &archived, aside };
+        match ends((wal_source, &way), recovery_target, found.at).await {
+            Ok(settled) => {
+                let settled = settled?;
+                refuse_torn(&archive, &way, aside.tail, (goal, &settled.goal))?;
+                let (way, archived) = before.unwrap_or((way, archived.clone()));
+                let course = course(WalSource { archived: &archived, ..wal_source }, &way, &settled).await?;
+                let Settled { goal, told, note, .. } = settled;
+                let unknown = archive.unknown_beside(way.followed).into_iter().map(|fact| format!("warning: {fact}"));
+                let notes = note.into_iter().chain(unknown).collect();
+                return Ok(ReplayPlan { goal, timeline: told, course, path: way.path, archived, notes });
+            }
+            Err(error) if !has_become_a_hole(&mut archive, &error) => return Err(unread(&error)),
+            Err(_) => before = before.or(Some((way, archived))),
+        }
+    }
+}
+
+/// Decides where replay of a way ends, as who looked ahead did.
+async fn ends(
+    (wal_source, way): (WalSource<'_>, &Way),
+    recovery_target: &RecoveryTarget,
+    at: Option<Lsn>,
+) -> Result<Result<Settled, Refusal>, WalError> {
+    let RecoveryTarget { goal, edge, .. } = recovery_target;
+    let rescued = |name: &SegmentName| wal_source.aside.tail.path_of(*name).is_some();
+    let looked_through = |name: &SegmentName| wal_source.archived.contains(name) || rescued(name);
+    let readable: Vec<SegmentName> = way.path.iter().copied().filter(looked_through).collect();
+    let commit_times = wal_source.wal_archive.commit_times().with(&wal_source);
+    let end = replay_end(&commit_times, (way, &readable), Asked { goal, place: goal, at, edge: *edge }).await?;
+    Ok(end.map(|end| end.settled))
+}
+
+/// Takes a segment of an archive for a hole whose content turned out to be damaged.
+fn has_become_a_hole(archive: &mut Archive, error: &WalError) -> bool {
+    let WalError::Damaged { name: WalFileName::Segment(name), what } = error else { return false };
+    let segment = archive.segments.get_mut(name).filter(|segment| segment.condition == Condition::Whole);
+    segment.map(|segment| segment.condition = Condition::Damaged(what.clone())).is_some()
+}
+
+/// Refuses old WAL that is torn where the target needs it: it costs nothing where it is not on the way, or the archive has what
+/// follows it.
+fn refuse_torn(archive: &Archive, way: &Way, tail: &Tail, (asked, told): (&Goal, &Goal)) -> Result<(), ActionError> {
     let path = archive.path(way.followed);
     let counts = |latest: SegmentName| path.holds(latest) && !archive.holds(latest);
-    if aside.tail.torn.as_ref().is_some_and(|torn| counts(torn.latest)) {
-        aside.tail.leads_to(goal, &settled.goal)?;
+    match &tail.torn {
+        Some(torn) if counts(torn.latest) => tail.leads_to(asked, told),
+        Some(_) | None => Ok(()),
     }
+}
+
+/// What a replay is measured against.
+async fn course(wal_source: WalSource<'_>, way: &Way, settled: &Settled) -> Result<Course, ActionError> {
     let floor = match settled.goal {
         Goal::Newest => wal_source.end(&way.path).await?,
         Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {
-            way.path.last().map(|last| last.start(wal_archive.size))
+            way.path.last().map(|last| last.start(wal_source.wal_archive.size))
         }
     };
-    let Settled { goal, told, end, note } = settled;
-    let course = Course { start: base.start, end, timeline: way.followed, floor };
-    let unknown = archive.unknown_beside(way.followed).into_iter().map(|fact| format!("warning: {fact}"));
-    let notes = note.into_iter().chain(unknown).collect();
-    Ok(ReplayPlan { goal, timeline: told, course, path: way.path, archived, notes })
-}
-
-/// Reads what the decision about a goal needs to know of the WAL itself.
-async fn seen(wal_source: WalSource<'_>, way: &Way, goal: &Goal) -> Result<Seen, ActionError> {
-    let newest_commit = match goal {
-        Goal::Time(_) => newest(wal_source, way).await?,
-        Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
-    };
-    let last = way.path.last().filter(|_| way.depends_on_last_record(goal, wal_source.wal_archive.size));
-    let last_record = match last {
-        Some(last) => Some(wal_source.scan(*last).await?.last_position()),
-        None => None,
-    };
-    Ok(Seen { newest_commit, last_record })
-}
-
-/// The newest commit on a way. What is to be rescued may also fill a hole before what the archive has.
-async fn newest(wal_source: WalSource<'_>, way: &Way) -> Result<Option<Timestamp>, ActionError> {
-    let readable: Vec<SegmentName> =
-        way.path.iter().copied().filter(|name| wal_source.archived.contains(name)).collect();
-    let archived = wal_source.wal_archive.newest_commit(&readable, way.bound).await?;
-    // A commit to be rescued counts up to the bound only, which is told by position and not by time.
-    Ok(match way.bound {
-        None => wal_source.aside.tail.newest_commit_on(&way.path).max(archived),
-        Some(_) => archived,
-    })
+    Ok(Course { start: way.base.start, end: settled.end, timeline: way.followed, floor })
 }
 
 /// The backup as decisions see it.

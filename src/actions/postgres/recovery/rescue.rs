@@ -58,8 +58,6 @@ pub(crate) struct Tail {
     pub(crate) end: Option<Flushed>,
     /// The newest commit in it, by the primary's clock.
     pub(crate) newest_commit: Option<Timestamp>,
-    /// Where the last record of it begins: no server stops at a position behind that.
-    pub(crate) last_record: Option<Lsn>,
     /// Segments that are there and prove nothing, with the reason.
     pub(crate) unproven: Vec<String>,
     /// Timelines whose history only the old server has.
@@ -152,12 +150,6 @@ impl Tail {
              (`runbook run pitr … -p recover_to_lsn={proven}`)",
             proven = torn.proven
         )))
-    }
-
-    /// The newest commit in those of them that lie on a path.
-    pub(crate) fn newest_commit_on(&self, path: &[SegmentName]) -> Option<Timestamp> {
-        let on_path = |file: &&Rescued| matches!(file.name, WalFileName::Segment(name) if path.contains(&name));
-        self.files.iter().filter(on_path).filter_map(|file| file.newest_commit).map(|commit| commit.at).max()
     }
 }
 
@@ -280,12 +272,11 @@ impl Judge<'_> {
         let bytes = files.read(&path, self.size.bytes())?;
         let name = WalFileName::Segment(segment);
         let is_archived = self.archived.contains(&name);
-        let (mut newest, mut oldest, mut last) = (None, None, None);
+        let (mut newest, mut oldest) = (None, None);
         let mut see = |record: &crate::pgformat::WalRecord<'_>| {
             let at = record.committed_at();
             newest = newest.max(at.map(|at| LastCommit { at, lsn: record.lsn }));
             oldest = [oldest, at].into_iter().flatten().min();
-            last = Some(record.lsn);
         };
         let before = walk.walker.end();
         let why = match self.belongs(segment, &bytes) {
@@ -299,7 +290,6 @@ impl Judge<'_> {
         if why.is_none() || end.is_some() {
             walk.end = walk.end.max(walk.walker.end().filter(|end| *end > segment.start(self.size)));
             tail.newest_commit = tail.newest_commit.max(newest.map(|commit| commit.at));
-            tail.last_record = tail.last_record.max(last);
             if !is_archived {
                 tail.files.push(Rescued { name, path, newest_commit: newest, oldest_commit: oldest });
             } else if told.waiting.contains(&segment) || (why.is_some() && !told.safe.contains(&segment)) {

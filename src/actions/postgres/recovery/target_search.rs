@@ -38,7 +38,16 @@ struct Found {
     damaged: Vec<(SegmentName, ActionError)>,
 }
 
-/// Says on which timeline a goal lies; the wanted one where the goal tells itself.
+/// Where a goal lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Located {
+    /// Its timeline, where the server must be told one.
+    pub(crate) timeline: Option<Timeline>,
+    /// Where the record begins at which the server stops, of a transaction or a restore point.
+    pub(crate) at: Option<Lsn>,
+}
+
+/// Says where a goal lies; on the wanted timeline where the goal tells itself.
 ///
 /// # Errors
 /// Fails when a store gives no answer, when no timeline has it up to its first damaged segment, when it lies before the
@@ -47,17 +56,20 @@ pub(crate) async fn timeline(
     searched: &Searched<'_>,
     goal: &Goal,
     wanted: Option<Timeline>,
-) -> Result<Option<Timeline>, ActionError> {
+) -> Result<Located, ActionError> {
     let sought = match goal {
         Goal::Xid(_) | Goal::Name(_) => goal.clone(),
-        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => return Ok(wanted),
+        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => {
+            return Ok(Located { timeline: wanted, at: None });
+        }
     };
     let (archive, base) = (searched.archive, searched.base);
     let mut found = Found::default();
     if let Some(wanted) = wanted {
         archive.timeline(goal, base, Some(wanted))?;
         searched.look((searched.path(wanted), wanted), &sought, &mut found).await?;
-        return searched.still_ahead(goal, found).map(|_| Some(wanted));
+        let found = searched.still_ahead(goal, found)?;
+        return Ok(Located { timeline: Some(wanted), at: first(&found) });
     }
     for timeline in archive.leading(base) {
         let own = searched.path(timeline).into_iter().filter(|segment| segment.timeline() == timeline).collect();
@@ -67,13 +79,21 @@ pub(crate) async fn timeline(
     let found = searched.still_ahead(goal, found)?;
     let timelines: BTreeSet<Timeline> = found.iter().map(|(_, timeline)| *timeline).collect();
     match timelines.first() {
-        Some(only) if timelines.len() == 1 => Ok((archive.leading(base).len() > 1).then_some(*only)),
+        Some(only) if timelines.len() == 1 => {
+            let timeline = (archive.leading(base).len() > 1).then_some(*only);
+            Ok(Located { timeline, at: first(&found) })
+        }
         Some(_) | None => {
             let list: Vec<String> = found.iter().map(|(lsn, timeline)| format!("`{timeline}` at {lsn}")).collect();
             let fact = format!("several timelines contain {}: {}", words(goal), list.join(", "));
             Err(ActionError::fatal(fact).help("say which one with `timeline`"))
         }
     }
+}
+
+/// The server stops at the first that it meets.
+fn first(found: &BTreeSet<(Lsn, Timeline)>) -> Option<Lsn> {
+    found.first().map(|(lsn, _)| *lsn)
 }
 
 impl Searched<'_> {

@@ -9,7 +9,7 @@ use crate::action::{ActionError, ReadFiles};
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::stores::archive::WalArchive;
 use crate::pgformat::{Lsn, SegmentName, SegmentScan};
-use crate::wal::{Loaded, Plainly};
+use crate::wal::{Loaded, Plainly, UnarchivedSegments};
 
 /// WAL that replay will find although the archive does not have it yet.
 #[derive(Clone, Copy)]
@@ -49,6 +49,17 @@ pub(crate) struct WalSource<'a> {
     pub(crate) archived: &'a BTreeSet<SegmentName>,
     /// The rest.
     pub(crate) aside: UnarchivedWal<'a>,
+}
+
+impl UnarchivedSegments for WalSource<'_> {
+    fn has(&self, name: SegmentName) -> bool {
+        let UnarchivedWal { embedded, tail, .. } = self.aside;
+        !self.archived.contains(&name) && (embedded.contains(&name) || tail.path_of(name).is_some())
+    }
+
+    fn read(&self, name: SegmentName) -> Option<Vec<u8>> {
+        self.lying(name).ok()
+    }
 }
 
 impl WalSource<'_> {

@@ -232,19 +232,9 @@ impl WalArchive<'_> {
         if is_own { error } else { without(store.name(), error) }
     }
 
-    /// Finds the newest commit on a path that begins before `end`, going back until there is one; `None` when it holds
-    /// none.
-    ///
-    /// # Errors
-    /// Fails when a segment cannot be read or is damaged.
-    pub(crate) async fn newest_commit(
-        &self,
-        path: &[SegmentName],
-        end: Option<Lsn>,
-    ) -> Result<Option<Timestamp>, ActionError> {
-        let commit_times = CommitTimes::of(self.sources(), self.size);
-        let newest = commit_times.newest_commit_before(path, end.unwrap_or(Lsn(u64::MAX))).await;
-        newest.map(|newest| newest.map(|commit| commit.at)).map_err(|error| unread(&error))
+    /// Reads its times.
+    pub(crate) fn commit_times(&self) -> CommitTimes<'_> {
+        CommitTimes::of(self.sources(), self.size)
     }
 
     /// Reads from the WAL when each timeline was promoted, and how long the ones it left went on.
@@ -252,7 +242,7 @@ impl WalArchive<'_> {
     /// # Errors
     /// Fails when a segment cannot be read or is damaged.
     pub(crate) async fn date(&self, archive: &mut Archive) -> Result<(), ActionError> {
-        CommitTimes::of(self.sources(), self.size).date(archive).await.map_err(|error| unread(&error))
+        self.commit_times().date(archive).await.map_err(|error| unread(&error))
     }
 
     /// Reads from the WAL whether somebody went on with a timeline that was given up.
@@ -260,7 +250,7 @@ impl WalArchive<'_> {
     /// # Errors
     /// Fails when a segment cannot be read, unless it is damaged.
     pub(crate) async fn date_given_up(&self, archive: &mut Archive) -> Result<(), ActionError> {
-        CommitTimes::of(self.sources(), self.size).date_given_up(archive).await.map_err(|error| unread(&error))
+        self.commit_times().date_given_up(archive).await.map_err(|error| unread(&error))
     }
 
     /// Reads from the WAL up to when each timeline was written that a recovery of the newest state may follow or leave.
@@ -268,7 +258,7 @@ impl WalArchive<'_> {
     /// # Errors
     /// Fails when a segment cannot be read, unless it is damaged.
     pub(crate) async fn date_ends(&self, archive: &mut Archive, start: Lsn) -> Result<(), ActionError> {
-        CommitTimes::of(self.sources(), self.size).date_ends(archive, start).await.map_err(|error| unread(&error))
+        self.commit_times().date_ends(archive, start).await.map_err(|error| unread(&error))
     }
 
     /// Where its files are read from.
@@ -298,7 +288,8 @@ pub(crate) fn without(store: &str, error: ActionError) -> ActionError {
     error.help(help)
 }
 
-fn unread(error: &WalError) -> ActionError {
+/// Why the archived WAL cannot be read.
+pub(crate) fn unread(error: &WalError) -> ActionError {
     let fact = "the archived WAL cannot be read";
     let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
     class.because(error)

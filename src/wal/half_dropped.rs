@@ -1,8 +1,7 @@
 //! Finds a database that a recovery to a moment inside its drop would leave behind without its files.
 
-use super::super::WalError;
-use super::super::database_drop::{DatabaseDrop, DatabaseDrops};
-use super::{ClusterView, LookError, Recoverable};
+use super::database_drop::{DatabaseDrop, DatabaseDrops};
+use super::{CommitTimes, WalError};
 use crate::catalog::recovery::Edge;
 use crate::pgformat::{Lsn, SegmentName, WalRecord, WalWalker, Walked};
 
@@ -38,23 +37,23 @@ impl Watched {
 }
 
 /// Finds the first drop that has begun and not ended where replay of a path halts. No more is read than back to where
-/// the oldest transaction began that runs there, and than [`MOST`] segments or so.
+/// the oldest transaction began that runs there, and than [`MOST`] segments or so. The walk begins anew where a path
+/// leaves segments out.
 ///
 /// # Errors
 /// Fails when a segment cannot be read.
-pub(super) async fn doomed(
-    (found, cluster): (&Recoverable, &ClusterView),
+pub(super) async fn half_dropped(
+    commit_times: &CommitTimes<'_>,
     path: &[SegmentName],
     halt: Halt,
-) -> Result<Option<DatabaseDrop>, LookError> {
-    let size = cluster.archive.size;
-    let last = path.partition_point(|name| name.start(size) <= halt.at);
+) -> Result<Option<DatabaseDrop>, WalError> {
+    let last = path.partition_point(|name| name.start(commit_times.size()) <= halt.at);
     // The record at the position may end in the next segment.
     let end = path.len().min(last + usize::from(halt.edge == Edge::Included));
     let mut width = FIRST;
     loop {
         let begin = end.saturating_sub(width);
-        let database_drops = watched((found, cluster), (&path[begin..end], last - begin.min(last)), halt).await?;
+        let database_drops = watched(commit_times, (&path[begin..end], last - begin.min(last)), halt).await?;
         if begin == 0 || width >= MOST || !database_drops.is_unsettled() {
             return Ok(database_drops.first());
         }
@@ -64,22 +63,20 @@ pub(super) async fn doomed(
 
 /// Walks segments; of those behind the first `needed` ones none has to be there.
 async fn watched(
-    (found, cluster): (&Recoverable, &ClusterView),
+    commit_times: &CommitTimes<'_>,
     (path, needed): (&[SegmentName], usize),
     halt: Halt,
-) -> Result<DatabaseDrops, LookError> {
-    let size = cluster.archive.size;
+) -> Result<DatabaseDrops, WalError> {
+    let size = commit_times.size();
     let mut seen = Watched { halt, is_over: false, database_drops: DatabaseDrops::default() };
     let mut walker = WalWalker::new(size);
     let mut next: Option<u64> = None;
     for (index, name) in path.iter().copied().enumerate() {
-        let bytes = match found.segment(cluster, name).await {
+        let bytes = match commit_times.segment(name).await {
             Ok(bytes) => bytes,
-            Err(_) if index >= needed => None,
+            Err(_) if index >= needed => continue,
             Err(error) => return Err(error),
         };
-        let Some(bytes) = bytes else { continue };
-        // Where one came with the backup alone, the walk begins anew behind it.
         if next.is_some_and(|next| next != name.number(size)) {
             walker = WalWalker::new(size);
         }
