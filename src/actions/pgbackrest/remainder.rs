@@ -120,6 +120,7 @@ impl Remainder<'_> {
             | Refusal::Several(_)
             | Refusal::Outlived { .. }
             | Refusal::Left { .. }
+            | Refusal::Unread { .. }
             | Refusal::Unclear { .. }
             | Refusal::BehindEnd { .. }
             | Refusal::Backup { .. }

@@ -11,7 +11,7 @@ use crate::base::Timestamp;
 use crate::catalog::recovery::{
     Choice, Condition, Edge, Goal, Interval, Lane, PassedOver, Refusal, Settled, TablespaceSize, choose, lanes,
 };
-use crate::pgformat::{Commit, Lsn, SegmentName, SegmentScan, SystemId, Timeline, WalFileName};
+use crate::pgformat::{Commit, Lsn, SegmentName, SystemId, Timeline, WalFileName};
 
 /// How many segments a recovery has at the same time besides those that it has replayed: the one under replay, as the
 /// server's `RECOVERYXLOG`; the next, on its way there; the last of the old timeline, copied into the new; and the one that
@@ -236,8 +236,8 @@ fn impossible(cluster: &ClusterView, why: Refusal, passed_over: Vec<PassedOver>)
 /// The last position before a hole at which a server can stop.
 async fn before_hole((found, cluster): (&Recoverable, &ClusterView), why: &Refusal) -> Option<(Timeline, Lsn)> {
     let Refusal::Hole { last: Some(last), .. } = why else { return None };
-    let bytes = found.segment(cluster, *last).await.ok()??;
-    let scan = SegmentScan::of(*last, cluster.archive.size, &bytes);
+    let (commit_times, beyond) = (found.commit_times(cluster.system_id, cluster.archive.size), found.beyond(cluster));
+    let scan = commit_times.with(&beyond).scan(*last).await.ok()?;
     Some((last.timeline(), scan.last_record?))
 }
 
