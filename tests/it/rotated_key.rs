@@ -128,12 +128,17 @@ fn objects(site: &recovery::Site, begin: &str) -> Vec<PathBuf> {
             let name = entry.file_name().to_string_lossy().into_owned();
             match entry.path().is_dir() {
                 true => folders.push(entry.path()),
-                false if name.starts_with(begin) && !name.contains("history") => found.push(entry.path()),
+                // Neither the label of a backup nor an unfinished copy, which begin with the same name.
+                false if name.starts_with(begin) && is_segment(&name) => found.push(entry.path()),
                 false => {}
             }
         }
     }
     found
+}
+
+fn is_segment(object: &str) -> bool {
+    object.get(24..).is_some_and(|ending| ending.starts_with(".zst"))
 }
 
 /// Puts a copy in the place of a segment that only somebody else can decrypt.
