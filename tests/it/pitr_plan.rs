@@ -244,13 +244,13 @@ async fn the_printed_command_has_the_place_of_another_programs_wal() {
     let at = asked.commit(2);
     asked.commit(3);
     asked.site.archive();
+    asked.lose(&moved);
     // What another program archived, as it lies.
     let folder = asked.site.depot.root.join("old/wal");
     fs::create_dir_all(&folder).unwrap();
     fs::copy(asked.site.cluster.pgdata().join("pg_wal").join(&moved), folder.join(&moved)).unwrap();
     asked.site.cluster.give(&folder);
     asked.site.cluster.give(&folder.join(&moved));
-    asked.lose(&moved);
     fs::remove_file(asked.site.cluster.pgdata().join("pg_wal").join(&moved)).unwrap();
     let at = at.to_string();
     asked.json(&["pitr", "main", "--at", &at], 4);
