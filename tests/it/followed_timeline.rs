@@ -273,7 +273,8 @@ async fn a_copy_of_a_moment_on_a_timeline_that_was_left_waits_for_no_segment_tha
 #[tokio::test]
 async fn a_timeline_is_not_taken_for_left_while_its_own_server_went_on_writing() {
     let (site, first) = of_two_rows().await;
-    let original = take_away(&site);
+    let original = site.cluster.dir().join("original");
+    fs::rename(take_away(&site), &original).unwrap();
     recover_newest(&site, &first).await;
     let of_production = site.run().base_backup().await.backup;
     insert(&site, 3);

@@ -8,7 +8,7 @@ use runbook::actions::backup::Verify;
 use runbook::actions::postgres::VerifyBackup;
 use runbook::pgformat::{SegmentSize, WalFileName};
 use runbook::transfer::Packing;
-use runbook::wal::{Destination, Identity, Keys, Source, push_file, read_file};
+use runbook::wal::{Destination, Identity, Keys, Source, push_everywhere, read_file};
 use serde_json::{Value, json};
 
 use crate::support::cli::{Cli, Ran};
@@ -108,7 +108,7 @@ async fn begin(site: &Site, (store, root): (&str, &Path), name: &str, pages: usi
     fs::write(&path, &bytes).unwrap();
     let packing = Packing::plain();
     let to = Destination { store: &*store, prefix: "main", identity, packing: &packing };
-    push_file(to, &path, segment).await.unwrap();
+    push_everywhere(&[to], 1, (&path, segment, &identity)).await.unwrap();
 }
 
 #[tokio::test]

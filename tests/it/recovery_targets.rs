@@ -351,6 +351,7 @@ async fn a_standby_that_answers_is_named_as_the_faster_way_before_anything_is_st
     let site = Site::with(&[("max_wal_senders", "5"), ("wal_keep_size", "64MB")]);
     site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
     let standby = site.standby();
+    until("it follows", || site.cluster.sql("SELECT count(*) FROM pg_stat_replication") == "1");
     let backup = site.run().base_backup().await.backup;
     let run = site.run();
     let staged = run.stage(&backup).await;

@@ -167,10 +167,11 @@ async fn wal_of_before_the_backup_that_no_key_opens_keeps_nobody_from_the_newest
     let first = site.run().base_backup().await.backup;
     site.cluster.sql("INSERT INTO t VALUES (2)");
     site.archive();
+    // It is rescued: the first timeline has a segment of its own behind the fork.
+    site.cluster.sql("INSERT INTO t VALUES (3)");
     site.cluster.stop("immediate");
     let run = site.run();
     run.recover(&run.stage(&first).await, json!({})).await;
-    site.cluster.sql("INSERT INTO t VALUES (3)");
     site.archive();
     // All of the first timeline, and of the second what ended before the backup.
     let old: Vec<PathBuf> = [objects(&site, "00000001"), objects(&site, "00000002")].concat();

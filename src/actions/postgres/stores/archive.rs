@@ -147,7 +147,7 @@ impl WalArchive<'_> {
     pub(crate) async fn judge_segment(&self, segment: SegmentName) -> Result<Judged<Vec<u8>>, ActionError> {
         match read_first(&self.sources(), WalFileName::Segment(segment)).await {
             Ok(bytes) => Ok(Ok(bytes)),
-            Err(error) if error.is_fault() => Ok(Err(error.to_string())),
+            Err(error) if error.is_fault() || error.is_of_key() => Ok(Err(error.to_string())),
             Err(error) => Err(unread_segment(segment, &error)),
         }
     }
