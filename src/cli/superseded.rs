@@ -5,7 +5,7 @@ use crate::action::{EffectClass, Mode};
 use crate::base::RunId;
 use crate::event::{EventKind, OriginPurpose, Outcome};
 use crate::journal::{RunDir, Runs};
-use crate::plan::{BoundPlan, UndoPolicy};
+use crate::plan::{BoundPlan, Section, UndoPolicy};
 
 /// Refuses (exit 4) to resume a real run when a later one has begun to replace what it would replace.
 pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure> {
@@ -43,8 +43,15 @@ fn undoes(dir: &RunDir) -> bool {
     origin.is_some_and(|origin| origin.purpose == OriginPurpose::Undo)
 }
 
-/// Tells whether all that a run did was undone since.
+/// Tells whether all that a run did was undone since. Where what replaces data has no undo, its data is still there.
 fn was_undone(runs: &Runs, id: &RunId) -> Result<bool, Failure> {
+    let Ok((plan, _)) = runs.dir(id).plan() else { return Ok(false) };
+    let undone: Vec<_> = plan.steps.iter().filter_map(|step| step.id.undone()).collect();
+    let mut destroys =
+        plan.steps.iter().filter(|step| step.section == Section::Body && step.effects.class == EffectClass::Destroy);
+    if !destroys.all(|step| undone.contains(&step.id)) {
+        return Ok(false);
+    }
     let is_whole = |dir: &RunDir| {
         let Ok(history) = dir.read() else { return false };
         let plan = dir.plan().ok().map(|(plan, _)| plan);

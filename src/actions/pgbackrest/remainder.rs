@@ -50,6 +50,11 @@ impl Remainder<'_> {
             Err(_) => return Ok(findings),
         };
         let Err(hole) = way.whole() else { return Ok(findings) };
+        // What was archived, and recycled, between the two looks is there the second time.
+        let (again, _) = self.together().await?;
+        let again = again.way(&self.recovery_target.goal, base, self.recovery_target.timeline);
+        let is_still =
+            matches!(again.map(|way| way.whole()), Ok(Err(same)) if unclosed::first(&same) == unclosed::first(&hole));
         let fact = match self.ends() {
             Some(end) => format!(
                 "{hole}: the archive of stanza `{}` ends at `{end}`, and commits since are not in it",
@@ -58,7 +63,7 @@ impl Remainder<'_> {
             None => hole.to_string(),
         };
         let is_asked = self.recovery_target.goal == Goal::Newest && self.cx.ahead;
-        Ok(match is_asked && is_counted && unclosed::is_certain(&hole, self.cx) {
+        Ok(match is_asked && is_counted && is_still && unclosed::is_certain(&hole, self.cx) {
             true => findings.refuse(fact, self.ways_out(&hole)),
             false => findings.warn(
                 fact,

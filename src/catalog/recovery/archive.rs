@@ -78,7 +78,7 @@ pub struct Archive {
     pub aside: BTreeSet<SegmentName>,
     /// The newest commit at the end of a timeline, where somebody read it.
     pub newest: BTreeMap<Timeline, LastCommit>,
-    /// When somebody last wrote to a timeline, as far as that was read beside [`Archive::newest`].
+    /// When somebody last wrote to a timeline, as far as that was read beside `newest`.
     pub wrote_until: BTreeMap<Timeline, Timestamp>,
     /// Timelines whose servers were stopped for good by a recovery that had opened them too early, each with the position
     /// that it was stopped at.

@@ -58,7 +58,12 @@ impl Archive {
                 false => Err(Refusal::NoWay { wanted, from: base.timeline }),
             };
         }
-        if let (Goal::Newest | Goal::Time(_), Some(unread)) = (goal, self.unread(base)) {
+        let by = match goal {
+            Goal::Time(at) => Some(Some(*at)),
+            Goal::Newest => Some(None),
+            Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
+        };
+        if let Some(unread) = by.and_then(|by| self.unread(base, by)) {
             return Err(unread);
         }
         let live = match goal {
@@ -79,10 +84,13 @@ impl Archive {
     }
 
     /// Finds a timeline that nobody here could read and that may be the one that is meant: that of the backup, whose beginning
-    /// tells nothing, or one that began after it. One that began before was left by then.
-    fn unread(&self, base: Base) -> Option<Refusal> {
+    /// tells nothing, or one that began after it. One that began before was left by then; one that is known to have been promoted
+    /// after the time that is asked for does not count either.
+    fn unread(&self, base: Base, by: Option<Timestamp>) -> Option<Refusal> {
         let own = base.timeline;
-        let counts = |(one, part): &(Timeline, Part)| *one > own || (*one == own && *part == Part::End);
+        let later = |one: &Timeline| by.is_some_and(|by| self.promoted.get(one).is_some_and(|promoted| *promoted > by));
+        let counts =
+            |(one, part): &(Timeline, Part)| (*one > own && !later(one)) || (*one == own && *part == Part::End);
         let ((timeline, _), why) = self.unread.iter().rfind(|(at, _)| counts(at))?;
         Some(Refusal::Unread { timeline: *timeline, why: why.clone() })
     }

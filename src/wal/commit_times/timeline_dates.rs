@@ -79,7 +79,7 @@ impl CommitTimes<'_> {
 
     /// Finds what a decision about times needs to know of the timelines: when each was promoted, and the newest
     /// commit that each one itself wrote. A segment that is damaged, or was put away, tells nothing: it may be one that nobody
-    /// wants, and what is on the way is judged as it is read. One that no key here opens is noted ([`Archive::unread`]).
+    /// wants, and what is on the way is judged as it is read. One that no key here opens is noted (`Archive::unread`).
     ///
     /// # Errors
     /// Fails when a segment cannot be read for another reason.
@@ -119,6 +119,8 @@ impl CommitTimes<'_> {
         for name in self.own(archive, timeline).into_iter().rev() {
             let walked = self.walk(&[name], Dates::default(), Dates::see).await.map(|(dates, _)| Some(dates));
             match walked {
+                // What was put away that long ago is not what is recovered; nor is what lies before it.
+                Err(WalError::Store(StoreError::Archived { .. })) => return Ok(()),
                 // What lies before it is older than what it may hold.
                 Err(error) if error.is_of_key() => {
                     archive.could_not_read((timeline, Part::End), error.to_string());
@@ -158,7 +160,7 @@ impl CommitTimes<'_> {
 
     /// Finds what a decision about the newest state needs to know where timelines have parted: the newest commit at the end
     /// of each, on the way there from `start` on, and when each was promoted. A segment that is damaged tells nothing, and the
-    /// one before it counts. One that no key here opens is noted ([`Archive::unread`]).
+    /// one before it counts. One that no key here opens is noted (`Archive::unread`).
     ///
     /// A server that is idle archives for days without a commit. So each timeline is read a little way back, and from there
     /// on only until its checkpoints tell that what lies before is older than what another one has: then nothing is told of

@@ -153,7 +153,11 @@ impl Settings {
             let entry = about.inventory.stores.get(&name);
             let entry = entry.ok_or_else(|| ActionError::fatal(format!("the inventory has no store `{name}`")))?;
             let mut entry = entry.clone();
-            entry.encryption.iter_mut().for_each(|encryption| encryption.identities.clear());
+            // What only reads stays where restores are made: a server that archives needs none of it.
+            if let Some(encryption) = &mut entry.encryption {
+                encryption.identities.clear();
+                encryption.earlier.clear();
+            }
             entries.push(entry);
         }
         let mut secrets: Vec<(String, SecretText)> = Vec::new();

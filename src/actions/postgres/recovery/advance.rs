@@ -15,7 +15,7 @@ use crate::actions::postgres::cluster::settings;
 use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::fetching::{self, Fetching};
 use crate::actions::postgres::restore::marker::{Marker, Waiting};
-use crate::actions::postgres::restore::recovery_target::{self, RecoveryTarget};
+use crate::actions::postgres::restore::recovery_target::{self, AskedTarget, RecoveryTarget};
 use crate::actions::postgres::stores::target::Goal;
 
 /// Finds the recovery of this run that waits.
@@ -55,7 +55,10 @@ pub(crate) async fn advance(
         &RecoveryTarget { timeline: recovery_target.timeline.or(followed), ..recovery_target.clone() };
     // Opened on this way already, and not proven: replay does not begin again.
     if marker.has_opened() || marker.given_up.is_some() {
-        if marker.asked.as_ref().is_some_and(|asked| *asked != recovery_target.asked()) {
+        // The timeline that it went along may be another one by now: it opened one of its own.
+        let now = recovery_target.asked();
+        let other = |asked: &AskedTarget| (&asked.goal, asked.edge, asked.ending) != (&now.goal, now.edge, now.ending);
+        if marker.asked.as_ref().is_some_and(other) {
             let fact = format!("the instance in `{}` has opened: promotion is final", instance.pgdata.display());
             return Err(ActionError::fatal(fact).help("for another target the backup is staged once more"));
         }

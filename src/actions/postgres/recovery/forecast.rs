@@ -24,6 +24,10 @@ use crate::wal::outlook::{Impossible, Plan, Planned};
 
 const MAPS: &str = "`runbook backups map` shows what can be recovered";
 
+const GIVEN_UP: &str = "the data that is there would be given up";
+const KEEP_IT: &str =
+    "keep it beside (`existing: keep_beside`, which is the default) where there is room, or bring what lacks";
+
 /// What a recovery would be made of.
 pub(crate) struct RecoveryForecast<'a> {
     /// The database, and where WAL lies that another program archived.
@@ -65,47 +69,76 @@ impl<'a> RecoveryForecast<'a> {
             Some(location) => ahead.beside(location, cx.store(location.store.as_str())?)?,
             None => ahead,
         };
-        let (remnant, is_counted, findings) = match ahead.remnant().await {
-            Ok(remnant) => {
-                let is_counted = remnant.is_some() || self.is_gone(cx);
-                (remnant, is_counted, findings)
-            }
-            Err(error) => {
-                let help = "what the server has not archived yet is left out here";
-                (None, false, findings.warn(error.to_string(), help))
-            }
-        };
         let among = self.staged.as_ref().filter(|(handle, _)| handle.described.is_none());
         let among = among.map(|(handle, _)| BTreeSet::from([handle.id.clone()]));
-        Ok(
-            match ahead
-                .planned(
-                    (&recovery_target.goal, recovery_target.edge, recovery_target.timeline),
-                    remnant,
-                    among.as_ref(),
-                )
-                .await
-            {
+        let asked = (&recovery_target.goal, recovery_target.edge, recovery_target.timeline);
+        let mut seen = None;
+        let (planned, is_counted, findings) = loop {
+            let (remnant, is_counted, findings) = match ahead.remnant().await {
+                Ok(remnant) => {
+                    let is_counted = remnant.is_some() || self.is_gone(cx);
+                    (remnant, is_counted, findings.clone())
+                }
+                Err(error) => {
+                    let help = "what the server has not archived yet is left out here";
+                    (None, false, findings.clone().warn(error.to_string(), help))
+                }
+            };
+            let planned = ahead.planned(asked, remnant, among.as_ref()).await;
+            let hole = match &planned {
+                Ok(Planned::Impossible(why)) if is_counted => unclosed::first(&why.why),
+                Ok(_) | Err(_) => None,
+            };
+            // A segment that a live server wrote after its `pg_wal` was listed may follow one in the archive already.
+            if hole.is_none() || hole == seen {
+                break (planned, is_counted, findings);
+            }
+            seen = hole;
+        };
+        // It is given up before the recovery decides: what would stand against that stands against it now.
+        if among.is_some() && location.is_none() && self.gives_up(cx) {
+            match &planned {
+                Ok(Planned::Impossible(why)) => {
+                    let fact = format!("{GIVEN_UP}, and the archive does not lead there: {}", why.why);
+                    return Ok(findings.refuse(fact, why.why.help().unwrap_or(MAPS)));
+                }
                 Ok(Planned::Possible(plan)) => {
-                    let findings = possible(&plan, findings);
-                    // What of the backup cannot be read is for the step that stages it to say.
-                    self.placement(&plan, cx, findings.clone()).await.unwrap_or(findings)
+                    if let Some(tear) = &plan.tear {
+                        return Ok(findings.refuse(format!("{GIVEN_UP}, and {tear}"), KEEP_IT));
+                    }
                 }
-                // Who archives without a catalog has backups without one, too: what is missing here may lie there.
-                Ok(Planned::Impossible(why)) if location.is_some() => findings
-                    .warn(format!("the archive does not lead there by a backup of the catalog: {}", why.why), MAPS),
-                Ok(Planned::Impossible(why)) if is_counted && among.is_some() && unclosed::is_certain(&why.why, cx) => {
-                    let fact =
-                        format!("the archive does not lead there, nor does the server's own `pg_wal`: {}", why.why);
-                    findings.refuse(fact, unclosed::ways_out(&why, cluster, cx))
+                Err(error) => {
+                    let fact = format!("{GIVEN_UP}, and which WAL leads there cannot be told: {error}");
+                    return Ok(findings.refuse(fact, KEEP_IT));
                 }
-                Ok(Planned::Impossible(why)) => impossible(&why, findings),
-                Err(error) => findings.warn(
-                    format!("which backup and which WAL lead there cannot be told: {error}"),
-                    "`runbook wal verify` and `runbook backups map` show what there is",
-                ),
-            },
-        )
+            }
+        }
+        Ok(match planned {
+            Ok(Planned::Possible(plan)) => {
+                let findings = possible(&plan, findings);
+                // What of the backup cannot be read is for the step that stages it to say.
+                self.placement(&plan, cx, findings.clone()).await.unwrap_or(findings)
+            }
+            // Who archives without a catalog has backups without one, too: what is missing here may lie there.
+            Ok(Planned::Impossible(why)) if location.is_some() => {
+                findings.warn(format!("the archive does not lead there by a backup of the catalog: {}", why.why), MAPS)
+            }
+            Ok(Planned::Impossible(why)) if is_counted && among.is_some() && unclosed::is_certain(&why.why, cx) => {
+                let fact = format!("the archive does not lead there, nor does the server's own `pg_wal`: {}", why.why);
+                findings.refuse(fact, unclosed::ways_out(&why, cluster, cx))
+            }
+            Ok(Planned::Impossible(why)) => impossible(&why, findings),
+            Err(error) => findings.warn(
+                format!("which backup and which WAL lead there cannot be told: {error}"),
+                "`runbook wal verify` and `runbook backups map` show what there is",
+            ),
+        })
+    }
+
+    /// Whether the data that is there is given up before this recovery begins.
+    fn gives_up(&self, cx: &CheckContext) -> bool {
+        let destroys = self.staged.as_ref().is_some_and(|(_, existing)| existing.destroys());
+        destroys && cx.ahead && !self.place.0.is_scratch() && cx.foreseen.machine() == Machine::AsItIs
     }
 
     /// Whether there is no data whose WAL could be rescued: it was lost, or this is another machine.

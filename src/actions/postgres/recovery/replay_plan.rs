@@ -152,7 +152,8 @@ async fn decide(
             Ok(settled) => {
                 let settled = settled?;
                 refuse_torn(&archive, &way, aside.tail, (goal, &settled.goal))?;
-                let (way, archived) = before.unwrap_or((way, archived.clone()));
+                let as_it_was = before.filter(|(first, _)| first.followed == way.followed);
+                let (way, archived) = as_it_was.unwrap_or((way, archived.clone()));
                 let course = course(WalSource { archived: &archived, ..wal_source }, &way, &settled).await?;
                 let Settled { goal, told, note, .. } = settled;
                 let unknown = archive.unknown_beside(way.followed).into_iter().map(|fact| format!("warning: {fact}"));

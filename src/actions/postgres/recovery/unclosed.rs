@@ -4,6 +4,7 @@ use crate::action::by_hand::command_line;
 use crate::action::{CheckContext, Machine};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::catalog::recovery::{Fault, Refusal};
+use crate::pgformat::SegmentName;
 use crate::wal::outlook::Impossible;
 
 /// Actions that bring no WAL into any archive. Whatever stands before a recovery besides them may bring what lacks: a copy
@@ -40,6 +41,14 @@ pub(crate) fn is_certain(why: &Refusal, cx: &CheckContext) -> bool {
     is_absent && !comes && cx.foreseen.machine() == Machine::AsItIs
 }
 
+/// The first segment of a hole.
+pub(crate) fn first(why: &Refusal) -> Option<SegmentName> {
+    match why {
+        Refusal::Hole { hole, .. } => Some(hole.first),
+        _ => None,
+    }
+}
+
 /// What leads on: the segments, wherever they are, or a recovery to the last position before the hole.
 pub(crate) fn ways_out(why: &Impossible, cluster: &Cluster, cx: &CheckContext) -> String {
     let elsewhere = "bring the segment back; where another program archived it, name that place (`-p wal_store=STORE`, `-p wal_folder=FOLDER`)";
@@ -50,7 +59,7 @@ pub(crate) fn ways_out(why: &Impossible, cluster: &Cluster, cx: &CheckContext) -
     let environment = &cx.about.environment;
     let is_protected = cx.about.inventory.environments.get(environment).is_some_and(|entry| entry.protected);
     let confirm = [("--confirm", environment.as_str())].into_iter().filter(|_| is_protected);
-    let words = ["runbook", "run", "pitr"].into_iter().chain(params);
+    let words = ["runbook", "run", "pitr", "-e", environment.as_str()].into_iter().chain(params);
     let command = command_line(words.chain(confirm.flat_map(|(option, word)| [option, word])));
     format!("{elsewhere}; or give up what was committed behind the hole: `{command}`")
 }
