@@ -183,9 +183,11 @@ fn a_hole_in_the_archive_is_found_before_the_server_is_touched_and_a_damaged_seg
     let _ = fs::remove_file(site.cluster.pgdata().join("pg_wal").join(name));
     site.restores("").ends(4).says("has a hole").says("ends at");
     assert!(site.beside().iter().all(|name| !name.contains("-old-")), "{:?}", site.beside());
-    // A segment that is there and cannot be unpacked ends the recovery; it does not count as the end of the archive.
+    // A segment that is there and cannot be unpacked ends the recovery before the swap; it does not count as the end of the
+    // archive.
     fs::write(damaged, &whole[..whole.len() / 2]).unwrap();
-    site.restores("").ends(10).says("ended during recovery");
+    site.restores("").ends(10).says("cannot be read");
+    assert!(site.beside().iter().all(|name| !name.contains("-old-")), "{:?}", site.beside());
     fs::write(damaged, &whole).unwrap();
     fs::remove_dir_all(site.cluster.pgdata()).unwrap();
     site.restores("").ends(0);
