@@ -131,7 +131,7 @@ fn a_proof_that_fails_waits_for_a_person_before_the_database_opens_and_in_a_dril
 }
 
 /// What each shipped runbook is given. Those for pgBackRest are dry-run where there is a stanza.
-const GIVEN: [(&str, &[&str]); 16] = [
+const GIVEN: [(&str, &[&str]); 17] = [
     ("accidental-drop", &["incident_at=now", "tables=t"]),
     ("base-backup", &[]),
     ("compliance-export", &["sql=SELECT 1", "to=/tmp/never-written.csv"]),
@@ -143,6 +143,7 @@ const GIVEN: [(&str, &[&str]); 16] = [
     ("quarterly-drill", &["incident_at=now"]),
     ("ransomware", &["incident_at=now", "store=primary"]),
     ("restore-dump", &["incident_at=now", "dbname=postgres"]),
+    ("restore-in-place", &["incident_at=now"]),
     ("restore-test", &["incident_at=now"]),
     ("restore-test-dump", &["incident_at=now"]),
     ("setup-archiving", &[]),
