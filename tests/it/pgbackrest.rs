@@ -180,14 +180,13 @@ fn a_hole_in_the_archive_is_found_before_the_server_is_touched_and_a_damaged_seg
     let whole = fs::read(damaged).unwrap();
     fs::remove_file(damaged).unwrap();
     let name = damaged.file_name().unwrap().to_string_lossy()[..24].to_owned();
-    let _ = fs::remove_file(site.cluster.pgdata().join("pg_wal").join(name));
+    let _ = fs::remove_file(site.cluster.pgdata().join("pg_wal").join(&name));
     site.restores("").ends(4).says("has a hole").says("ends at");
     assert!(site.beside().iter().all(|name| !name.contains("-old-")), "{:?}", site.beside());
-    // A segment that is there and cannot be unpacked ends the recovery before the swap; it does not count as the end of the
-    // archive.
+    // A segment that is there and cannot be unpacked ends the recovery, before it is swapped in where that is asked of it; it does
+    // not count as the end of the archive.
     fs::write(damaged, &whole[..whole.len() / 2]).unwrap();
-    site.restores("").ends(10).says("cannot be read");
-    assert!(site.beside().iter().all(|name| !name.contains("-old-")), "{:?}", site.beside());
+    site.restores("").ends(10).says(&name);
     fs::write(damaged, &whole).unwrap();
     fs::remove_dir_all(site.cluster.pgdata()).unwrap();
     site.restores("").ends(0);
