@@ -11,7 +11,7 @@ use super::stanza::Stanza;
 use super::view::StanzaStatus;
 use crate::action::{ActionError, CheckContext, Findings, ReadFiles, ReadHost};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::recovery::rescue::{Judge, Tail};
+use crate::actions::postgres::recovery::rescue::{Tail, tail_of};
 use crate::actions::postgres::recovery::unclosed;
 use crate::actions::postgres::restore::old::Old;
 use crate::actions::postgres::restore::recovery_target::RecoveryTarget;
@@ -98,11 +98,7 @@ impl Remainder<'_> {
         let segments = archive.segments.keys().copied().map(WalFileName::Segment);
         let archived: BTreeSet<WalFileName> =
             segments.chain(archive.branches.keys().copied().map(WalFileName::History)).collect();
-        let reading = tokio::task::spawn_blocking(move || {
-            Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
-        });
-        let read = reading.await.map_err(|error| ActionError::fatal("looking at its WAL panicked").because(&error))?;
-        read.map(Some).map_err(unread)
+        tail_of((system_id, size), archived, (files, folder)).await?.map(Some).map_err(unread)
     }
 
     /// The last segment that the archive leads to.
@@ -116,22 +112,11 @@ impl Remainder<'_> {
             Some(_) => format!("recover from the store's own backups: `runbook restore {}`; or ", self.cluster.name),
             None => String::new(),
         };
-        let missing = match hole {
-            Refusal::Hole { hole, .. } => {
-                format!("bring `{}` and what follows into the repository (`pgbackrest archive-push FILE`)", hole.first)
+        let missing = match unclosed::first(hole) {
+            Some(first) => {
+                format!("bring `{first}` and what follows into the repository (`pgbackrest archive-push FILE`)")
             }
-            Refusal::BeforeBackup { .. }
-            | Refusal::NoWay { .. }
-            | Refusal::Several(_)
-            | Refusal::Outlived { .. }
-            | Refusal::Left { .. }
-            | Refusal::Unread { .. }
-            | Refusal::Unclear { .. }
-            | Refusal::BehindEnd { .. }
-            | Refusal::Backup { .. }
-            | Refusal::HalfDropped { .. }
-            | Refusal::NotFound(_)
-            | Refusal::NoBackup(_) => "bring the WAL into the repository".to_owned(),
+            None => "bring the WAL into the repository".to_owned(),
         };
         format!(
             "{own}{missing}; or give up what was committed since: `-p recover_to=TIME`, a time before the last commit in the archive"

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::rescue::{Judge, Rescued, Tail};
+use super::rescue::{Rescued, Tail, tail_of};
 use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::marker::{Marker, Remains};
 use crate::base::Timestamp;
@@ -21,11 +21,8 @@ pub(crate) async fn remains(
     let last = last?;
     let folder = context.cluster.entry.live.as_ref()?.join("pg_wal");
     let archived: BTreeSet<WalFileName> = context.wal_archive(marker).names().await.ok()?.into_keys().collect();
-    let (files, system_id, size) = (context.cx.host.read_files(), marker.system_id, marker.segment_size);
-    let judged = tokio::task::spawn_blocking(move || {
-        Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
-    });
-    let tail = judged.await.ok()?.ok()?;
+    let (files, size) = (context.cx.host.read_files(), marker.segment_size);
+    let tail = tail_of((marker.system_id, size), archived, (files, folder)).await.ok()?.ok()?;
     told(&tail, (last, size), context.cx.about.incident_at)
 }
 

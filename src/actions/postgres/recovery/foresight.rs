@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::rescue::{Judge, Tail};
+use super::rescue::{Tail, tail_of};
 use crate::action::{ActionError, ReadFiles, ReadStore, Surroundings};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::wal_location::WalLocation;
@@ -128,10 +128,7 @@ async fn tail(look: &Lookout<'_>, control: &ControlFile, folder: PathBuf) -> Res
     let archived = WalArchive { stores, prefix, system_id, size }.names().await?;
     let archived: BTreeSet<WalFileName> = archived.into_keys().collect();
     let files = Arc::clone(&look.files);
-    let reading = tokio::task::spawn_blocking(move || {
-        Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
-    });
-    let read = reading.await.map_err(|error| ActionError::fatal("looking at its WAL panicked").because(&error))?;
+    let read = tail_of((system_id, size), archived, (files, folder)).await?;
     read.map_err(|error| ActionError::retryable("the server's own WAL cannot be read").because(&error))
 }
 

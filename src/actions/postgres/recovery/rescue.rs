@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::action::{ActionError, FileKind, HostError, ReadFiles};
 use crate::actions::postgres::restore::flushed::Flushed;
@@ -188,6 +189,21 @@ fn notes(files: &dyn ReadFiles, folder: &Path) -> Result<ArchiverNotes, HostErro
         files.list(&folder)?.iter().for_each(|entry| notes.take(&entry.name));
     }
     Ok(notes)
+}
+
+/// Judges the `pg_wal` folder of a cluster as [`Judge::tail`] does, without holding up what waits for the network.
+///
+/// # Errors
+/// The inner one is that of [`Judge::tail`].
+pub(crate) async fn tail_of(
+    (system_id, size): (SystemId, SegmentSize),
+    archived: BTreeSet<WalFileName>,
+    (files, folder): (Arc<dyn ReadFiles>, PathBuf),
+) -> Result<Result<Tail, HostError>, ActionError> {
+    let judging = tokio::task::spawn_blocking(move || {
+        Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
+    });
+    judging.await.map_err(|error| ActionError::fatal("looking at the server's own WAL panicked").because(&error))
 }
 
 impl Judge<'_> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::super::rescue::{Judge, Tail};
+use super::super::rescue::{Tail, tail_of};
 use super::Recovering;
 use crate::action::{ActionError, HostError, ReadFiles};
 use crate::actions::postgres::restore::flushed::Flushed;
@@ -67,11 +67,7 @@ impl Recovering<'_> {
             return Ok(Tail::default());
         }
         let archived: BTreeSet<WalFileName> = self.context.wal_archive(marker).names().await?.into_keys().collect();
-        let (system_id, size) = (marker.system_id, marker.segment_size);
-        let reading = tokio::task::spawn_blocking(move || {
-            Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
-        });
-        let tail = reading.await.map_err(|error| ActionError::fatal("judging the old WAL panicked").because(&error))?;
+        let tail = tail_of((marker.system_id, marker.segment_size), archived, (files, folder)).await?;
         let mut tail = tail.map_err(|error| unreadable(&error))?;
         let unfinished =
             old.map(|old| Marker::read(self.context.cx.host.read_files().as_ref(), &old.dir)).transpose()?;
