@@ -18,10 +18,10 @@ pub fn lacking(site: &Site, found: &Recoverable, server: &ServerSide) -> Result<
     let config = Config::of_server(&found.entry, &command.config).map_err(|error| error.to_string())?;
     let owed = wal::owed(&config, server.system_id).map_err(|error| format!("its spool cannot be read: {error}"))?;
     let known = found.entry.archives().filter_map(|name| site.inventory.stores.get(name));
-    let known: Vec<&str> = known.map(plain).collect();
+    let known: Vec<&str> = known.map(StoreEntry::plain_url).collect();
     let may_be_alone = config.at_least() < config.stores().count();
-    let unnamed = config.stores().filter(|entry| may_be_alone && !known.contains(&plain(entry)));
-    let unfed = known.iter().filter(|known| !config.stores().any(|entry| plain(entry) == **known));
+    let unnamed = config.stores().filter(|entry| may_be_alone && !known.contains(&entry.plain_url()));
+    let unfed = known.iter().filter(|known| !config.stores().any(|entry| entry.plain_url() == **known));
     Ok(Lacking {
         unnamed: unnamed.map(|entry| entry.url.clone()).collect(),
         unfed: unfed.map(|url| (*url).to_owned()).collect(),
@@ -53,8 +53,4 @@ pub async fn differences(site: &Site, database: &str) -> Result<Vec<String>, Str
     });
     let keys = lacking.otherwise.keys.iter().map(|what| format!("`{database}`: {what}"));
     Ok(prefix.chain(keys).chain(unnamed).chain(unfed).collect())
-}
-
-fn plain(entry: &StoreEntry) -> &str {
-    entry.url.trim_end_matches('/')
 }

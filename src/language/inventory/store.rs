@@ -82,6 +82,12 @@ pub struct StoreEntry {
 }
 
 impl StoreEntry {
+    /// Its address without a slash at the end: two entries that differ in that alone are one place.
+    #[must_use]
+    pub fn plain_url(&self) -> &str {
+        self.url.trim_end_matches('/')
+    }
+
     /// The names of the secrets it mentions, for reaching it, writing to it and reading from it.
     #[must_use]
     pub fn secret_names(&self) -> Vec<&str> {

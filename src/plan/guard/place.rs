@@ -141,7 +141,7 @@ pub(super) fn places(target: &Target, role: Role, inventory: &Inventory, identit
         Target::Store { name, prefix } => inventory
             .stores
             .get(name)
-            .map(|entry| vec![url(&format!("{}/{prefix}", entry.url.trim_end_matches('/')), identity)])
+            .map(|entry| vec![url(&format!("{}/{prefix}", entry.plain_url()), identity)])
             .unwrap_or_default(),
     }
 }

@@ -37,17 +37,13 @@ impl Config {
         let Some(entry) = inventory.databases.get(name) else { return Otherwise::default() };
         let wanted = entry.prefix.as_deref().unwrap_or(name);
         let known: Vec<&StoreEntry> = entry.archives().filter_map(|store| inventory.stores.get(store)).collect();
-        let same = |own: &StoreEntry| known.iter().find(|known| plain(known) == plain(own)).copied();
+        let same = |own: &StoreEntry| known.iter().find(|known| known.plain_url() == own.plain_url()).copied();
         let keys = self.stores().filter_map(|own| {
             let what = encrypts_otherwise(own.encryption.as_ref(), same(own)?.encryption.as_ref())?;
-            Some(format!("the server {what}, in `{}`", plain(own)))
+            Some(format!("the server {what}, in `{}`", own.plain_url()))
         });
         Otherwise { prefix: (self.prefix != wanted).then(|| self.prefix.clone()), keys: keys.collect() }
     }
-}
-
-fn plain(entry: &StoreEntry) -> &str {
-    entry.url.trim_end_matches('/')
 }
 
 /// What is written otherwise with one setting than with another; `None` where the same keys read it.

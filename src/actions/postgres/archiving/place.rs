@@ -87,11 +87,6 @@ impl Place {
     }
 }
 
-/// The URL of a store, however it ends.
-pub(super) fn plain(entry: &StoreEntry) -> &str {
-    entry.url.trim_end_matches('/')
-}
-
 /// What a server is told.
 pub(super) fn archive_command(program: &Path, config: &Path) -> String {
     let word = |path: &Path| shell_word(&path.to_string_lossy().replace('%', "%%"));

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::folder;
 use super::params::ConfigureArchivingParams;
-use super::place::{Place, Settings, plain};
+use super::place::{Place, Settings};
 use crate::action::{ActionError, CheckContext, Findings, Machine, ReadHost, Secrets, Surroundings};
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -88,7 +88,7 @@ pub(crate) async fn renew(context: &RecoveryContext<'_>, pgdata: &Path) -> Resul
 
 /// Whether a store of a configuration gives an answer from here.
 async fn answers(config: &Config, entry: &StoreEntry) -> bool {
-    let opened = Opening::new(entry, plain(entry), config.vault() as Arc<dyn Secrets>).open_read();
+    let opened = Opening::new(entry, entry.plain_url(), config.vault() as Arc<dyn Secrets>).open_read();
     let Ok(store) = opened else { return false };
     let owner = catalog::wal_owner(&*store, &config.prefix);
     tokio::time::timeout(ANSWERS_WITHIN, owner).await.is_ok_and(|owner| owner.is_ok())
@@ -191,19 +191,20 @@ impl Renewal<'_> {
         }
         let Some(path) = self.config_of(command, pgdata) else { return Verdict::Holds };
         let Ok(config) = Config::load(&path) else { return Verdict::Holds };
-        let known: Vec<&str> = self.entries().map(|(_, entry)| plain(entry)).collect();
-        let more = config.stores().filter(|entry| self.is_told(plain(entry)) && !known.contains(&plain(entry)));
+        let known: Vec<&str> = self.entries().map(|(_, entry)| entry.plain_url()).collect();
+        let more =
+            config.stores().filter(|entry| self.is_told(entry.plain_url()) && !known.contains(&entry.plain_url()));
         let more: Vec<&StoreEntry> = more.collect();
         let shown = path.display();
         for entry in &more {
             if config.at_least() > known.len() && !answers(&config, entry).await {
-                let url = plain(entry);
+                let url = entry.plain_url();
                 return Verdict::Fault(format!(
                     "its configuration `{shown}` names `{url}`, which is no store of its WAL by the inventory, and which gives no answer"
                 ));
             }
         }
-        let urls: Vec<String> = more.iter().map(|entry| format!("`{}`", plain(entry))).collect();
+        let urls: Vec<String> = more.iter().map(|entry| format!("`{}`", entry.plain_url())).collect();
         match urls.is_empty() {
             true => Verdict::Holds,
             false => Verdict::More(format!(
@@ -248,10 +249,10 @@ impl Renewal<'_> {
     /// What of a configuration the inventory contradicts.
     fn difference(&self, config: &Config, host: &dyn ReadHost) -> Option<String> {
         let (_, prefix) = self.cluster.archive().ok()?;
-        let known: Vec<&str> = self.entries().map(|(_, entry)| plain(entry)).collect();
-        let named = |url: &str| config.stores().any(|entry| plain(entry) == url);
+        let known: Vec<&str> = self.entries().map(|(_, entry)| entry.plain_url()).collect();
+        let named = |url: &str| config.stores().any(|entry| entry.plain_url() == url);
         let lacks = |url: &&&str| self.is_told(url) && !named(url);
-        let other = config.stores().map(plain).find(|url| self.is_told(url) && !known.contains(url));
+        let other = config.stores().map(StoreEntry::plain_url).find(|url| self.is_told(url) && !known.contains(url));
         if let (Some(other), Some(lacked)) = (other, known.iter().find(lacks)) {
             return Some(format!(
                 "names `{other}`, which is no store of its WAL by the inventory, and lacks `{lacked}`, which is one"

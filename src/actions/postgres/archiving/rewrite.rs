@@ -1,6 +1,5 @@
 //! What of a configuration that is there becomes another one. Pure.
 
-use super::place::plain;
 use crate::language::inventory::StoreEntry;
 use crate::wal::{Config, encrypts_otherwise};
 
@@ -13,15 +12,15 @@ pub(super) fn rewritten(now: &Config, wanted: &Config) -> Vec<String> {
         }
     };
     let urls = |config: &Config| {
-        let urls: Vec<String> = config.stores().map(|entry| format!("`{}`", plain(entry))).collect();
+        let urls: Vec<String> = config.stores().map(|entry| format!("`{}`", entry.plain_url())).collect();
         urls.join(", ")
     };
     changed("what it archives into", urls(now), urls(wanted));
     changed("the prefix", format!("`{}`", now.prefix), format!("`{}`", wanted.prefix));
     changed("`at_least`", now.at_least().to_string(), wanted.at_least().to_string());
     for entry in wanted.stores() {
-        let Some(known) = now.stores().find(|known| plain(known) == plain(entry)) else { continue };
-        let url = plain(entry);
+        let Some(known) = now.stores().find(|known| known.plain_url() == entry.plain_url()) else { continue };
+        let url = entry.plain_url();
         if let Some(what) = encrypts_otherwise(known.encryption.as_ref(), entry.encryption.as_ref()) {
             all.push(format!("the keys of `{url}` become the inventory's: until now the server {what}"));
         }
