@@ -7,6 +7,7 @@ use super::outside_writes;
 use super::recover::RecoverOutput;
 use super::replay_plan::{self, ReplayPlan};
 use super::rescue::Tail;
+use super::takeover;
 use super::wal_source::{self, UnarchivedWal};
 use crate::action::{ActionError, Files, InstanceHandle, Waits};
 use crate::actions::postgres::cluster::live;
@@ -15,7 +16,7 @@ use crate::actions::postgres::cluster::settings;
 use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::fetching::{self, Fetching};
 use crate::actions::postgres::restore::marker::{Marker, Waiting};
-use crate::actions::postgres::restore::recovery_target::{self, AskedTarget, RecoveryTarget};
+use crate::actions::postgres::restore::recovery_target::{self, RecoveryTarget};
 use crate::actions::postgres::stores::target::Goal;
 
 /// Finds the recovery of this run that waits.
@@ -55,11 +56,10 @@ pub(crate) async fn advance(
         &RecoveryTarget { timeline: recovery_target.timeline.or(followed), ..recovery_target.clone() };
     // Opened on this way already, and not proven: replay does not begin again.
     if marker.has_opened() || marker.given_up.is_some() {
-        // The timeline that it went along may be another one by now: it opened one of its own.
-        let now = recovery_target.asked();
-        let other = |asked: &AskedTarget| (&asked.goal, asked.edge, asked.ending) != (&now.goal, now.edge, now.ending);
-        if marker.asked.as_ref().is_some_and(other) {
-            let fact = format!("the instance in `{}` has opened: promotion is final", instance.pgdata.display());
+        if let Some(what) = takeover::other(&marker, recovery_target).filter(|_| marker.has_opened()) {
+            let place = instance.pgdata.display();
+            let fact =
+                format!("the instance in `{place}` was asked for another {what} and has opened: promotion is final");
             return Err(ActionError::fatal(fact).help("for another target the backup is staged once more"));
         }
         return Completion { context, marker }.complete(recovery_target).await;

@@ -55,7 +55,7 @@ pub(crate) async fn go_on(
 
 /// What an earlier run asked of its recovery and is asked otherwise now, in words. A timeline that is named now and is
 /// the one it follows is no other one.
-fn other(marker: &Marker, recovery_target: &RecoveryTarget) -> Option<&'static str> {
+pub(super) fn other(marker: &Marker, recovery_target: &RecoveryTarget) -> Option<&'static str> {
     let Some(asked) = &marker.asked else {
         return (marker.to_target != (recovery_target.goal != Goal::Newest)).then_some("target");
     };
