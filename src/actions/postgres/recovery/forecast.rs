@@ -25,8 +25,7 @@ use crate::wal::outlook::{Impossible, Plan, Planned};
 const MAPS: &str = "`runbook backups map` shows what can be recovered";
 
 const GIVEN_UP: &str = "the data that is there would be given up";
-const KEEP_IT: &str =
-    "keep it beside (`existing: keep_beside`, which is the default) where there is room, or bring what lacks";
+const KEEP_IT: &str = "keep it beside where there is room (`runbook restore` without `--existing`; `existing: keep_beside` of the step), or bring what lacks";
 
 /// What a recovery would be made of.
 pub(crate) struct RecoveryForecast<'a> {
@@ -198,8 +197,8 @@ fn possible(plan: &Plan, findings: Findings) -> Findings {
         findings = findings.pass(note.clone());
     }
     for fact in &plan.unread {
-        let help = "it began before the backup, so it was left by then; a key that opens it belongs below `earlier` in `encryption` of \
-                    the store";
+        let help = "it began before the backup, and counts only where its server went on beside the other one; a key that opens it belongs \
+                    below `earlier` in `encryption` of the store";
         findings = findings.warn(fact.clone(), help);
     }
     if let Some(tear) = &plan.tear {
