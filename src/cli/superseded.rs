@@ -23,23 +23,23 @@ pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure
 
 /// Refuses (exit 4) to undo a real run over what a later one has put in the place of its data.
 pub fn refuse_undo(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure> {
-    let mut counts = Vec::new();
     for id in later(runs, dir, plan)? {
-        if !undoes(&runs.dir(&id)) && !was_undone(runs, &id)? {
-            counts.push(id);
+        if undoes(&runs.dir(&id)) || was_undone(runs, &id)? {
+            continue;
         }
+        let message =
+            format!("run `{id}` has replaced data of the same database since run `{}`; nothing was changed", dir.id());
+        let help =
+            format!("what an undo would put back is older than that: `runbook undo {id}` comes first, if at all");
+        return Err(Failure::new(Exit::Refused, message).help(help));
     }
-    let Some(id) = counts.first() else { return Ok(()) };
-    let message =
-        format!("run `{id}` has replaced data of the same database since run `{}`; nothing was changed", dir.id());
-    Err(Failure::new(Exit::Refused, message)
-        .help(format!("what an undo would put back is older than that: `runbook undo {id}` comes first, if at all")))
+    Ok(())
 }
 
 /// Tells whether a run undoes another one: what it replaced was put there by that one. One that undoes this very run is
 /// gone on with.
 fn undoes(dir: &RunDir) -> bool {
-    let origin = dir.plan().ok().and_then(|(plan, _)| plan.origin);
+    let origin = dir.header().and_then(|header| header.origin);
     origin.is_some_and(|origin| origin.purpose == OriginPurpose::Undo)
 }
 

@@ -35,7 +35,7 @@ impl FreeSlots {
             }
         }
         for (at, _, state) in picture.active() {
-            if holds_place(state) {
+            if holds_slot(state) {
                 free_slots.run = free_slots.run.saturating_sub(1);
                 let group = picture.index.group(at).and_then(|group| free_slots.groups.get_mut(&group));
                 group.into_iter().for_each(|free| *free = free.saturating_sub(1));
@@ -73,7 +73,7 @@ impl FreeSlots {
 }
 
 /// Whether a step holds a slot; one that waits for its next attempt, for its members or for people holds none.
-fn holds_place(state: &StepState) -> bool {
+fn holds_slot(state: &StepState) -> bool {
     match state.status {
         StepStatus::Resolved | StepStatus::Checked | StepStatus::Running => state.asks.is_none(),
         StepStatus::Pending

@@ -141,13 +141,13 @@ mod tests {
     use crate::language::inventory::{Database, Inventory};
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test's own file")]
     fn a_folder_that_takes_long_to_measure_is_told_all_the_same() {
         let dir = tempfile::tempdir().expect("a folder");
         let (pgdata, left) = (dir.path().join("data"), dir.path().join("data.runbook-old-20260128-143002-3fa9c1"));
         for folder in [&pgdata, &left] {
             std::fs::create_dir(folder).expect("a folder");
-            std::io::Write::write_all(&mut std::fs::File::create(folder.join("PG_VERSION")).expect("a file"), b"15\n")
-                .expect("a file");
+            std::fs::write(folder.join("PG_VERSION"), "15\n").expect("a file");
         }
         let entry = Database { pgdata, ..Database::default() };
         let inventory = Inventory { databases: [("main".to_owned(), entry)].into(), ..Inventory::default() };
