@@ -127,6 +127,37 @@ async fn a_time_gets_its_backup_its_segments_and_the_command_that_carries_it_out
 }
 
 #[tokio::test]
+async fn a_transaction_without_a_commit_of_its_own_is_refused_and_the_one_that_it_is_a_part_of_is_named() {
+    let asked = Asked::new();
+    let backup = asked.site.run().base_backup().await.backup;
+    let failing = "DO $$ BEGIN INSERT INTO t VALUES (1); RAISE EXCEPTION 'by <%>', txid_current(); END $$";
+    let said = String::from_utf8_lossy(&asked.site.cluster.try_sql(failing).stderr).into_owned();
+    let undone = said.split_once("by <").and_then(|(_, rest)| rest.split('>').next()).unwrap().to_owned();
+    let nested = "DO $$ BEGIN INSERT INTO t VALUES (2); BEGIN INSERT INTO t VALUES (3); \
+                  EXCEPTION WHEN unique_violation THEN NULL; END; END $$";
+    asked.sql(nested);
+    let by = |n: u32| asked.sql(&format!("SELECT xmin FROM t WHERE n = {n}"));
+    let (whole, part) = (by(2), by(3));
+    asked.commit(4);
+    let why = |xid: &str| text(&asked.json(&["pitr", "main", "--xid", xid], 4)["why"]);
+    assert!(why(&undone).contains("was rolled back: there is no such commit"), "{}", why(&undone));
+    let told = format!("transaction {part} is a part of transaction {whole}");
+    assert!(why(&part).contains(&told) && why(&part).contains(&format!("`--xid {whole}`")), "{}", why(&part));
+    asked.json(&["pitr", "main", "--xid", &whole], 0);
+    // A recovery that nobody looked ahead for says the same before anything is swapped.
+    let run = asked.site.run();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    for (xid, words) in [(&undone, "was rolled back"), (&part, told.as_str())] {
+        let target = json!({ "target_xid": xid.parse::<u64>().unwrap() });
+        let error = run.try_recover(&staged, target).await.unwrap_err();
+        assert!(error.info().message.contains(words), "{:?}", error.info());
+    }
+    run.recover(&staged, json!({ "target_xid": whole.parse::<u64>().unwrap() })).await;
+    assert_eq!(asked.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t"), "2,3");
+}
+
+#[tokio::test]
 async fn a_tablespace_on_another_disk_is_counted_there() {
     let asked = Asked::new();
     let disk = tempfile::Builder::new().prefix("rb").tempdir_in("/dev/shm").unwrap();

@@ -11,6 +11,7 @@ use runbook::transfer::Packing;
 use runbook::wal::{Destination, Identity, Keys, Source, push_file, read_file};
 use serde_json::json;
 
+use crate::pitr_plan::Asked;
 use crate::support::cli::{Cli, Ran};
 use crate::support::parcel::{age_keys, to_recipients};
 use crate::support::postgres::Cluster;
@@ -204,4 +205,28 @@ async fn wal_of_before_the_backup_that_no_key_opens_keeps_nobody_from_the_newest
     assert_eq!(site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t"), "1,2,3,4");
     let said = site.said();
     assert!(said.contains("warning: whether timeline 1 has newer commits is not known"), "{said}");
+}
+
+/// The look ahead asks for every backup at once, so it reads back behind the newest one, where the recovery does not.
+#[tokio::test]
+async fn a_server_that_was_idle_since_the_first_backup_under_a_new_key_has_a_plan_as_it_has_a_recovery() {
+    let asked = Asked::new();
+    let first = asked.site.run().base_backup().await.backup;
+    asked.commit(1);
+    asked.site.archive();
+    asked.site.cluster.stop("immediate");
+    let run = asked.site.run();
+    run.recover(&run.stage(&first).await, json!({})).await;
+    asked.commit(2);
+    asked.site.archive();
+    let old = objects(&asked.site, "0000000");
+    asked.site.run().base_backup().await;
+    asked.site.archive();
+    for object in &old {
+        lock(&asked.site, object).await;
+    }
+    let plan = asked.json(&["pitr", "main"], 0);
+    assert_eq!(plan["replay"]["timeline"], 2, "{plan:#}");
+    let restored = asked.cli.run(&["restore", "main", "--confirm", "production"]).ends(0);
+    assert_eq!(asked.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t"), "1,2", "{}", words(&restored));
 }

@@ -208,6 +208,8 @@ fn refused(goal: &str, query: &Query, why: &Refusal) -> (String, String) {
         Refusal::BeforeBackup { .. }
         | Refusal::NoWay { .. }
         | Refusal::HalfDropped { .. }
+        | Refusal::RolledBack(_)
+        | Refusal::PartOf { .. }
         | Refusal::Several(_)
         | Refusal::Outlived { .. }
         | Refusal::Left { .. }

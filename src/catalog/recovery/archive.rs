@@ -34,6 +34,15 @@ pub enum Part {
     End,
 }
 
+/// A segment that no key here opens, and that would tell of times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Where it ends: what lies behind it was read.
+    pub until: Lsn,
+    /// The reason.
+    pub why: String,
+}
+
 /// What is known of a stored segment's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
@@ -86,8 +95,8 @@ pub struct Archive {
     /// When a timeline was promoted, where somebody read it in its own WAL: [`Branch::created_at`] may be later.
     pub promoted: BTreeMap<Timeline, Timestamp>,
     /// Timelines of which was not read when they were promoted, or last written to, since no key here opens the segment that
-    /// would tell, each with the reason.
-    pub unread: BTreeMap<(Timeline, Part), String>,
+    /// would tell.
+    pub unread: BTreeMap<(Timeline, Part), Unread>,
 }
 
 impl Archive {
@@ -194,16 +203,28 @@ impl Archive {
         *known = at.max(*known);
     }
 
-    /// Adds why a part of a timeline was not read.
-    pub fn could_not_read(&mut self, (timeline, part): (Timeline, Part), why: String) {
-        self.unread.entry((timeline, part)).or_insert(why);
+    /// Adds that a part of a timeline was not read.
+    pub fn could_not_read(&mut self, (timeline, part): (Timeline, Part), unread: Unread) {
+        self.unread.entry((timeline, part)).or_insert(unread);
+    }
+
+    /// Tells whether what was not read at the end of a timeline lies before a backup on its own way: then nothing was committed
+    /// behind the backup there, whatever it holds.
+    pub(super) fn is_passed(&self, base: Base, timeline: Timeline, unread: &Unread) -> bool {
+        unread.until <= base.start && self.leading(base).contains(&timeline)
     }
 
     /// What is not known beside a way that was found: whether another timeline has newer commits.
     #[must_use]
-    pub fn unknown_beside(&self, followed: Timeline) -> Vec<String> {
-        let ends = self.unread.iter().filter(|((one, part), _)| *one != followed && *part == Part::End);
-        ends.map(|((one, _), why)| format!("whether timeline {one} has newer commits is not known: {why}")).collect()
+    pub fn unknown_beside(&self, base: Base, followed: Timeline) -> Vec<String> {
+        let counts = |(one, part): &(Timeline, Part), unread: &Unread| {
+            *one != followed && *part == Part::End && !self.is_passed(base, *one, unread)
+        };
+        let ends = self.unread.iter().filter(|(at, unread)| counts(at, unread));
+        let told = |((one, _), Unread { why, .. }): (&(Timeline, Part), &Unread)| {
+            format!("whether timeline {one} has newer commits is not known: {why}")
+        };
+        ends.map(told).collect()
     }
 
     /// Adds that a timeline was given up at a position.

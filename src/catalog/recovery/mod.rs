@@ -22,7 +22,7 @@ mod timeline;
 mod way;
 
 pub use absence::Requirement;
-pub use archive::{Archive, Branch, Condition, LastCommit, Part, Segment};
+pub use archive::{Archive, Branch, Condition, LastCommit, Part, Segment, Unread};
 pub use backup::{Base, BaseBackup, TablespaceSize, base_backups, weak_increments};
 pub use choice::{Choice, PassedOver, choose};
 pub use goal::{Edge, Goal};

@@ -121,6 +121,20 @@ pub enum Refusal {
         /// The timeline that is followed.
         timeline: Timeline,
     },
+    /// The transaction's end is no commit.
+    #[error("transaction {0} was rolled back: there is no such commit")]
+    RolledBack(u64),
+    /// The transaction is one inside another, as a savepoint makes it; the server stops at the other's end only.
+    #[error(
+        "transaction {xid} is a part of transaction {of} and has no commit of its own: recover to {of} (`--xid {of}` of \
+         `runbook pitr`, `recover_to_xid` of a procedure)"
+    )]
+    PartOf {
+        /// The transaction.
+        xid: u64,
+        /// The one that it ended with.
+        of: u32,
+    },
     /// No WAL contains it, from the first backup on that could be begun with.
     #[error("no WAL that a recovery could replay contains {0}")]
     NotFound(Goal),
@@ -167,6 +181,10 @@ impl Refusal {
                 "give that position, included, to have the database: `--lsn` of `runbook pitr`, `recover_to_lsn` of a \
                  procedure; to be rid of it, a target behind the end of the drop, or none: `runbook wal search --drops` shows it",
             ),
+            Self::RolledBack(_) => {
+                Some("none of its changes is in any state: give another transaction, a time or a position")
+            }
+            Self::PartOf { .. } => Some("all that it changed counts from that commit on"),
             Self::NotFound(_) => {
                 Some("`runbook wal search` finds transactions and restore points; or give a time or a position")
             }

@@ -114,17 +114,25 @@ fn the_newest_timeline_is_not_followed_where_another_one_has_newer_commits() {
 fn a_timeline_that_nobody_could_read_counts_where_it_may_be_the_one_that_is_meant() {
     let mut archive = archive(vec![branch(2, "1\t0/5000000\ta", "11:00")], &[(1, 2), (1, 5), (2, 5), (2, 9)]);
     let late = Base { timeline: Timeline(2), start: lsn(8), stop: Lsn(lsn(8).0 + 256), ended_at: at("11:10") };
-    archive.could_not_read((Timeline(1), Part::End), "no key".to_owned());
-    archive.could_not_read((Timeline(2), Part::Promotion), "no key".to_owned());
+    let unread = |n| Unread { until: lsn(n), why: "no key".to_owned() };
+    archive.could_not_read((Timeline(1), Part::End), unread(6));
+    archive.could_not_read((Timeline(2), Part::Promotion), unread(5));
     for goal in [Goal::Newest, Goal::Time(at("12:00"))] {
         assert!(archive.timeline(&goal, late, None).is_ok(), "what began before the backup was left by then");
         let refused = archive.timeline(&goal, base(), None).unwrap_err();
         assert!(matches!(refused, Refusal::Unread { timeline: Timeline(2), .. }), "{refused}");
         assert_eq!(archive.timeline(&goal, base(), Some(Timeline(1))).unwrap(), Some(Timeline(1)));
     }
-    assert_eq!(archive.unknown_beside(Timeline(2)), ["whether timeline 1 has newer commits is not known: no key"]);
-    archive.could_not_read((Timeline(2), Part::End), "no key".to_owned());
+    assert_eq!(
+        archive.unknown_beside(late, Timeline(2)),
+        ["whether timeline 1 has newer commits is not known: no key"]
+    );
+    archive.could_not_read((Timeline(2), Part::End), unread(10));
     assert!(archive.timeline(&Goal::Newest, late, None).is_err(), "its own end is what is wanted");
+    // Who looks for every backup at once reads back to before the newest one, where nothing was committed since.
+    archive.unread.insert((Timeline(2), Part::End), unread(8));
+    assert_eq!(archive.timeline(&Goal::Newest, late, None).unwrap(), None);
+    assert!(archive.timeline(&Goal::Newest, base(), None).is_err(), "the older one leads there");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! A target names the timeline that was live at it: `latest` would follow the promotion of an earlier attempt and
 //! silently lack what the user asks for.
 
-use super::{Archive, Base, Branch, Goal, Part, Reach, Refusal};
+use super::{Archive, Base, Branch, Goal, Part, Reach, Refusal, Unread};
 use crate::base::Timestamp;
 use crate::pgformat::{Lsn, SegmentName, Timeline};
 
@@ -85,13 +85,18 @@ impl Archive {
 
     /// Finds a timeline that nobody here could read and that may be the one that is meant: that of the backup, whose beginning
     /// tells nothing, or one that began after it. One that began before was left by then; one that is known to have been promoted
-    /// after the time that is asked for does not count either.
+    /// after the time that is asked for does not count either, nor what lies before the backup on the way to it.
     fn unread(&self, base: Base, by: Option<Timestamp>) -> Option<Refusal> {
         let own = base.timeline;
         let later = |one: &Timeline| by.is_some_and(|by| self.promoted.get(one).is_some_and(|promoted| *promoted > by));
-        let counts =
-            |(one, part): &(Timeline, Part)| (*one > own && !later(one)) || (*one == own && *part == Part::End);
-        let ((timeline, _), why) = self.unread.iter().rfind(|(at, _)| counts(at))?;
+        let counts = |(one, part): &(Timeline, Part), unread: &Unread| match part {
+            Part::Promotion => *one > own && !later(one),
+            Part::End => {
+                let is_meant = *one == own || (*one > own && !later(one));
+                is_meant && !self.is_passed(base, *one, unread)
+            }
+        };
+        let ((timeline, _), Unread { why, .. }) = self.unread.iter().rfind(|(at, unread)| counts(at, unread))?;
         Some(Refusal::Unread { timeline: *timeline, why: why.clone() })
     }
 

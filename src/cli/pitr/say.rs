@@ -332,6 +332,8 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
         | Refusal::Unclear { .. }
         | Refusal::NoWay { .. }
         | Refusal::HalfDropped { .. }
+        | Refusal::RolledBack(_)
+        | Refusal::PartOf { .. }
         | Refusal::BehindEnd { .. }
         | Refusal::NotFound(_)
         | Refusal::Backup { .. } => match why.why.help() {

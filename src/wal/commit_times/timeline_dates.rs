@@ -7,7 +7,7 @@ use super::super::WalError;
 use super::{CommitTimes, Loaded};
 use crate::action::StoreError;
 use crate::base::{Timestamp, clock};
-use crate::catalog::recovery::{Archive, LastCommit, Part, Path};
+use crate::catalog::recovery::{Archive, LastCommit, Part, Path, Unread};
 use crate::pgformat::{Commit, Landmark, Lsn, SegmentName, Timeline, WalRecord};
 
 /// How many segments of a new timeline are read to find its promotion.
@@ -123,7 +123,7 @@ impl CommitTimes<'_> {
                 Err(WalError::Store(StoreError::Archived { .. })) => return Ok(()),
                 // What lies before it is older than what it may hold.
                 Err(error) if error.is_of_key() => {
-                    archive.could_not_read((timeline, Part::End), error.to_string());
+                    archive.could_not_read((timeline, Part::End), self.locked(name, &error));
                     return Ok(());
                 }
                 walked => {
@@ -199,7 +199,7 @@ impl CommitTimes<'_> {
             let bytes = match self.segment(name).await {
                 Err(WalError::Store(StoreError::Archived { .. })) => return Ok(()),
                 Err(error) if error.is_of_key() => {
-                    archive.could_not_read((timeline, Part::End), error.to_string());
+                    archive.could_not_read((timeline, Part::End), self.locked(name, &error));
                     return Ok(());
                 }
                 Err(error) if error.is_fault() => {
@@ -239,7 +239,7 @@ impl CommitTimes<'_> {
                     return Ok(());
                 }
                 Err(error) if error.is_of_key() => {
-                    archive.could_not_read((end.timeline, Part::End), error.to_string());
+                    archive.could_not_read((end.timeline, Part::End), self.locked(name, &error));
                     end.left.clear();
                     return Ok(());
                 }
@@ -257,6 +257,11 @@ impl CommitTimes<'_> {
             end.checkpoints.extend(dates.checkpoints);
         }
         Ok(())
+    }
+
+    /// What is known of a segment that no key here opens.
+    fn locked(&self, name: SegmentName, error: &WalError) -> Unread {
+        Unread { until: name.end(self.size), why: error.to_string() }
     }
 
     /// The readable segments at the end of a timeline: of one that others left, what is not theirs as well; of any other
@@ -306,7 +311,9 @@ fn told(
 ) -> Result<Option<Timestamp>, WalError> {
     match read {
         Err(error) if error.is_of_key() => {
-            archive.could_not_read((timeline, Part::Promotion), error.to_string());
+            let fork = archive.branches.get(&timeline).and_then(|branch| branch.history.parent());
+            let until = fork.map(|(_, fork)| fork).unwrap_or_default();
+            archive.could_not_read((timeline, Part::Promotion), Unread { until, why: error.to_string() });
             Ok(None)
         }
         read => untold(read),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::super::change_search::Wanted;
+use super::super::change_search::{Sighting, Wanted};
 use super::super::{Asked, ReplayEnd, Stop, UnarchivedSegments as _, WalError, replay_end};
 use super::{ClusterView, Hunt, LookError, Recoverable, ToRetrieve, readable};
 use crate::base::Timestamp;
@@ -173,7 +173,10 @@ async fn attempt(
         found.commit_times(cluster.system_id, cluster.archive.size).date_ends(&mut cluster.archive, start).await?;
         found.remnant.iter().for_each(|remnant| remnant.seen_by(cluster));
     }
-    let sighted = sighted(found, cluster, goal, wanted).await?;
+    let sighted = match sighted(found, cluster, goal, wanted).await? {
+        Ok(sighted) => sighted,
+        Err(why) => return Ok(Planned::Impossible(impossible(cluster, why, Vec::new()))),
+    };
     if let (Goal::Xid(_) | Goal::Name(_), None) = (goal, &sighted) {
         return Ok(Planned::Impossible(impossible(cluster, Refusal::NotFound(goal.clone()), Vec::new())));
     }
@@ -246,18 +249,20 @@ fn without_epoch(xid: u64) -> u32 {
     u32::try_from(xid & u64::from(u32::MAX)).unwrap_or_default()
 }
 
-/// Finds a transaction's end or a restore point, along the newest timeline first.
+/// Finds a transaction's commit or a restore point, along the newest timeline first; refuses a transaction of which no timeline
+/// has a commit of its own.
 async fn sighted(
     found: &Recoverable,
     cluster: &ClusterView,
     goal: &Goal,
     wanted: Option<Timeline>,
-) -> Result<Option<(Timeline, Lsn)>, LookError> {
+) -> Result<Result<Option<(Timeline, Lsn)>, Refusal>, LookError> {
     let search = match goal {
         Goal::Xid(xid) => Wanted::Transaction(without_epoch(*xid)),
         Goal::Name(name) => Wanted::RestorePoint(name.clone()),
-        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => return Ok(None),
+        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => return Ok(Ok(None)),
     };
+    let mut refused = None;
     let all = cluster.archive.segments.keys().chain(&cluster.archive.aside);
     let timelines: BTreeSet<Timeline> = all.map(|name| name.timeline()).collect();
     let newest_first = timelines.into_iter().rev().filter(|one| wanted.is_none_or(|wanted| wanted == *one));
@@ -265,12 +270,25 @@ async fn sighted(
         let mut hunt = Hunt::of(search.clone(), cluster.archive.size);
         hunt.along((found, cluster), &searched(found, cluster, timeline)).await?;
         if let Some(sighting) = hunt.found(None).first() {
+            if let Some(why) = no_commit(goal, sighting) {
+                refused = refused.or(Some(why));
+                continue;
+            }
             let history = cluster.archive.history(timeline);
             let own = history.map_or(timeline, |history| history.timeline_at(sighting.lsn));
-            return Ok(Some((own, sighting.lsn)));
+            return Ok(Ok(Some((own, sighting.lsn))));
         }
     }
-    Ok(None)
+    Ok(refused.map_or(Ok(None), Err))
+}
+
+/// Why the end of a transaction is no place to recover to.
+fn no_commit(goal: &Goal, sighting: &Sighting) -> Option<Refusal> {
+    let (Goal::Xid(xid), Some(of)) = (goal, sighting.xid) else { return None };
+    match sighting.committed {
+        false => Some(Refusal::RolledBack(*xid)),
+        true => (of != without_epoch(*xid)).then_some(Refusal::PartOf { xid: *xid, of }),
+    }
 }
 
 /// What of a timeline's path is worth searching: from the first segment that a recovery can begin with.
@@ -327,7 +345,7 @@ async fn settle(
     let rescued = (left > 0).then(|| format!("{left} segments are not in the archive yet; the server still has them"));
     Ok(Ok(Plan {
         notes: settled.note.iter().cloned().chain(embedded).chain(rescued).collect(),
-        unread: archive.unknown_beside(way.followed),
+        unread: archive.unknown_beside(way.base, way.followed),
         tear,
         newest_at,
         ..of(cluster, choice, (settled, stop), newest_commit)

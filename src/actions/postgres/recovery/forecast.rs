@@ -227,6 +227,8 @@ fn impossible(why: &Impossible, findings: Findings) -> Findings {
         | Refusal::Left { .. }
         | Refusal::Unread { .. }
         | Refusal::NotFound(Goal::Xid(_))
+        | Refusal::RolledBack(_)
+        | Refusal::PartOf { .. }
         | Refusal::HalfDropped { .. } => findings.refuse(fact, help),
         // What the old server never archived may close it: that is rescued first. And a step before this one may make
         // the backup, or the restore point.

@@ -156,7 +156,8 @@ async fn decide(
                 let (way, archived) = as_it_was.unwrap_or((way, archived.clone()));
                 let course = course(WalSource { archived: &archived, ..wal_source }, &way, &settled).await?;
                 let Settled { goal, told, note, .. } = settled;
-                let unknown = archive.unknown_beside(way.followed).into_iter().map(|fact| format!("warning: {fact}"));
+                let unknown =
+                    archive.unknown_beside(base, way.followed).into_iter().map(|fact| format!("warning: {fact}"));
                 let notes = note.into_iter().chain(unknown).collect();
                 return Ok(ReplayPlan { goal, timeline: told, course, path: way.path, archived, notes });
             }

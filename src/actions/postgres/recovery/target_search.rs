@@ -14,7 +14,7 @@ use crate::actions::postgres::stores::target::{Archive, Base, Goal};
 use crate::catalog::recovery::Refusal;
 use crate::event::ErrorClass;
 use crate::pgformat::{
-    Landmark, Lsn, SegmentName, Timeline, TimelineHistory, TransactionEnd, WalRecord, WalWalker, Walked,
+    Landmark, Lsn, Outcome, SegmentName, Timeline, TimelineHistory, TransactionEnd, WalRecord, WalWalker, Walked,
 };
 
 /// What is searched: the archive behind a backup, and what replay will find beside it.
@@ -35,6 +35,8 @@ pub(crate) struct Searched<'a> {
 #[derive(Default)]
 struct Found {
     at: BTreeSet<(Lsn, Timeline)>,
+    /// Why an end of that transaction is not a commit of its own.
+    refused: Option<Refusal>,
     damaged: Vec<(SegmentName, ActionError)>,
 }
 
@@ -109,7 +111,7 @@ impl Searched<'_> {
     /// Refuses what is not there, or only where replay does not come by: the server stops at the first it meets. What lies
     /// behind a damaged segment cannot be reached.
     fn still_ahead(&self, goal: &Goal, found: Found) -> Result<BTreeSet<(Lsn, Timeline)>, ActionError> {
-        let Found { mut at, damaged } = found;
+        let Found { mut at, refused, damaged } = found;
         if at.iter().any(|(lsn, _)| *lsn < self.base.stop) {
             let end = format!("`{}`", self.base.stop);
             return Err(Refusal::BeforeBackup { goal: goal.clone(), end }.into());
@@ -123,6 +125,9 @@ impl Searched<'_> {
         });
         if !at.is_empty() {
             return Ok(at);
+        }
+        if let Some(why) = refused {
+            return Err(why.into());
         }
         Err(damaged.into_iter().next().map_or_else(
             || {
@@ -155,17 +160,18 @@ impl Searched<'_> {
             };
             let wanted = goal.clone();
             let walked = tokio::task::spawn_blocking(move || {
-                let mut seen = Vec::new();
-                let walked = walker.segment(name, &bytes, &mut |record| {
-                    if is_it(record, &wanted) {
-                        seen.push(record.lsn);
-                    }
+                let (mut seen, mut refused) = (Vec::new(), None);
+                let walked = walker.segment(name, &bytes, &mut |record| match judge(record, &wanted) {
+                    Some(Ok(())) => seen.push(record.lsn),
+                    Some(Err(why)) => refused = refused.take().or(Some(why)),
+                    None => {}
                 });
-                (walker, walked, seen)
+                (walker, walked, (seen, refused))
             });
-            let (next, walked, seen) =
+            let (next, walked, (seen, refused)) =
                 walked.await.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;
             walker = if walked == Walked::ToTheEnd { next } else { WalWalker::new(self.wal_archive.size) };
+            found.refused = found.refused.take().or(refused);
             found.at.extend(seen.into_iter().map(|lsn| (lsn, timeline)));
         }
         Ok(())
@@ -190,15 +196,26 @@ fn is_copy(archive: &Archive, found: &BTreeSet<(Lsn, Timeline)>, (lsn, timeline)
     found.iter().any(|(at, other)| at == lsn && shared(other))
 }
 
-fn is_it(record: &WalRecord<'_>, goal: &Goal) -> bool {
+/// Whether a record is the goal; `None` for any other. A transaction that was rolled back, or ended with another one, is none.
+fn judge(record: &WalRecord<'_>, goal: &Goal) -> Option<Result<(), Refusal>> {
     match goal {
         // The record has no epoch; a target's is dropped by the server as well. A prepared one counts by its own number.
-        Goal::Xid(xid) => TransactionEnd::of(record).is_some_and(|end| u64::from(end.xid) == xid & u64::from(u32::MAX)),
-        Goal::Name(name) => match Landmark::of(record) {
-            Some(Landmark::RestorePoint { name: own, .. }) => own == *name,
-            Some(Landmark::Checkpoint { .. } | Landmark::Promotion { .. } | Landmark::DatabaseDropped { .. })
-            | None => false,
+        Goal::Xid(xid) => {
+            let (end, own) = (TransactionEnd::of(record)?, u32::try_from(xid & u64::from(u32::MAX)).ok()?);
+            let is_part = end.xid != own;
+            if is_part && !end.subtransactions.contains(&own) {
+                return None;
+            }
+            Some(match end.outcome {
+                Outcome::Aborted => Err(Refusal::RolledBack(*xid)),
+                Outcome::Committed if is_part => Err(Refusal::PartOf { xid: *xid, of: end.xid }),
+                Outcome::Committed => Ok(()),
+            })
+        }
+        Goal::Name(name) => match Landmark::of(record)? {
+            Landmark::RestorePoint { name: own, .. } => (own == *name).then_some(Ok(())),
+            Landmark::Checkpoint { .. } | Landmark::Promotion { .. } | Landmark::DatabaseDropped { .. } => None,
         },
-        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => false,
+        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => None,
     }
 }
