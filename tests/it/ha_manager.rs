@@ -9,10 +9,10 @@ use crate::support::cli::{Cli, Ran, until};
 use crate::support::postgres::Cluster;
 
 /// What looks after a cluster, as far as can be seen from outside: a script of the name, behind an interpreter's option.
-struct Manager(Child);
+pub struct Manager(Child);
 
 impl Manager {
-    fn of(cluster: &Cluster) -> Self {
+    pub fn of(cluster: &Cluster) -> Self {
         let (config, script) = (cluster.dir().join("patroni.yml"), cluster.dir().join("patroni"));
         fs::write(&config, format!("postgresql:\n  data_dir: {}\n", cluster.pgdata().display())).unwrap();
         fs::write(&script, "exec 3>\"$1.began\"\nread never\n").unwrap();

@@ -358,9 +358,23 @@ async fn a_standby_that_answers_is_named_as_the_faster_way_before_anything_is_st
     let found = run.check_ahead(&staged, json!({})).await;
     let told = serde_json::to_string(&found.0).unwrap();
     assert!(told.contains(&format!("127.0.0.1:{}", standby.port())) && told.contains("faster way"), "{told}");
+    // It came before the backup or after it: the server itself tells.
+    assert!(told.contains("standbys follow this server, and keep what a recovery gives up"), "{told}");
     let described = site.manifests();
     assert!(described.contains("\"standbys\""), "{described}");
+    // It has what happened since a target as well.
+    let before = json!({ "target_lsn": site.cluster.sql("SELECT pg_current_wal_lsn()") });
+    let told = serde_json::to_string(&run.check_ahead(&staged, before).await.0).unwrap();
+    assert!(!told.contains("faster way"), "{told}");
+    // At the place of one that is gone a standby of another cluster may answer.
+    let other = Site::with(&[("max_wal_senders", "5"), ("wal_keep_size", "64MB")]);
+    let foreign = other.standby();
+    let fact = format!("127.0.0.1:{}", foreign.port());
+    site.standbys.lock().unwrap().push(fact.clone());
     drop(standby);
+    let told = serde_json::to_string(&run.check_ahead(&staged, json!({})).await.0).unwrap();
+    assert!(!told.contains(&fact) && !told.contains("faster way"), "{told}");
+    drop(foreign);
     let told = serde_json::to_string(&run.check_ahead(&staged, json!({})).await.0).unwrap();
     assert!(!told.contains("faster way"), "{told}");
 }

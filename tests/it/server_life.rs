@@ -8,6 +8,7 @@ use runbook::actions::postgres::{Promote, RestorePoint, Start, Stop, StopParams}
 use rustix::process::{Pid, Signal};
 use serde_json::json;
 
+use crate::ha_manager::Manager;
 use crate::support::cli::{gated, until};
 use crate::support::crash::postmasters;
 use crate::support::production::Production;
@@ -204,6 +205,15 @@ async fn a_standby_is_promoted_once_and_an_open_server_is_left_as_it_is() {
     let cx = CheckContext { ahead: true, ..run.check_context() };
     let told = Promote.check(&params, &cx).await.unwrap();
     assert!(!told.refused() && format!("{told:?}").contains("has no undo"), "{told:?}");
+    // What looks after the server promotes by itself, and may promote another one.
+    let manager = Manager::of(&site.cluster);
+    let refused = Promote.run(&params, &run.context()).await.unwrap_err();
+    assert!(refused.in_full().contains("looks after database `main`"), "{refused}");
+    let help = refused.info().help.clone().unwrap_or_default();
+    assert!(help.contains("by its own means") && help.contains("patronictl pause"), "{help}");
+    assert!(Promote.check(&params, &cx).await.unwrap().refused());
+    drop(manager);
+    assert_eq!(site.cluster.sql("SELECT pg_is_in_recovery()"), "t");
     let promoted = Promote.run(&params, &run.context()).await.unwrap();
     assert_eq!((promoted.promoted, promoted.timeline), (true, 2));
     assert_eq!(site.cluster.sql("CREATE TABLE t(n int); SELECT pg_is_in_recovery()"), "f");

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
-    Idempotency, ParamFault, PlanContext, ReadFiles, RunContext, Target,
+    Idempotency, ParamFault, PlanContext, ReadFiles, ReadHost, RunContext, Target,
 };
 use crate::actions::postgres::cluster::by_hand;
+use crate::actions::postgres::cluster::ha_manager::{self, Fact};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::restore::marker::Marker;
@@ -116,6 +117,9 @@ impl Action for Promote {
         if let Some((fact, help)) = under_way(cx.host.read_files().as_ref(), &cluster)? {
             return Ok(findings.refuse(fact, help));
         }
+        if let Some(fact) = looked_after(&cluster, cx.host.as_ref()).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
         let findings = findings.pass(FINAL);
         Ok(match seen.refusal(params) {
             Some((fact, help)) => findings.refuse(fact, help),
@@ -136,6 +140,9 @@ impl Action for Promote {
         }
         if let Some((fact, help)) = under_way(cx.host.read_files().as_ref(), &cluster)? {
             return Err(ActionError::fatal(fact).help(help));
+        }
+        if let Some(fact) = looked_after(&cluster, cx.host.as_read()).await? {
+            return Err(ActionError::fatal(fact.what).help(fact.help));
         }
         if let Some((fact, help)) = seen.refusal(params) {
             return Err(ActionError::fatal(fact).help(help));
@@ -172,6 +179,12 @@ fn under_way(files: &dyn ReadFiles, cluster: &Cluster) -> Result<Option<(String,
     let fact = |marker: Marker| format!("the server is in the middle of the recovery of run `{}`", marker.run);
     Ok(marker
         .map(|marker| (fact(marker), "let that recovery open it: `postgres.recover`, which also proves its archive")))
+}
+
+/// Says what looks after the standby: it would promote another one beside it, or make this one a standby again (facts 2.10.21).
+async fn looked_after(cluster: &Cluster, host: &dyn ReadHost) -> Result<Option<Fact>, ActionError> {
+    let fact = ha_manager::in_charge(cluster, host).await?;
+    Ok(fact.map(|fact| Fact { help: format!("let it do the promotion by its own means; or {}", fact.help), ..fact }))
 }
 
 /// What a standby says of itself.

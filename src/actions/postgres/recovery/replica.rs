@@ -8,6 +8,7 @@ use crate::actions::postgres::cluster::ha_manager::Fact;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::pg_control;
 use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::facts;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::readable;
 use crate::pgformat::{Lsn, SegmentName, SystemId};
@@ -17,6 +18,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A standby that answers.
 struct Healthy {
+    /// Its cluster; `None` where that is hidden from the role.
+    system_id: Option<SystemId>,
     lsn: Lsn,
     newest_commit: Option<String>,
 }
@@ -99,8 +102,7 @@ impl Open {
         let text = |column: usize| table.at(0, column).map(str::to_owned);
         let (Some(started), Some(segment), Some(position)) = (text(0), text(1), text(2)) else { return Ok(None) };
         // Either may be hidden from a role without privileges, the second is known only where it is tracked.
-        let system_id = session.value("SELECT system_identifier FROM pg_control_system()").await.ok();
-        let system_id = system_id.and_then(|text| text.parse().ok());
+        let system_id = cluster_of(&mut session).await;
         let newest_commit = match session.value("SHOW track_commit_timestamp").await {
             Ok(tracked) if tracked == "on" => session.value(NEWEST).await.ok(),
             Ok(_) | Err(_) => None,
@@ -146,8 +148,25 @@ fn turned_round(database: &str) -> String {
     )
 }
 
-/// Names the standby that has the most, where one answers; `None` for a scratch database.
-pub(crate) async fn faster(cluster: &Cluster, cx: &CheckContext) -> Option<Fact> {
+/// Names the standbys that stream from the server that is to be replaced, where it answers; `None` for a scratch database.
+/// They go on with what is given up: nothing that happens here reaches them.
+pub(crate) async fn attached(cluster: &Cluster, secrets: &dyn Secrets) -> Option<Fact> {
+    if cluster.is_scratch() {
+        return None;
+    }
+    let maintenance_db = MaintenanceDb::own(cluster, secrets).ok()?;
+    let asking = async { facts::standbys(&mut maintenance_db.open().await?).await };
+    let standbys = tokio::time::timeout(ANSWERS_WITHIN, asking).await.ok()?.ok()?;
+    let named: Vec<String> = standbys.iter().map(ToString::to_string).collect();
+    let what = format!("standbys follow this server, and keep what a recovery gives up: {}", named.join(", "));
+    let help =
+        "let nobody read there any more; afterwards rebuild each, or `pg_rewind` it onto the new timeline".to_owned();
+    (!named.is_empty()).then_some(Fact { what, help })
+}
+
+/// Names the standby of the cluster `known` that has the most, where one answers; `None` for a scratch database. At the
+/// addresses that a backup tells, a standby of another cluster may answer by now: of one that may be one it says so.
+pub(crate) async fn faster(cluster: &Cluster, known: Option<SystemId>, cx: &CheckContext) -> Option<Fact> {
     if cluster.is_scratch() {
         return None;
     }
@@ -155,19 +174,26 @@ pub(crate) async fn faster(cluster: &Cluster, cx: &CheckContext) -> Option<Fact>
     for (host, port) in places(cluster, cx).await {
         let asked = tokio::time::timeout(ANSWERS_WITHIN, ask(cluster, (&host, port), cx)).await;
         let Ok(Ok(Some(healthy))) = asked else { continue };
+        if known.zip(healthy.system_id).is_some_and(|(ours, theirs)| ours != theirs) {
+            continue;
+        }
         if best.as_ref().is_none_or(|(_, known)| healthy.lsn > known.lsn) {
             best = Some((format!("{host}:{port}"), healthy));
         }
     }
     let (place, healthy) = best?;
     let newest = healthy.newest_commit.map_or_else(String::new, |at| format!(", its newest commit is of {at}"));
+    let sure = match known.zip(healthy.system_id) {
+        Some(_) => "",
+        None => "it is of this cluster (whether it is cannot be told from here) and ",
+    };
     Some(Fact {
         what: format!(
             "a standby at `{place}` answers and has WAL up to {}{newest}: promoting it may be the faster way",
             healthy.lsn
         ),
         help: format!(
-            "if it was not damaged by what happened here, `SELECT pg_promote()` there and point the services to `{place}`"
+            "if {sure}it was not damaged by what happened here, `SELECT pg_promote()` there and point the services to `{place}`"
         ),
     })
 }
@@ -198,6 +224,11 @@ fn place(text: &str, port: u16) -> Option<(String, u16)> {
     Some((host.trim_start_matches('[').trim_end_matches(']').to_owned(), own))
 }
 
+/// The cluster that a server is of; `None` where that is hidden from the role.
+async fn cluster_of(session: &mut Session) -> Option<SystemId> {
+    session.value("SELECT system_identifier FROM pg_control_system()").await.ok()?.parse().ok()
+}
+
 async fn ask(cluster: &Cluster, place: (&str, u16), cx: &CheckContext) -> Result<Option<Healthy>, ActionError> {
     let mut session: Session = MaintenanceDb::at(cluster, place, cx.about.secrets.as_ref())?.open().await?;
     let sql = "SELECT pg_is_in_recovery(), \
@@ -205,7 +236,9 @@ async fn ask(cluster: &Cluster, place: (&str, u16), cx: &CheckContext) -> Result
                to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
     let table = session.query(sql).await?;
     let lsn = table.at(0, 1).and_then(|text| text.parse().ok()).filter(|_| table.at(0, 0) == Some("t"));
-    Ok(lsn.map(|lsn| Healthy { lsn, newest_commit: table.at(0, 2).map(ToOwned::to_owned) }))
+    let Some(lsn) = lsn else { return Ok(None) };
+    let newest_commit = table.at(0, 2).map(ToOwned::to_owned);
+    Ok(Some(Healthy { system_id: cluster_of(&mut session).await, lsn, newest_commit }))
 }
 
 #[cfg(test)]

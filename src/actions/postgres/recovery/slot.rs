@@ -93,7 +93,11 @@ fn note(context: &RecoveryContext<'_>, fates: &[SlotFate]) {
     };
     let (made, lost) = (named(Fate::Recreated), named(Fate::Lost));
     if !made.is_empty() {
-        let message = format!("physical replication slots were made anew: {}", made.join(", "));
+        let message = format!(
+            "physical replication slots were made anew: {}; a standby that used one must be rebuilt, or rewound by `pg_rewind`, \
+             before it follows",
+            made.join(", ")
+        );
         context.cx.reporter.note(message, json!({ "slots": made }));
     }
     if !lost.is_empty() {

@@ -80,8 +80,14 @@ impl Readiness<'_> {
         if let Some(fact) = replica::risen(cluster, known, cx.about.secrets.as_ref()).await {
             return Ok(findings.refuse(fact.what, fact.help));
         }
-        let faster = replica::faster(cluster, cx).await;
+        // A standby has what happened since a target as well: it helps only who wants the newest state.
+        let faster = match params.target.goal() {
+            Ok(Goal::Newest) => replica::faster(cluster, known, cx).await,
+            Ok(Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_)) | Err(_) => None,
+        };
         let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
+        let attached = replica::attached(cluster, cx.about.secrets.as_ref()).await;
+        let findings = attached.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
         let findings = self.emptied(cluster, findings).await;
         let place = (cluster, params.wal_location.as_ref());
         let findings = match old_data::replaced(place, params.target.time, cx).await? {
