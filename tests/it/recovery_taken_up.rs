@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use runbook::action::{Action, BackupHandle};
-use runbook::actions::postgres::{InstanceState, RecoverOutput, Start};
+use runbook::actions::postgres::{InstanceState, Recover, RecoverOutput, Start};
+use runbook::event::ErrorClass;
 use serde_json::{Value, json};
 
 use crate::support::recovery::{Run, Site};
@@ -158,4 +159,26 @@ async fn a_damaged_end_of_a_timeline_that_was_left_keeps_nobody_from_a_time_on_t
     run.stop().await;
     run.recover(&staged, json!({ "target_time": between })).await;
     assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_recovery_that_is_cancelled_before_its_swap_leaves_the_old_server_where_it_is() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let run = site.run();
+    let staged = run.stage(&run.base_backup().await.backup).await;
+    run.stop().await;
+    let cx = run.context();
+    cx.cancel.cancel();
+    let params = run.recover_params(&staged, json!({}));
+    let error = Recover::new(env!("CARGO_BIN_EXE_runbook").into()).run(&params, &cx).await.unwrap_err();
+    assert_eq!(error.info().class, ErrorClass::Cancelled, "{:#?}", error.info());
+    assert!(error.info().help.as_ref().unwrap().contains("is as it was, and its server can be started"), "{error}");
+    assert!(staged.dir.exists(), "what was copied is still there");
+    site.cluster.up();
+    assert_eq!(site.cluster.sql("SELECT count(*), pg_is_in_recovery() FROM t"), "1|f");
+    site.cluster.stop("fast");
+    // The same step goes on from there.
+    run.recover(&staged, json!({})).await;
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "1");
 }

@@ -130,6 +130,7 @@ impl Recovering<'_> {
         }
         let (swap, reading) = self.seats(&marker, old.as_ref(), passage).await?;
         swap.judge(files)?;
+        self.heed_cancel(files)?;
         freezing::begin(self.context.cluster, self.context.cx).await;
         let pushing = Pushing { context: &self.context, marker: &marker };
         pushing.rescue(&tail, old.as_ref()).await?;
@@ -161,6 +162,8 @@ impl Recovering<'_> {
         if let Some(first) = plan.path.first() {
             fetching::fetch_ahead(&self.context, &staged, (*first, marker.segment_size)).await;
         }
+        // Whoever cancels now means the old server: it is not moved aside any more.
+        self.heed_cancel(files)?;
         self.context.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
         swap.run(files)?;
         self.note_kept(files, &swap);
@@ -198,6 +201,17 @@ impl Recovering<'_> {
         for seat in swap.linked.iter().map(|linked| &linked.seat).filter(|seat| there(&seat.kept)) {
             let message = format!("what lay in `{}` is kept in `{}`", seat.live.display(), seat.kept.display());
             self.context.cx.reporter.note(message, json!({ "kept": seat.kept }));
+        }
+    }
+
+    /// Ends a recovery that was cancelled before its swap.
+    fn heed_cancel(&self, files: &dyn ReadFiles) -> Result<(), ActionError> {
+        match self.context.cx.cancel.is_cancelled() {
+            true => {
+                Err(self
+                    .untouched(files, ActionError::cancelled("the recovery was cancelled before anything was moved")))
+            }
+            false => Ok(()),
         }
     }
 
