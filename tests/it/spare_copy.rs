@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use runbook::action::{Action as _, BackupHandle};
 use runbook::actions::backup::{Find, FindOutput};
 use runbook::actions::postgres::VerifyBackup;
+use runbook::event::ErrorClass;
 use runbook::language::inventory::StoreEntry;
 use serde_json::{Value, json};
 
@@ -69,6 +70,30 @@ async fn a_restore_fails_with_its_own_copys_damage_when_no_other_store_has_the_b
     let error = runbook::actions::postgres::RestoreBase.run(&params, &run.context()).await.unwrap_err();
     assert!(error.to_string().contains("is damaged"), "{error}");
     assert!(site.said().contains("the copy in store `second` cannot be restored either"), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_store_that_gives_no_answer_may_have_the_whole_copy_so_the_step_asks_again() {
+    let (site, second) = site();
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    damage(&site.depot.root, &backup);
+    // Its disk is gone: what is mounted there is no folder.
+    let away = second.with_extension("away");
+    fs::rename(&second, &away).unwrap();
+    fs::write(&second, "").unwrap();
+    let params = serde_json::from_value(json!({ "database": "main", "backup": backup })).unwrap();
+    let error = runbook::actions::postgres::RestoreBase.run(&params, &site.run().context()).await.unwrap_err();
+    assert_eq!(error.info().class, ErrorClass::Retryable, "{:#?}", error.info());
+    let words = error.in_full();
+    assert!(
+        words.contains("whether store `second` has a whole copy is not known") && words.contains("is damaged"),
+        "{words}"
+    );
+    fs::remove_file(&second).unwrap();
+    fs::rename(&away, &second).unwrap();
+    let staged = site.run().stage(&backup).await;
+    assert_eq!(staged.backup.store, "second");
 }
 
 #[tokio::test]

@@ -35,9 +35,16 @@ pub(crate) async fn stage_whole(
         Err(Unstaged::Copy(error) | Unstaged::Place(error)) => return Err(error),
         Ok(staged) => return Ok(staged),
     };
-    let mut neither = Vec::new();
+    let (mut neither, mut unasked) = (Vec::new(), Vec::new());
     for name in others(cluster, handle) {
-        let Some(copy) = copy(cluster, handle, name, cx).await else { continue };
+        let copy = match copy(cluster, handle, name, cx).await {
+            Ok(Some(copy)) => copy,
+            Ok(None) => continue,
+            Err(error) => {
+                unasked.push(format!("whether store `{name}` has a whole copy is not known: {}", error.in_full()));
+                continue;
+            }
+        };
         let message = format!(
             "backup `{}` cannot be restored from store `{}` ({}): its copy in store `{name}` is tried",
             handle.id,
@@ -54,6 +61,16 @@ pub(crate) async fn stage_whole(
             Err(Unstaged::Copy(error) | Unstaged::Place(error)) => return Err(error),
             Ok(staged) => return Ok(staged),
         }
+    }
+    // A store that gives no answer now may have it whole: the step asks again.
+    if !unasked.is_empty() {
+        let fact = format!(
+            "backup `{}` cannot be restored from store `{}`, and {}",
+            handle.id,
+            handle.store,
+            unasked.join("; ")
+        );
+        return Err(ActionError::retryable(fact).because(&error));
     }
     if neither.is_empty() {
         return Err(error);
@@ -137,9 +154,23 @@ fn others<'a>(cluster: &'a Cluster, handle: &'a BackupHandle) -> impl Iterator<I
     cluster.entry.backup_destinations().filter(|name| *name != handle.store && handle.described.is_none())
 }
 
-/// The copy in one of them; `None` when it has none, or cannot tell.
-async fn copy(cluster: &Cluster, handle: &BackupHandle, store: &str, cx: &RunContext) -> Option<BackupHandle> {
-    let (_, prefix) = place(cluster, handle).ok()?;
-    let store = cx.store(store).ok()?;
-    catalog::open_copy(store.as_read(), prefix, handle).await.ok().map(|backup| backup.handle())
+/// The copy in one of them; `None` when it has none that is of use.
+///
+/// # Errors
+/// Fails when the store cannot be opened or gives no answer.
+async fn copy(
+    cluster: &Cluster,
+    handle: &BackupHandle,
+    store: &str,
+    cx: &RunContext,
+) -> Result<Option<BackupHandle>, ActionError> {
+    let (_, prefix) = place(cluster, handle)?;
+    let store = cx.store(store)?;
+    match catalog::open_copy(store.as_read(), prefix, handle).await {
+        Ok(backup) => Ok(Some(backup.handle())),
+        Err(error) => match archive::broken(&error) {
+            error if error.info().class == ErrorClass::Fatal => Ok(None),
+            error => Err(error),
+        },
+    }
 }
