@@ -100,6 +100,9 @@ async fn a_library_that_this_machine_lacks_is_found_before_anything_is_copied() 
     };
     assert!(!judged(&backup).await.refused());
     fs::remove_file(library).unwrap();
+    // A `lib` that is not the server's, as beside programs in `/usr/bin`, tells nothing.
+    assert!(!judged(&backup).await.refused());
+    fs::write(home.path().join("lib/plpgsql.so"), "").unwrap();
     let refused = judged(&backup).await;
     assert!(refused.refused() && format!("{refused:?}").contains("`pg_stat_statements.so`"), "{refused:?}");
 }

@@ -7,6 +7,9 @@ use super::server::Programs;
 use crate::action::{CommandSpec, Findings, ReadHost};
 use crate::catalog::PostgresFacts;
 
+/// Where packages and builds from source put a server's libraries, beside the `bin` of its programs.
+const LIBRARIES: [&str; 5] = ["lib", "lib/postgresql", "lib/pgsql", "lib64", "lib64/pgsql"];
+
 /// Judges this machine for a backup.
 pub(crate) async fn judge(
     facts: &PostgresFacts,
@@ -22,9 +25,11 @@ pub(crate) async fn judge(
 fn libraries(facts: &PostgresFacts, programs: &Programs, host: &dyn ReadHost, findings: Findings) -> Findings {
     let files = host.read_files();
     let postgres = programs.path("postgres");
-    // Packages put libraries into `lib` beside `bin`; where there is no such folder nothing is known.
-    let folder = Path::new(&postgres).parent().and_then(Path::parent).map(|home| home.join("lib"));
-    let Some(folder) = folder.filter(|folder| matches!(files.facts(folder), Ok(Some(_)))) else { return findings };
+    // Every server has `plpgsql` where it looks for libraries; where that is in none of these nothing is known.
+    let is_there = |path: &Path| matches!(files.facts(path), Ok(Some(_)));
+    let home = Path::new(&postgres).parent().and_then(Path::parent);
+    let folders = home.into_iter().flat_map(|home| LIBRARIES.map(|folder| home.join(folder)));
+    let Some(folder) = folders.into_iter().find(|folder| is_there(&folder.join("plpgsql.so"))) else { return findings };
     let simple = |name: &&String| !name.contains('/');
     let missing = facts.preload_libraries.iter().filter(simple).find(|name| {
         let file = folder.join(format!("{}.so", name.trim_start_matches("$libdir/")));
