@@ -27,7 +27,8 @@ pub(super) async fn run(
         spec = spec.env(name, value);
     }
     spec = spec.env("PGOPTIONS", "-c default_transaction_read_only=on");
-    let spec = client::connected(spec, (cluster, dbname), cx.about.secrets.as_ref())?;
+    let trusted = client::trusted(cx.host.as_read());
+    let spec = client::connected(spec, (cluster, dbname), (trusted, cx.about.secrets.as_ref()))?;
     match cx.host.run(spec, Tie::Engine).await {
         Ok(output) if output.success() => Ok((true, "exit 0".to_owned(), Vec::new())),
         Ok(output) => {

@@ -24,14 +24,22 @@ const VERSION_WITHIN: Duration = Duration::from_secs(20);
 /// Runs the words after the first two with one as its input and the other as its output.
 const PIPED: &str = r#"from=$0; to=$1; shift; exec "$@" <"$from" >"$to""#;
 
-/// The certificates that a Debian machine trusts.
-const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// The certificates that a machine trusts, where systems keep them: Debian and Alpine, Red Hat, SUSE, BSD and macOS.
+const TRUSTED: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 
 /// The programs of a server's version, and the server they connect to.
 pub(crate) struct Client<'a> {
     cluster: &'a Cluster,
     tools: Tools,
     secrets: &'a dyn Secrets,
+    /// The certificates that this machine trusts.
+    trusted: &'static str,
 }
 
 /// Where the programs are.
@@ -53,7 +61,7 @@ impl<'a> Client<'a> {
         (host, secrets): (&dyn ReadHost, &'a dyn Secrets),
     ) -> Result<Self, ActionError> {
         let tools = Tools::Here(Programs::of(cluster, major, host)?);
-        Ok(Self { cluster, tools, secrets })
+        Ok(Self { cluster, tools, secrets, trusted: trusted(host) })
     }
 
     /// The programs for dumps of a server: those of its container, where it has one and this machine none of its version.
@@ -71,7 +79,8 @@ impl<'a> Client<'a> {
         }
         match ServerHost::of(cluster, host).await {
             Ok(server_host) if server_host.is_open() => {
-                Ok(Self { cluster, tools: Tools::Inside(server_host, origin.port.clone()), secrets })
+                let tools = Tools::Inside(server_host, origin.port.clone());
+                Ok(Self { cluster, tools, secrets, trusted: TRUSTED[0] })
             }
             Ok(_) | Err(_) => Self::of(cluster, &major, (host, secrets)),
         }
@@ -82,7 +91,7 @@ impl<'a> Client<'a> {
     /// # Errors
     /// Fails when the password's secret cannot be had.
     pub(crate) fn command(&self, program: &str, dbname: &str) -> Result<CommandSpec, ActionError> {
-        let spec = connected(self.offline(program), (self.cluster, dbname), self.secrets)?;
+        let spec = connected(self.offline(program), (self.cluster, dbname), (self.trusted, self.secrets))?;
         Ok(match &self.tools {
             Tools::Here(_) => spec,
             Tools::Inside(_, port) => spec.env("PGHOST", "localhost").env("PGPORT", port.as_str()),
@@ -145,14 +154,22 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Tells a program by its environment how to connect to one of a server's databases.
+/// The file of the certificates that this machine trusts: libpq does not look for it by itself.
+pub(crate) fn trusted(host: &dyn ReadHost) -> &'static str {
+    let files = host.read_files();
+    let is_there = |path: &&str| matches!(files.facts(Path::new(path)), Ok(Some(_)));
+    TRUSTED.into_iter().find(is_there).unwrap_or(TRUSTED[0])
+}
+
+/// Tells a program by its environment how to connect to one of a server's databases; it trusts what the entry names, else
+/// [`trusted`].
 ///
 /// # Errors
 /// Fails when the password's secret cannot be had.
 pub(crate) fn connected(
     spec: CommandSpec,
     (cluster, dbname): (&Cluster, &str),
-    secrets: &dyn Secrets,
+    (trusted, secrets): (&str, &dyn Secrets),
 ) -> Result<CommandSpec, ActionError> {
     let mut spec = match &cluster.socket {
         Some(folder) => spec.env("PGHOST", folder.display().to_string()),
@@ -172,7 +189,7 @@ pub(crate) fn connected(
     };
     spec = spec.env("PGSSLMODE", sslmode);
     if tls.mode() == SslMode::VerifyFull {
-        let trusted = tls.root_cert().map_or_else(|| TRUSTED.into(), |file| file.to_string_lossy().into_owned());
+        let trusted = tls.root_cert().map_or_else(|| trusted.into(), |file| file.to_string_lossy().into_owned());
         spec = spec.env("PGSSLROOTCERT", trusted);
     }
     if let Some(secret) = cluster.entry.password.as_deref().filter(|_| !cluster.is_scratch()) {

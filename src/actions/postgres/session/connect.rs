@@ -74,6 +74,16 @@ fn is_passing(code: &SqlState) -> bool {
     [SqlState::CANNOT_CONNECT_NOW, SqlState::ADMIN_SHUTDOWN, SqlState::TOO_MANY_CONNECTIONS].contains(code)
 }
 
+/// Whether a statement failed by what its machine or its session lacked, which says nothing of the data: classes 53 (no room, no
+/// memory) and 57 (cancelled, a time limit, a crash) of the manual's error codes, and a lock that somebody else held.
+fn is_of_the_moment(code: &SqlState) -> bool {
+    let class = code.code().get(..2);
+    let of_others =
+        [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE]
+            .contains(code);
+    matches!(class, Some("53" | "57")) || of_others
+}
+
 /// Whether a server has not, or lets nobody into, the one database that was named (`InitPostgres` in `postinit.c`).
 fn is_about_database(code: &SqlState) -> bool {
     [SqlState::INVALID_CATALOG_NAME, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, SqlState::DATABASE_DROPPED]
@@ -341,10 +351,14 @@ fn table(messages: Vec<SimpleQueryMessage>) -> Table {
 /// What a server's refusal, or its silence, means for a step.
 pub(crate) fn refused(shown: &str, error: &Error) -> ActionError {
     let Some(code) = error.code() else {
-        return ActionError::retryable(format!("lost {shown}, or it does not answer")).because(error);
+        return ActionError::retryable(format!("the connection to {shown} is lost, or it does not answer"))
+            .because(error);
     };
     if is_passing(code) {
         return ActionError::retryable(format!("{shown} takes no sessions now")).because(error);
+    }
+    if is_of_the_moment(code) {
+        return ActionError::retryable(format!("{shown} could not carry a statement out")).because(error);
     }
     let fact = ActionError::fatal(format!("{shown} refuses")).because(error);
     if code.code().starts_with("28") {

@@ -207,7 +207,8 @@ impl Wire {
 
     /// The connection broke.
     pub(super) fn lost(&self, error: &io::Error) -> ActionError {
-        ActionError::retryable(format!("lost {}, or it does not answer", self.shown)).because(error)
+        ActionError::retryable(format!("the connection to {} is lost, or it does not answer", self.shown))
+            .because(error)
     }
 
     /// The server says what the protocol does not know.
@@ -221,7 +222,8 @@ impl Wire {
 async fn stream(endpoint: &Endpoint) -> Result<Box<dyn Stream>, ActionError> {
     let config = endpoint.config();
     let lost = |error: &io::Error| {
-        ActionError::retryable(format!("lost {}, or it does not answer", endpoint.shown())).because(error)
+        ActionError::retryable(format!("the connection to {} is lost, or it does not answer", endpoint.shown()))
+            .because(error)
     };
     let port = config.get_ports().first().copied().unwrap_or(5432);
     if let Some(Host::Unix(folder)) = config.get_hosts().first() {
