@@ -257,6 +257,26 @@ async fn without_roles_the_restore_is_refused_by_name_and_nothing_has_the_name()
 }
 
 #[tokio::test]
+async fn without_its_owner_a_database_is_restored_with_the_rights_that_the_owner_had_given() {
+    let site = site(Depot::default());
+    let run = site.run();
+    let dumped = dump(&run, json!({})).await;
+    restore(&site.run(), &dumped.backup, json!({ "no_owner": true, "dbname": "other" })).await;
+    let owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'other'";
+    assert_eq!(site.cluster.sql(owner), "postgres");
+    let may = |role: &str, right: &str| {
+        site.cluster.sql(&format!("SELECT has_database_privilege('{role}', 'other', '{right}')"))
+    };
+    assert_eq!((may("readers", "CONNECT").as_str(), may("readers", "TEMP").as_str()), ("t", "f"));
+    assert_eq!(within(&site, "other", "SELECT count(*) FROM users"), "500");
+    assert_eq!(within(&site, "other", "SELECT has_table_privilege('readers', 'orders', 'SELECT')"), "t");
+    // One table whose name is not what it is in SQL without quotes: its rows are compared.
+    let one = json!({ "tables": ["Odd \"Name"], "no_owner": true, "no_privileges": true, "dbname": "one" });
+    let odd = restore(&site.run(), &dumped.backup, one).await;
+    assert_ne!(serde_json::to_value(&odd).unwrap()["compared"], "nothing", "{odd:?}");
+}
+
+#[tokio::test]
 async fn a_dump_that_fails_leaves_no_backup() {
     let site = site(Depot::default());
     let run = site.run();

@@ -1,6 +1,6 @@
 //! One attempt: everything is brought and proven first, then restored beside, then compared, then named.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::arrival::Arrival;
 use super::load::Load;
@@ -255,14 +255,13 @@ impl Attempt<'_> {
         }
         // Patterns on both sides are the program's business; bare names are compared.
         let fits = |table: &String| {
-            let schema = |name: &String| table.starts_with(&format!("{name}."));
-            let own = |name: &String| table.rsplit('.').next() == Some(name.as_str());
-            (self.params.schemas.is_empty() || self.params.schemas.iter().any(schema))
-                && (self.params.tables.is_empty() || self.params.tables.iter().any(own))
+            let Some((schema, own)) = parts(table) else { return false };
+            (self.params.schemas.is_empty() || self.params.schemas.contains(&schema))
+                && (self.params.tables.is_empty() || self.params.tables.contains(&own))
         };
         let tables = facts.tables.iter().filter(|(name, _)| fits(name));
-        let tables = tables.map(|(name, facts)| (name.clone(), facts.clone())).collect();
-        Some(DatabaseFacts { tables, ..DatabaseFacts::default() })
+        let tables: BTreeMap<_, _> = tables.map(|(name, facts)| (name.clone(), facts.clone())).collect();
+        (!tables.is_empty()).then(|| DatabaseFacts { tables, ..DatabaseFacts::default() })
     }
 
     fn note_collation(&self, then: &DatabaseState, now: &DatabaseState) {
@@ -338,4 +337,32 @@ impl Attempt<'_> {
 pub(super) async fn drop_database(admin: &mut Session, dbname: &str, origin: &Origin) -> Result<(), ActionError> {
     let force = if origin.major.has(Change::DropWithForce) { " WITH (FORCE)" } else { "" };
     admin.query(&format!("DROP DATABASE IF EXISTS {}{force}", ident(dbname))).await.map(drop)
+}
+
+/// The schema and the table of a name as facts have it, each without the quotes of `quote_ident`.
+fn parts(name: &str) -> Option<(String, String)> {
+    let mut inside = false;
+    let dot = name.char_indices().find(|(_, letter)| {
+        inside ^= *letter == '"';
+        !inside && *letter == '.'
+    });
+    let (at, _) = dot?;
+    let bare = |part: &str| match part.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\"\"", "\""),
+        None => part.to_owned(),
+    };
+    Some((bare(&name[..at]), bare(&name[at + 1..])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts;
+
+    #[test]
+    fn a_name_of_the_facts_is_taken_apart_at_the_dot_that_is_in_no_quotes() {
+        let both = |schema: &str, table: &str| Some((schema.to_owned(), table.to_owned()));
+        assert_eq!(parts("public.orders"), both("public", "orders"));
+        assert_eq!(parts("\"Sales.eu\".\"Order \"\"x\"\"\""), both("Sales.eu", "Order \"x\""));
+        assert_eq!(parts("orders"), None);
+    }
 }

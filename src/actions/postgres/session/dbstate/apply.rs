@@ -1,6 +1,7 @@
 //! Makes a database with a given state.
 
 use super::super::connect::Session;
+use super::acl;
 use crate::action::ActionError;
 use crate::actions::postgres::cluster::name::{ident, literal};
 use crate::catalog::{DatabaseSetting, DatabaseState};
@@ -74,7 +75,11 @@ pub(crate) async fn apply(
     }
     statements.push(format!("ALTER DATABASE {target} CONNECTION LIMIT {}", state.connection_limit));
     if let Some(acl) = state.acl.as_ref().filter(|_| !leave.privileges) {
-        statements.extend(grants(session, dbname, acl).await?);
+        let owner = format!("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = {}", literal(dbname));
+        let owner = session.value(&owner).await?;
+        // What an owner had and gave who is left out, the new one has and gives.
+        let acl = if leave.owner { acl::renamed(acl, (&state.owner, &owner)) } else { acl.clone() };
+        statements.extend(grants(session, (dbname, &owner), &acl).await?);
     }
     statements.extend(state.settings.iter().map(|setting| set(&target, setting)));
     statements.push("COMMIT".to_owned());
@@ -82,7 +87,11 @@ pub(crate) async fn apply(
 }
 
 /// Every right, after all default ones are taken away. Who gave it stays who gave it.
-async fn grants(session: &mut Session, dbname: &str, acl: &[String]) -> Result<Vec<String>, ActionError> {
+async fn grants(
+    session: &mut Session,
+    (dbname, owner): (&str, &str),
+    acl: &[String],
+) -> Result<Vec<String>, ActionError> {
     let target = ident(dbname);
     let items: Vec<String> = acl.iter().map(|item| literal(item)).collect();
     let statement = format!(
@@ -93,9 +102,7 @@ async fn grants(session: &mut Session, dbname: &str, acl: &[String]) -> Result<V
         items.join(", "),
         literal(dbname)
     );
-    let owner = "SELECT quote_ident(pg_get_userbyid(datdba)) FROM pg_database WHERE datname = ";
-    let owner = session.value(&format!("{owner}{}", literal(dbname))).await?;
-    let mut statements = vec![format!("REVOKE ALL ON DATABASE {target} FROM PUBLIC, {owner}")];
+    let mut statements = vec![format!("REVOKE ALL ON DATABASE {target} FROM PUBLIC, {}", ident(owner))];
     for row in session.query(&statement).await?.rows {
         let [Some(grantee), Some(right), Some(option), Some(grantor), Some(foreign)] = row.as_slice() else { continue };
         let option = if option == "t" { " WITH GRANT OPTION" } else { "" };

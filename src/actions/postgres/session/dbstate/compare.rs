@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Leave;
+use super::{Leave, acl};
 use crate::catalog::{DatabaseSetting, DatabaseState};
 
 /// Says what of a state a database does not have, one fact per line. The version of the collation library is no part of
@@ -33,16 +33,15 @@ pub(crate) fn differences(wanted: &DatabaseState, found: &DatabaseState, leave: 
         compare("tablespace", &text(&wanted.tablespace), &text(&found.tablespace));
     }
     if !leave.privileges {
-        compare("rights", &rights(wanted), &rights(found));
+        let of = |state: &DatabaseState| state.acl.clone().unwrap_or_default();
+        let mut rights = of(wanted);
+        if leave.owner {
+            rights = acl::renamed(&rights, (&wanted.owner, &found.owner));
+        }
+        compare("rights", &acl::ordered(&rights), &acl::ordered(&of(found)));
     }
     compare("settings", &settings(&wanted.settings), &settings(&found.settings));
     told
-}
-
-/// The rights in no order; those that say nothing but the default are none.
-fn rights(state: &DatabaseState) -> String {
-    let rights: BTreeSet<&str> = state.acl.iter().flatten().map(String::as_str).collect();
-    rights.into_iter().collect::<Vec<_>>().join(" ")
 }
 
 fn settings(settings: &[DatabaseSetting]) -> String {
@@ -74,5 +73,12 @@ mod tests {
         assert_eq!(differences(&wanted, &lost, Leave::default()).len(), 2);
         let left = Leave { owner: true, privileges: true, tablespace: false };
         assert!(differences(&wanted, &lost, left).is_empty());
+        // Another owner has and gives what the one that was left out had and gave.
+        let acl = Some(vec!["postgres=CTc/postgres".into(), "r=c/postgres".into()]);
+        let other = DatabaseState { owner: "postgres".into(), acl, ..wanted.clone() };
+        let left = Leave { owner: true, ..Leave::default() };
+        assert!(differences(&wanted, &other, left).is_empty(), "{:?}", differences(&wanted, &other, left));
+        let less = DatabaseState { acl: Some(vec!["postgres=CTc/postgres".into()]), ..other };
+        assert_eq!(differences(&wanted, &less, left).len(), 1);
     }
 }

@@ -3,6 +3,7 @@
 //! [`read`] takes it, [`creation`] makes a new database of the same locale, [`apply`] gives it the rest, and
 //! [`differences`] tells what is not as it was.
 
+mod acl;
 mod apply;
 mod compare;
 mod read;
