@@ -1,18 +1,19 @@
 //! What a run proved of backups: those it restored and whose restored servers it checked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::again::Again;
 use super::{Failure, attest, wiring};
-use crate::action::{BackupHandle, Mode};
+use crate::action::{BackupHandle, InstanceHandle, Mode};
 use crate::actions::postgres::CheckOutput;
 use crate::actions::postgres::logical::restore_dump::RestoreDumpOutput;
 use crate::actions::postgres::recovery::recover::RecoverOutput;
 use crate::actions::postgres::restore::restore_base::RestoreBaseOutput;
 use crate::actions::postgres::session::content::FactsDepth;
+use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::catalog::attest::{Proof, Verdict, prove};
 use crate::catalog::{BackupPlace, CatalogError};
@@ -31,45 +32,46 @@ pub struct Proven {
     pub proof: Proof,
 }
 
-/// Names what a run that has ended proved, or disproved.
+/// A restored server, and the backup whose data it has.
+struct Restored {
+    backup: BackupHandle,
+    lsn: Option<String>,
+    instance: InstanceHandle,
+}
+
+/// What a database's server had in it over a run: from each moment on what a restore gave, or nothing that is one backup's.
+type History = Vec<(Timestamp, Option<Restored>)>;
+
+/// Names what a run that has ended proved, or disproved, of each backup, in the order of the last checks. A check counts for the
+/// backup whose data its own server had while it looked: neither for one that was restored later, nor for another server, nor
+/// once rows from elsewhere had been brought in.
 pub fn proofs(plan: &BoundPlan, state: &RunState) -> Vec<Proven> {
     if !matches!(plan.mode, Mode::Real | Mode::Drill) {
         return Vec::new();
     }
-    let mut staged: BTreeMap<String, BackupHandle> = BTreeMap::new();
-    let mut reached: BTreeMap<String, String> = BTreeMap::new();
-    for (_, step) in made(plan, state, "postgres.restore_base") {
-        let output: Option<RestoreBaseOutput> = output(step);
-        // Beside another program's backup there is no manifest that a proof could be of.
-        let output = output.filter(|output| output.staged.backup.described.is_none());
-        staged.extend(output.map(|output| (output.staged.database, output.staged.backup)));
-    }
-    for (_, step) in made(plan, state, "postgres.recover") {
-        let output: Option<RecoverOutput> = output(step);
-        reached.extend(output.map(|output| (output.instance.database, output.recovered_to_lsn)));
-    }
-    let recovered = staged.into_iter().filter_map(|(database, backup)| {
-        let lsn = reached.remove(&database)?;
-        Some((database, (backup, Some(lsn))))
-    });
-    let mut restored: BTreeMap<String, (BackupHandle, Option<String>)> = recovered.collect();
-    for (_, step) in made(plan, state, "postgres.restore_dump") {
-        let output: Option<RestoreDumpOutput> = output(step);
-        let output = output.filter(|output| output.backup.described.is_none());
-        restored.extend(output.map(|output| (output.instance.database, (output.backup, None))));
-    }
-    let mut found: BTreeMap<String, Proven> = BTreeMap::new();
-    let mut unjudged: BTreeSet<String> = BTreeSet::new();
+    let histories = histories(plan, state);
+    let mut found: Vec<Proven> = Vec::new();
+    let mut unjudged: Vec<BackupHandle> = Vec::new();
     for (id, step) in made(plan, state, "postgres.check") {
-        let database = step.with.as_ref().and_then(|with| with.get("database")?.as_str()).unwrap_or_default();
+        let database = database_of(step);
+        let Some(began) = step.attempts.last().map(|attempt| attempt.started_at) else { continue };
+        let standing = histories.get(database).and_then(|all| all.iter().rev().find(|(from, _)| *from <= began));
         // What was not restored in this run proves nothing of the backup.
-        let Some((backup, lsn)) = restored.get(database) else { continue };
+        let Some((_, Some(restored))) = standing else { continue };
+        if !looked_at(step, &restored.instance) {
+            continue;
+        }
+        let Restored { backup, lsn, .. } = restored;
         if gave_no_answer(step) {
-            unjudged.insert(database.to_owned());
+            unjudged.push(backup.clone());
         }
         let (Some(verdict), Some(at)) = (verdict(step), step.ended_at) else { continue };
-        let begun = || begin(plan, state, (database, backup, lsn.as_deref()));
-        let proof = &mut found.entry(database.to_owned()).or_insert_with(begun).proof;
+        let known = found.iter().position(|proven| proven.backup == *backup);
+        let at_place = known.unwrap_or_else(|| {
+            found.push(begin(plan, state, (database, backup, lsn.as_deref())));
+            found.len() - 1
+        });
+        let proof = &mut found[at_place].proof;
         proof.at = proof.at.max(at);
         proof.took_ms =
             state.started_at.map_or(0, |begun| u64::try_from(between(begun, proof.at).as_millis()).unwrap_or(u64::MAX));
@@ -84,22 +86,88 @@ pub fn proofs(plan: &BoundPlan, state: &RunState) -> Vec<Proven> {
         }
     }
     // A check that gave no answer proves nothing, and leaves what the others proved in doubt; what one disproved stays so.
-    found.retain(|database, proven| proven.proof.verdict == Verdict::Failed || !unjudged.contains(database));
-    found.into_values().collect()
+    found.retain(|proven| proven.proof.verdict == Verdict::Failed || !unjudged.contains(&proven.backup));
+    found.sort_by_key(|proven| proven.proof.at);
+    found
 }
 
-/// What a check says; `None` when it says nothing.
+/// What each database's server had in it over the run.
+fn histories(plan: &BoundPlan, state: &RunState) -> BTreeMap<String, History> {
+    let mut staged: BTreeMap<String, Vec<(Timestamp, BackupHandle)>> = BTreeMap::new();
+    for (_, step) in made(plan, state, "postgres.restore_base") {
+        let output: Option<RestoreBaseOutput> = output(step);
+        if let (Some(RestoreBaseOutput { staged: handle, .. }), Some(at)) = (output, step.ended_at) {
+            staged.entry(handle.database).or_default().push((at, handle.backup));
+        }
+    }
+    let mut all: BTreeMap<String, History> = BTreeMap::new();
+    let mut begin = |step: &StepState| {
+        let began = step.attempts.iter().map(|attempt| (attempt.started_at, None));
+        all.entry(database_of(step).to_owned()).or_default().extend(began);
+    };
+    for uses in ["postgres.recover", "postgres.restore_dump"] {
+        made(plan, state, uses).for_each(|(_, step)| begin(step));
+    }
+    made(plan, state, "postgres.restore_table").filter(|(_, step)| brings_back(step)).for_each(|(_, step)| begin(step));
+    for (_, step) in made(plan, state, "postgres.recover") {
+        let (Some(output), Some(at)) = (output::<RecoverOutput>(step), step.ended_at) else { continue };
+        let database = output.instance.database.clone();
+        let backups = staged.get(&database).into_iter().flatten();
+        let Some((_, backup)) = backups.filter(|(staged_at, _)| *staged_at <= at).max_by_key(|(at, _)| *at) else {
+            continue;
+        };
+        let restored =
+            Restored { backup: backup.clone(), lsn: Some(output.recovered_to_lsn), instance: output.instance };
+        all.entry(database).or_default().push((at, Some(restored)));
+    }
+    for (_, step) in made(plan, state, "postgres.restore_dump") {
+        let (Some(output), Some(at)) = (output::<RestoreDumpOutput>(step), step.ended_at) else { continue };
+        let database = output.instance.database.clone();
+        let restored = Restored { backup: output.backup, lsn: None, instance: output.instance };
+        all.entry(database).or_default().push((at, Some(restored)));
+    }
+    for history in all.values_mut() {
+        // Beside another program's backup there is no manifest that a proof could be of.
+        for (_, restored) in history.iter_mut() {
+            restored.take_if(|restored| restored.backup.described.is_some());
+        }
+        history.sort_by_key(|(at, _)| *at);
+    }
+    all
+}
+
+/// The database of a step's arguments.
+fn database_of(step: &StepState) -> &str {
+    step.with.as_ref().and_then(|with| with.get("database")?.as_str()).unwrap_or_default()
+}
+
+/// Whether a step of `postgres.restore_table` writes.
+fn brings_back(step: &StepState) -> bool {
+    step.with.as_ref().and_then(|with| with.get("mode")?.as_str()).is_some_and(|mode| mode != "compare")
+}
+
+/// Whether a check looked at a restored server: the one that it names, else the database's own.
+fn looked_at(step: &StepState, restored: &InstanceHandle) -> bool {
+    match step.with.as_ref().and_then(|with| with.get("instance")).filter(|instance| !instance.is_null()) {
+        None => restored.side.is_none(),
+        Some(named) => serde_json::from_value::<InstanceHandle>(named.clone())
+            .is_ok_and(|named| (&named.pgdata, &named.side) == (&restored.pgdata, &restored.side)),
+    }
+}
+
+/// What a check says; `None` when it says nothing. What it found wrong stays so, whoever passes over it.
 fn verdict(step: &StepState) -> Option<Verdict> {
     match step.status.end()? {
         StepEnd::Succeeded if !step.marked_done => Some(Verdict::Passed),
-        StepEnd::Failed if is_disproved(step) => Some(Verdict::Failed),
+        StepEnd::Failed | StepEnd::Skipped | StepEnd::Succeeded if is_disproved(step) => Some(Verdict::Failed),
         StepEnd::Succeeded | StepEnd::Failed | StepEnd::Skipped | StepEnd::Cancelled | StepEnd::Unknown => None,
     }
 }
 
 /// Whether a check was asked and could not say anything: the server was lost, or there is nothing to compare with.
 fn gave_no_answer(step: &StepState) -> bool {
-    step.status.end() == Some(StepEnd::Failed) && !is_disproved(step)
+    let ended = matches!(step.status.end(), Some(StepEnd::Failed | StepEnd::Skipped)) || step.marked_done;
+    ended && !is_disproved(step)
 }
 
 /// Whether its last attempt found something wrong, by the results that it noted.

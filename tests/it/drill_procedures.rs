@@ -109,6 +109,55 @@ fn the_first_restore_test_takes_the_facts_of_a_base_backup_and_the_next_is_held_
     assert_eq!(proofs(), 2);
 }
 
+/// Whoever looks at another server of the database, or before the restore, says nothing of the backup that is restored.
+#[test]
+fn a_check_counts_for_the_backup_whose_data_its_own_server_had() {
+    let production = with_proofs();
+    let cli = &production.cli;
+    let shipped = fs::read_to_string("runbooks/drills/restore-test.yaml").unwrap();
+    let beside = "  - id: beside
+    name: A copy beside
+    phase: restore
+    modes: [drill]
+    uses: postgres.side_instance
+    with: { database: \"{{ params.database }}\", backup: \"{{ steps.choose.backup }}\" }
+
+  - id: glance
+    name: Look at the copy
+    phase: restore
+    modes: [drill]
+    on_failure: continue
+    uses: postgres.check
+    with:
+      database: \"{{ params.database }}\"
+      instance: \"{{ steps.beside.instance }}\"
+      checks: [ { name: never, sql: \"SELECT 1\", expect: \"= 2\" } ]
+
+  - id: stage
+";
+    let text = shipped.replacen("  - id: stage\n", beside, 1);
+    // The server that was recovered is proven; the inventory's own checks, which expect other rows, are left out.
+    let (head, rest) = text.split_once("  - id: own_checks").unwrap();
+    let file = cli.file("looked.yaml", head);
+    assert!(rest.contains("postgres.check"));
+    drill(&production, &file.display().to_string(), &["--json"]);
+    assert_eq!((cli.status("glance"), cli.status("prove")), ("failed".to_owned(), "succeeded".to_owned()));
+    let mut folders = vec![production.site.depot.root.clone()];
+    let mut stored: Vec<String> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().flatten() {
+            match entry.path().is_dir() {
+                true => folders.push(entry.path()),
+                false if folder.ends_with("proofs") => stored.push(fs::read_to_string(entry.path()).unwrap()),
+                false => {}
+            }
+        }
+    }
+    assert_eq!(stored.len(), 1, "{stored:?}");
+    let proof: serde_json::Value = serde_json::from_str(&stored[0]).unwrap();
+    assert_eq!((&proof["verdict"], &proof["checks"]), (&"passed".into(), &serde_json::json!(["prove"])), "{proof:#}");
+}
+
 #[test]
 fn a_drill_that_is_run_for_real_is_refused_before_it_touches_anything() {
     let production = Production::new();
