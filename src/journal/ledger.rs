@@ -270,6 +270,17 @@ fn cut_tail(bytes: &[u8]) -> (&[u8], LedgerTail) {
     }
 }
 
+impl Anchor {
+    /// The run whose end it anchors.
+    #[must_use]
+    pub fn finished_run(&self) -> Option<&RunId> {
+        match self {
+            Self::Finished { run, .. } => Some(run),
+            Self::Started { .. } | Self::Unknown => None,
+        }
+    }
+}
+
 impl LedgerContent {
     /// Reads the bytes of a ledger. A torn last line counts as never written.
     #[must_use]

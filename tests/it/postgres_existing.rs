@@ -10,6 +10,7 @@ use runbook::event::{ErrorClass, Progress};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::pitr_plan::Asked;
 use crate::support::mount;
 use crate::support::recovery::{Run, Site};
 
@@ -136,6 +137,29 @@ async fn what_a_restore_took_apart_starts_no_server_and_the_step_goes_on_from_th
         run.recover(&staged, json!({})).await;
         assert_eq!(rows(&site), "102 8050", "{existing}: {}", site.said());
     }
+}
+
+#[tokio::test]
+async fn status_tells_of_data_that_was_taken_apart_to_restore_and_not_to_start_its_server() {
+    let asked = Asked::new();
+    asked.commit(1);
+    let backup = asked.site.run().base_backup().await.backup;
+    asked.commit(2);
+    asked.site.cluster.stop("fast");
+    let status = || {
+        let ran = asked.cli.run(&["status", "main"]).ends(2);
+        format!("{}{}", ran.out, ran.err).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(status().contains("its data was shut down in order, so start it"), "{}", status());
+    let run = asked.site.run();
+    let cx = cut_when("stay there", run.context());
+    RestoreBase.run(&params(&backup, "replace"), &cx).await.unwrap_err();
+    let told = status();
+    assert!(
+        told.contains("had taken its old data apart and did not end") && told.contains("runbook restore main"),
+        "{told}"
+    );
+    assert!(!told.contains("start it"), "{told}");
 }
 
 #[tokio::test]

@@ -78,6 +78,14 @@ fn silent(status: &Status, ways: &Ways) -> Advice {
             format!("the server does not answer, and {ha_manager}: ask that program first, and start nothing by hand");
         return Advice::new(Level::Critical, text);
     }
+    if status.server.taken_apart {
+        let text = format!(
+            "the server does not run: a restore had taken its old data apart and did not end; the WAL that was never archived lies \
+             there still, so restore again, and remove nothing of it: {}",
+            ways.restore
+        );
+        return Advice::new(Level::Critical, text);
+    }
     let idle = status.server.startable.as_ref().filter(|_| status.server.refuses.is_none() && !status.managed);
     if let Some(start) = idle {
         let text = format!(

@@ -394,7 +394,7 @@ fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Option<Proven> {
     }
     let state = RunState::fold(&dir.read().ok()?.events).ok()?;
     state.finished.as_ref()?;
-    let found = restored::proofs(plan, &state).into_iter().find(|proven| proven.backup.database == name)?;
+    let found = restored::proofs(plan, &state).into_iter().rfind(|proven| proven.backup.database == name)?;
     Some(Proven {
         backup: found.backup.id,
         at: found.proof.at,
@@ -409,7 +409,13 @@ fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
     let mut past = Past::default();
     let mut ids = runs.ids().map_err(wiring::runs_failure)?;
     ids.sort();
-    for id in ids.iter().rev().take(LOOK_BACK) {
+    // One that waits for a person waits however many runs there were since; where the ledger cannot be read, each is looked at.
+    let ledger = runs.ledger().read().map(|content| content.lines).unwrap_or_default();
+    let over: BTreeSet<&RunId> = ledger.iter().filter_map(|line| line.anchor.finished_run()).collect();
+    for (age, id) in ids.iter().rev().enumerate() {
+        if age >= LOOK_BACK && over.contains(id) {
+            continue;
+        }
         let dir = runs.dir(id);
         let Ok((plan, _)) = dir.plan() else { continue };
         let concerns = plan.subject() == Some(name);
@@ -427,11 +433,8 @@ fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
             continue;
         }
         let status = RunSummary::of(&dir).status;
-        match status {
-            RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted => {
-                past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status });
-            }
-            RunStatus::NeverStarted | RunStatus::Finished { .. } | RunStatus::Damaged { .. } => {}
+        if matches!(status, RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted) {
+            past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status });
         }
     }
     Ok(past)

@@ -7,7 +7,9 @@ use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost, Secrets};
 use crate::actions::postgres::cluster::ha_manager::{self, Fact};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
+use crate::actions::postgres::restore::dismantled;
 use crate::actions::postgres::restore::marker::Marker;
+use crate::actions::postgres::restore::swap::VERSION;
 use crate::actions::postgres::session::connect::{Endpoint, Refusal, Session};
 use crate::actions::postgres::session::identity_check::{contradictions, strangers};
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
@@ -37,6 +39,9 @@ pub struct ServerStatus {
     /// What starts a server that does not run though its data was shut down in order: nothing is to be restored then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startable: Option<String>,
+    /// Whether a restore took the old data apart and did not end: no server starts there, and only another restore leads on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub taken_apart: bool,
     /// What contradicts the inventory's entry, and what to correct: then all the rest may be about another server.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub contradictions: Vec<Contradiction>,
@@ -93,8 +98,18 @@ pub async fn look(
                 }
                 false => format!("a server runs, but {}", error.in_full()),
             };
-            let startable = signs.is_empty().then(|| startable(&cluster, host.read_files().as_ref())).flatten();
-            return Ok(ServerStatus { why, refuses, ha_manager, startable, contradictions, ..ServerStatus::default() });
+            let taken_apart = signs.is_empty() && dismantled::is_one(host.read_files().as_ref(), &cluster.pgdata);
+            let may_start = signs.is_empty() && !taken_apart;
+            let startable = may_start.then(|| startable(&cluster, host.read_files().as_ref())).flatten();
+            return Ok(ServerStatus {
+                why,
+                refuses,
+                ha_manager,
+                startable,
+                taken_apart,
+                contradictions,
+                ..ServerStatus::default()
+            });
         }
     };
     let table = session.query("SELECT current_setting('server_version'), pg_is_in_recovery()").await?;
@@ -108,6 +123,7 @@ pub async fn look(
         in_recovery,
         ha_manager,
         startable: None,
+        taken_apart: false,
         contradictions,
     })
 }
@@ -140,5 +156,6 @@ fn startable(cluster: &Cluster, files: &dyn ReadFiles) -> Option<String> {
     let is_own =
         Marker::read(files, &cluster.pgdata).is_ok_and(|marker| marker.is_none_or(|marker| marker.has_opened()));
     let is_clean = ControlFile::parse(&control).is_ok_and(|control| control.state.is_clean());
-    (is_own && is_clean).then(|| cluster.service_manager().start_by_hand(cluster))
+    let is_whole = matches!(files.facts(&cluster.pgdata.join(VERSION)), Ok(Some(_)));
+    (is_own && is_clean && is_whole).then(|| cluster.service_manager().start_by_hand(cluster))
 }
