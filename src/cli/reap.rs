@@ -60,7 +60,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             by_run.entry(&lease.run).or_default().push(lease);
         }
         for (run, theirs) in by_run {
-            worst = worst.max(clean_up(&invocation, run, &theirs)?);
+            // One that cannot be cleaned up keeps nobody from the others.
+            match clean_up(&invocation, run, &theirs) {
+                Ok(exit) => worst = worst.max(exit),
+                Err(failure) => {
+                    failure.print();
+                    worst = worst.max(failure.exit);
+                }
+            }
         }
     }
     let left = wiring::leases(&invocation.runs)?;
