@@ -33,15 +33,18 @@ pub struct PolicyParams {
 }
 
 /// What a role that only makes backups must never do.
-const DELETING: [&str; 8] = [
+const DELETING: [&str; 11] = [
     "s3:BypassGovernanceRetention",
     "s3:DeleteBucket",
     "s3:DeleteBucketPolicy",
     "s3:DeleteObject",
     "s3:DeleteObjectVersion",
     "s3:PutBucketObjectLockConfiguration",
+    "s3:PutBucketPolicy",
     "s3:PutBucketVersioning",
     "s3:PutLifecycleConfiguration",
+    "s3:PutObjectLegalHold",
+    "s3:PutReplicationConfiguration",
 ];
 
 struct Wished<'a>(&'a PolicyParams);
