@@ -80,6 +80,27 @@ fn a_server_that_archives_nothing_does_so_afterwards_and_an_undo_puts_the_settin
 }
 
 #[test]
+fn senders_kept_wal_and_checkpoints_are_set_where_they_are_asked_for_and_put_back() {
+    let site = Site::with(&[("archive_mode", "on"), ("max_wal_senders", "3")]);
+    let names =
+        ["max_wal_senders", "wal_keep_size", "checkpoint_timeout", "max_wal_size", "checkpoint_completion_target"];
+    let shown = || names.map(|name| site.show(name)).join(" ");
+    let (before, settings) = (shown(), site.settings());
+    let asked = [
+        "max_wal_senders=7",
+        "wal_keep_size=48MiB",
+        "checkpoint_timeout=17m",
+        "max_wal_size=2GiB",
+        "checkpoint_completion_target=0.7",
+    ];
+    site.set_up(&[asked.as_slice(), &["restart=allowed"]].concat(), 0);
+    assert_eq!(shown(), "7 48MB 17min 2GB 0.7");
+    let first = site.cli.runs().last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+    site.cli.run(&["undo", &first, "--confirm", "production"]).ends(0);
+    assert_eq!((shown(), site.settings()), (before, settings));
+}
+
+#[test]
 fn a_second_run_changes_nothing_and_proves_again() {
     let site = Site::with(&[("archive_mode", "on")]);
     site.set_up(&[], 0);
