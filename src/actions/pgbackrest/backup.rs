@@ -214,8 +214,12 @@ impl Action for Backup {
                 .help("look at `pgbackrest info`; annotations need pgBackRest 2.41 or later")
         })?;
         if let Some(fault) = &ours.fault {
-            return Err(ActionError::fatal(format!("backup `{}` was taken and has {fault}", ours.id))
-                .help("the server's own data is damaged: `runbook run data-corruption` finds where"));
+            let help = format!(
+                "the server's own data is damaged: `pgbackrest info --set={}` names the files, `pg_amcheck` the tables; a restore of \
+                 the backup before, with the WAL since, has them as they were",
+                ours.id
+            );
+            return Err(ActionError::fatal(format!("backup `{}` was taken and has {fault}", ours.id)).help(help));
         }
         let message = format!("backup `{}` ({}) added {} bytes to the repository", ours.id, ours.tier, ours.size_bytes);
         cx.reporter.note(message, json!({ "id": ours.id, "tier": ours.tier, "size_bytes": ours.size_bytes }));
