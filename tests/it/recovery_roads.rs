@@ -284,8 +284,7 @@ impl Regions {
                  stores: {{ lost: {{ url: \"file://{dir}/lost\" }}, copy: {{ url: \"file://{dir}/copy\" }} }}\n\
                  services:\n  fence: {{ command: {fence} }}\n  routing: {{ command: {routing} }}\n\
                  environments:\n  production: {{ protected: true, default: true }}\n  \
-                 failover: {{ protected: true, databases: {{ main: {{ pgdata: {here}/data, port: {port}, store: copy,\n      \
-                 via: {{ pg_ctl: {{ options: \"-c port={port}\" }} }} }} }} }}\n  \
+                 failover: {{ protected: true, databases: {{ main: {{ pgdata: {here}/data, port: {port}, store: copy }} }} }}\n  \
                  drill: {{ databases: {{ main: {{ scratch: true, store: copy }} }}, stores: {{ copy: {{ read_only: true }} }} }}\n",
                 pgdata = cluster.pgdata().display(),
                 old = cluster.port(),
@@ -366,7 +365,8 @@ fn a_lost_region_comes_up_in_another_one_from_the_copy_of_its_backups() {
     assert!(cli.path("old-region").exists(), "a damaged copy fences nobody");
     fs::remove_dir_all(&copy).unwrap();
     fs::rename(&sound, &copy).unwrap();
-    cli.run(&real).ends(0);
+    // The backup's configuration has the lost server's port: it listens on that of the inventory.
+    cli.run(&real).ends(0).says("as the inventory says");
     assert_eq!(regions.rows(), "1000|500500");
     assert!(!cli.path("old-region").exists(), "the lost region is fenced");
     assert!(cli.path("routed").exists(), "applications are pointed here");

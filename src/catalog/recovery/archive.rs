@@ -214,6 +214,13 @@ impl Archive {
         unread.until <= base.start && self.leading(base).contains(&timeline)
     }
 
+    /// When the last promotion on the way along a timeline was, as far as somebody read it.
+    #[must_use]
+    pub fn last_promotion(&self, followed: Timeline) -> Option<Timestamp> {
+        let history = self.history(followed)?;
+        history.path().iter().filter_map(|span| self.promoted.get(&span.timeline)).max().copied()
+    }
+
     /// What is not known beside a way that was found: whether another timeline has newer commits.
     #[must_use]
     pub fn unknown_beside(&self, base: Base, followed: Timeline) -> Vec<String> {

@@ -208,7 +208,7 @@ impl Completion<'_> {
 
     fn course(&self) -> Course {
         let base = super::replay_plan::base(&self.marker);
-        let unknown = Course { start: base.start, end: None, timeline: base.timeline, floor: None };
+        let unknown = Course { start: base.start, end: None, timeline: base.timeline, floor: None, promoted_at: None };
         self.marker.course.unwrap_or(unknown)
     }
 

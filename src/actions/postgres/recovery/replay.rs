@@ -18,6 +18,7 @@ use crate::actions::postgres::cluster::settings::{RECOVERY_SIGNAL, STANDBY_SIGNA
 use crate::actions::postgres::restore::marker::Course;
 use crate::actions::postgres::restore::recovery_target::Ending;
 use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::identity_check;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::{Timestamp, clock};
 use crate::event::{ErrorClass, Progress};
@@ -90,6 +91,11 @@ pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContex
         }
         watch.look(server, files.as_ref(), cx).await?;
         if session.is_none() {
+            // It would be waited for at a place where it never comes, while it opens at another one.
+            if let Some(fact) = identity_check::listens_elsewhere(server.cluster, files.as_ref()).await {
+                server.stop(cx.host.as_ref()).await?;
+                return Err(ActionError::fatal(format!("{}; it was stopped", fact.what)).help(fact.help));
+            }
             session = enter(&maintenance_db, server, cx).await?;
         }
         if let Some(open) = &mut session {

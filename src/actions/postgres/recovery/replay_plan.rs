@@ -155,6 +155,7 @@ async fn decide(
                 let as_it_was = before.filter(|(first, _)| first.followed == way.followed);
                 let (way, archived) = as_it_was.unwrap_or((way, archived.clone()));
                 let course = course(WalSource { archived: &archived, ..wal_source }, &way, &settled).await?;
+                let course = Course { promoted_at: archive.last_promotion(way.followed), ..course };
                 let Settled { goal, told, note, .. } = settled;
                 let unknown =
                     archive.unknown_beside(base, way.followed).into_iter().map(|fact| format!("warning: {fact}"));
@@ -208,7 +209,7 @@ async fn course(wal_source: WalSource<'_>, way: &Way, settled: &Settled) -> Resu
             way.path.last().map(|last| last.start(wal_source.wal_archive.size))
         }
     };
-    Ok(Course { start: way.base.start, end: settled.end, timeline: way.followed, floor })
+    Ok(Course { start: way.base.start, end: settled.end, timeline: way.followed, floor, promoted_at: None })
 }
 
 /// The backup as decisions see it.

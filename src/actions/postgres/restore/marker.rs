@@ -97,6 +97,9 @@ pub(crate) struct Course {
     /// target, and as earlier versions wrote it, where the last segment begins.
     #[serde(default)]
     pub(crate) floor: Option<Lsn>,
+    /// When the last promotion on the way was, where somebody read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) promoted_at: Option<Timestamp>,
 }
 
 /// What lies on the live server beyond the archive.

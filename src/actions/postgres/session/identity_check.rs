@@ -53,6 +53,15 @@ pub(crate) async fn contradictions(
     Ok(found)
 }
 
+/// Says when the server of a data directory listens at another place than the entry of its database names.
+pub(crate) async fn listens_elsewhere(cluster: &Cluster, files: &dyn ReadFiles) -> Option<Fact> {
+    let is_here = cluster.service_manager().runs() == Runs::Here && !cluster.is_scratch() && !cluster.is_managed();
+    match is_here {
+        true => Claim { cluster, files }.against_pid_file().await,
+        false => None,
+    }
+}
+
 /// Tells of servers of this machine that no entry names, where the one of `database` does not run: an entry that is wrong
 /// in everything contradicts nobody.
 ///

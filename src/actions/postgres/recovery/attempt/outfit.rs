@@ -8,6 +8,7 @@ use crate::action::{ActionError, Files};
 use crate::actions::postgres::cluster::limits::{self, Configured};
 use crate::actions::postgres::cluster::pg_control::{cannot, control};
 use crate::actions::postgres::cluster::server::major;
+use crate::actions::postgres::cluster::service_manager::Runs;
 use crate::actions::postgres::cluster::settings;
 use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::fetching::{self, Fetching};
@@ -63,6 +64,7 @@ impl Recovering<'_> {
         if cluster.is_scratch() {
             return Ok(());
         }
+        self.listen(files, staged).await?;
         let mut needed = control(files, staged)?.limits;
         if let Some(lost) = old.and_then(|old| old.control(files)) {
             needed = limits::greatest(needed, lost.limits);
@@ -79,6 +81,44 @@ impl Recovering<'_> {
         let auto = staged.join(settings::FILE);
         let text = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
         let text = settings::within_block(&String::from_utf8_lossy(&text), &limits::raised(&short));
+        self.context.write(files, &auto, &text).map_err(|error| cannot(&error))
+    }
+}
+
+impl Recovering<'_> {
+    /// Has the server listen where the inventory says: what a backup brings along is of the place that it was taken at.
+    async fn listen(&self, files: &dyn Files, staged: &Path) -> Result<(), ActionError> {
+        let RecoveryContext { cluster, owner, server_host, cx, .. } = &self.context;
+        if cluster.service_manager().runs() != Runs::Here {
+            return Ok(());
+        }
+        let programs = self.context.programs(files, staged)?;
+        let configured = Configured { cluster, owner, programs: &programs, server_host, pgdata: staged };
+        let values = configured.texts(&["port", "unix_socket_directories"], cx.host.as_read()).await;
+        let [Some(port), folders] = values.as_slice() else { return Ok(()) };
+        // Where its configuration cannot be found from here, the server itself says so.
+        let Ok(port) = port.parse::<u16>() else { return Ok(()) };
+        let mut wanted = Vec::new();
+        if port != cluster.port {
+            wanted.push(("port", port.to_string(), cluster.port.to_string()));
+        }
+        if let (Some(folders), Some(socket)) = (folders, &cluster.socket) {
+            let real = |folder: &Path| files.canonical(folder).unwrap_or_else(|_| folder.to_owned());
+            let is_it = |folder: &str| real(Path::new(folder.trim().trim_matches('"'))) == real(socket);
+            if !folders.split(',').any(is_it) {
+                wanted.push(("unix_socket_directories", folders.clone(), socket.to_string_lossy().into_owned()));
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let auto = staged.join(settings::FILE);
+        let mut text = settings::restored(files, staged)?;
+        for (name, is, value) in wanted {
+            let message = format!("`{name}` of the backup is `{is}`: it is set to `{value}`, as the inventory says");
+            cx.reporter.note(message, json!({ "setting": name, "value": value }));
+            text = settings::with_lasting(&text, name, &value);
+        }
         self.context.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
 }

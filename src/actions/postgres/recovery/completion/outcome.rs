@@ -30,6 +30,11 @@ impl Completion<'_> {
         self.marker.flushed().is_some_and(|flushed| flushed.came_back(&self.history(arrival), reached))
     }
 
+    /// When a recovery since the incident had opened the timeline that was followed: its commits are not the lost server's.
+    fn opened_since(&self) -> Option<Timestamp> {
+        self.course().promoted_at.filter(|at| *at > self.context.cx.about.incident_at)
+    }
+
     /// The history of the timeline that the server is on; nothing but that timeline where its file is not there.
     fn history(&self, arrival: &Arrival) -> TimelineHistory {
         let path = self.context.cluster.pgdata.join("pg_wal").join(arrival.timeline.history_file());
@@ -74,7 +79,19 @@ impl Completion<'_> {
         let whole = reached || marker.to_target || marker.remains == Some(Remains::Nothing);
         let newest: Option<Timestamp> =
             arrival.newest_commit.or(marker.waits.and_then(|waiting| waiting.newest_commit));
-        let loss = proof::loss(whole, newest, marker.ended_at);
+        let loss = match self.opened_since().filter(|_| !whole) {
+            None => proof::loss(whole, newest, marker.ended_at),
+            Some(at) => {
+                let message = format!(
+                    "what was committed since {at}, when an earlier recovery opened the server, says nothing of what the lost one \
+                     had: the loss counts from the end of the backup"
+                );
+                self.context.cx.reporter.note(message, json!({ "opened_at": at }));
+                let loss = proof::loss(whole, None, marker.ended_at);
+                let is_before = |end: &Timestamp| *end <= self.context.cx.about.incident_at;
+                RecoverLoss { newest_commit_at: loss.newest_commit_at.filter(is_before), ..loss }
+            }
+        };
         let chosen = loss.newest_commit_at.filter(|_| marker.to_target && marker.by_landmark);
         RecoverOutput {
             instance: InstanceHandle {
