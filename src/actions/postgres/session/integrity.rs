@@ -2,6 +2,7 @@
 
 use super::connect::Session;
 use crate::action::ActionError;
+use crate::pgformat::major_text;
 
 /// One proof with its verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -92,7 +93,8 @@ pub(crate) async fn lend_amcheck(session: &mut Session) -> Result<bool, ActionEr
 /// Why no B-tree can be walked, and what has to be installed or created for that.
 async fn without_amcheck(session: &mut Session) -> Result<String, ActionError> {
     let available = "SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'";
-    let major = session.value("SELECT current_setting('server_version_num')::int / 10000").await?;
+    let version = session.value("SELECT current_setting('server_version')").await?;
+    let major = major_text(&version);
     Ok(match session.value(available).await?.as_str() {
         "0" => format!(
             "the B-trees' content was not walked: the extension `amcheck` is not installed on this machine; install the contrib \
