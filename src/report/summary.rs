@@ -324,7 +324,11 @@ fn undone(out: &mut String, plan: &BoundPlan, state: &RunState, palette: Palette
 
 /// Why the undo of a step that ended well changed nothing, where it says so.
 fn nothing_to_undo<'a>(state: &'a RunState, of: &StepId) -> Option<&'a str> {
-    state.steps.get(&of.undo())?.output.as_ref()?.get("nothing_to_do")?.as_str()
+    let output = state.steps.get(&of.undo())?.output.as_ref()?;
+    // A stop has always told what it found in its place.
+    let found =
+        || output.get("found").filter(|_| output.get("stopped").and_then(serde_json::Value::as_bool) == Some(false));
+    output.get("nothing_to_do").or_else(found)?.as_str()
 }
 
 /// When the step that reverses one ended.
