@@ -105,7 +105,7 @@ fn a_folder_of_pg_basebackup_and_wal_of_cp_are_imported_and_recovered_to_the_new
 }
 
 #[test]
-fn a_base_backup_with_its_wal_fetched_into_it_is_imported_verified_and_recovered_without_an_archive() {
+fn a_base_backup_with_its_wal_fetched_into_it_is_imported_verified_without_an_archive_and_recovered() {
     let old = Old::start();
     old.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) n");
     let folder = old.take("fetched", &["--wal-method=fetch", "--gzip"]);
@@ -121,6 +121,8 @@ fn a_base_backup_with_its_wal_fetched_into_it_is_imported_verified_and_recovered
         "version: 1\nname: verify\nsteps: [ { id: verify, uses: postgres.verify_backup, with: { database: main } } ]\n",
     );
     old.cli.run(&["run", "verify.yaml", "--confirm", "production"]).ends(0);
+    old.archive();
+    old.cli.run(&["backups", "import", "primary", "wal", "--into", "main", "--write"]).ends(0);
     old.cli.run(&["drill", "full-db-loss", "-p", "database=main"]).ends(0);
 }
 
