@@ -155,6 +155,7 @@ fn a_hold_a_damaged_manifest_and_a_backup_from_the_future_are_respected() {
     assert!(refused.err.contains("`runbook backups prune --plan --despite-clock REASON`"), "{}", refused.err);
     assert_eq!(there(&cli), [1, 2, 4, 5, 6]);
     backup(&cli, 3);
+    std::fs::remove_dir_all(cli.state()).unwrap();
     let shown = cli.run(&["backups", "prune", "--yes", "--despite-clock", "the clock was ahead"]).ends(0);
     assert!(shown.out.contains("keep    from-the-future  dated "), "{}", shown.out);
     assert_eq!(
