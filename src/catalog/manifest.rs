@@ -281,9 +281,19 @@ pub struct ManifestObject {
     /// The folder whose content it is, where its plain bytes are a tar archive of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive_of: Option<String>,
+    /// Whether the archive of the data directory holds the WAL of the backup too, which `backup_manifest` does not list:
+    /// `pg_basebackup --wal-method=fetch` makes one so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds_wal: bool,
 }
 
 impl ManifestObject {
+    /// Tells whether WAL that makes the backup consistent lies in it.
+    #[must_use]
+    pub fn has_wal(&self) -> bool {
+        self.role == ObjectRole::Wal || self.holds_wal
+    }
+
     /// An object that is stored as it is.
     #[must_use]
     pub fn new(name: impl Into<String>, size_bytes: u64, sha256: Digest, role: ObjectRole) -> Self {
@@ -298,6 +308,7 @@ impl ManifestObject {
             tablespace: None,
             key: None,
             archive_of: None,
+            holds_wal: false,
         }
     }
 

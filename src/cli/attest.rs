@@ -25,7 +25,7 @@ pub fn prove(runs: &Runs, dir: &RunDir, plan: &BoundPlan, last: &Event) {
     if let Some(path) = key_path(&plan.inventory.audit) {
         let signed = SignKey::open(&path).map_err(|error| (error.help(), chain(&error)));
         let signed = signed.and_then(|key| {
-            let help = "check space and permissions of the state folder".to_owned();
+            let help = wiring::state_help();
             Head::sign(dir, last, &runs.ledger(), &key).map_err(|error| (help, chain(&error)))
         });
         if let Err((help, what)) = signed {

@@ -12,10 +12,11 @@ use super::recovery::{self, Open};
 use super::screen::Face;
 use super::{Exit, Failure, invoke, wiring};
 use crate::action::{Access, Mode, Secrets, Target};
-use crate::base::{Timestamp, clock};
+use crate::base::clock;
 use crate::catalog;
+use crate::catalog::retention::{Known, Refusal};
 use crate::engine::Presence;
-use crate::journal::{RunStatus, Runs};
+use crate::journal::{Anchor, LedgerLine, RunStatus, Runs};
 use crate::language::template::{self, Scope};
 use crate::plan::{BoundPlan, PlannedStep, lock_of_database};
 use crate::store::Opening;
@@ -40,11 +41,7 @@ pub fn refuse(runs: &Runs, plan: &BoundPlan, presence: Presence) -> Result<(), F
     }
     let prunes: Vec<&PlannedStep> = plan.steps.iter().filter(|step| step.uses == PRUNE).collect();
     if !prunes.is_empty() {
-        let now = clock::now();
-        if let Some(known) = newest(runs)?.filter(|known| *known > clock::after(now, TOLERANCE)) {
-            let message = format!("this machine's clock says {now}, but the history of runs knows {known}");
-            return Err(Failure::new(Exit::Refused, message).help("set the clock right; nothing was changed"));
-        }
+        doubt(runs, plan, &prunes)?;
     }
     for reason in prunes.iter().filter_map(|step| despite(plan, step)) {
         tell!("pruning though a recovery may be open: {reason}");
@@ -65,6 +62,20 @@ pub fn refuse(runs: &Runs, plan: &BoundPlan, presence: Presence) -> Result<(), F
         }
     }
     if presence == Presence::Nobody { refuse_by_store(plan) } else { Ok(()) }
+}
+
+/// Refuses to prune when the clock is behind the history, unless a person gives a reason to prune all the same.
+fn doubt(runs: &Runs, plan: &BoundPlan, prunes: &[&PlannedStep]) -> Result<(), Failure> {
+    let now = clock::now();
+    let Some(known) = newest(runs)?.filter(|known| known.at > clock::after(now, TOLERANCE)) else { return Ok(()) };
+    let asserted: Vec<String> = prunes.iter().filter_map(|step| said(plan, step, "despite_clock")).collect();
+    if asserted.len() < prunes.len() {
+        return Err(Failure::new(Exit::Refused, Refusal::ClockWentBack { now, known }.to_string()).help(Refusal::HELP));
+    }
+    for reason in asserted {
+        tell!("pruning though {} at {}, in the future: {reason}", known.what, known.at);
+    }
+    Ok(())
 }
 
 /// Refuses an unattended backup of a database whose place is frozen in a store: the recovery may run on another machine,
@@ -212,9 +223,14 @@ fn backed_up_names(plan: &BoundPlan, is_such: fn(&BoundPlan, &PlannedStep) -> bo
 }
 
 /// The newest time that the history knows.
-pub fn newest(runs: &Runs) -> Result<Option<Timestamp>, Failure> {
+pub fn newest(runs: &Runs) -> Result<Option<Known>, Failure> {
     let ledger = runs.ledger().read().map_err(|error| wiring::runs_failure(error.into()))?;
-    Ok(ledger.lines.iter().map(|line| line.at).max())
+    let what = |line: &LedgerLine| match &line.anchor {
+        Anchor::Started { run, .. } => format!("run `{run}` began"),
+        Anchor::Finished { run, .. } => format!("run `{run}` ended"),
+        Anchor::Unknown => format!("line {} of the history of runs was written", line.n),
+    };
+    Ok(ledger.lines.iter().max_by_key(|line| line.at).map(|line| Known { at: line.at, what: what(line) }))
 }
 
 /// The reason to prune all the same. One that is not known yet is none.

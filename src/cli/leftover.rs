@@ -18,6 +18,9 @@ use crate::journal::{RunStatus, RunSummary, Runs};
 use crate::language::inventory::Inventory;
 use crate::plan::lock_of_database;
 
+/// What holds less has no line of its own.
+const SMALL_BYTES: u64 = 1 << 20;
+
 /// A folder that is left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Remains {
@@ -48,6 +51,24 @@ impl Remains {
             None => format!("{fact}; it stays until a recovery has gone well"),
         }
     }
+}
+
+/// The lines for people: what is small and may go has one together.
+pub fn lines(all: &[Remains]) -> Vec<String> {
+    let is_small = |one: &&Remains| one.remove.is_some() && !one.at_least && one.size_bytes < SMALL_BYTES;
+    let (small, large): (Vec<&Remains>, Vec<&Remains>) = all.iter().partition(is_small);
+    let mut lines: Vec<String> = large.into_iter().map(Remains::told).collect();
+    match small.as_slice() {
+        [] => {}
+        [one] => lines.push(one.told()),
+        several => {
+            let paths: Vec<String> = several.iter().map(|one| one.path.display().to_string()).collect();
+            let remove = command_line(["rm", "-rf", "--"].into_iter().chain(paths.iter().map(String::as_str)));
+            let bytes = ByteSize(several.iter().map(|one| one.size_bytes).sum());
+            lines.push(format!("{bytes} in {} small folders that recoveries have left; {remove}", several.len()));
+        }
+    }
+    lines
 }
 
 /// What is left beside the data of a database on this machine; nothing where that cannot be looked at. What a run that
@@ -85,4 +106,33 @@ fn judge(left: Leftover, runs: &Runs, went_well: Option<&RunId>) -> Option<Remai
     let remove = may_go.then(|| command_line(["rm", "-rf", "--", &path]));
     let Leftover { path, run, size_bytes, at_least, .. } = left;
     Some(Remains { path, run, size_bytes, at_least, what, remove })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Remains, lines};
+
+    #[test]
+    fn what_is_small_and_may_go_has_one_line_together() {
+        let left = |name: &str, size_bytes: u64, remove: bool| Remains {
+            path: format!("/srv/pg.runbook-{name}").into(),
+            run: "20260128-143002-3fa9c1".parse().expect("an id"),
+            size_bytes,
+            at_least: false,
+            what: "what a recovery that has ended had staged",
+            remove: remove.then(|| format!("rm -rf -- /srv/pg.runbook-{name}")),
+        };
+        let all = [left("a", 0, true), left("b", 24, true), left("c", 5 << 30, true), left("d", 24, false)];
+        let told = lines(&all);
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(
+            told[0].starts_with("5.0 GiB in `/srv/pg.runbook-c`")
+                && told[1].ends_with("until a recovery has gone well")
+        );
+        assert_eq!(
+            told[2],
+            "24 B in 2 small folders that recoveries have left; rm -rf -- /srv/pg.runbook-a /srv/pg.runbook-b"
+        );
+        assert_eq!(lines(&all[..1]), [all[0].told()]);
+    }
 }

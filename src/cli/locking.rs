@@ -216,9 +216,9 @@ impl RunLocks {
                     "`runbook resume {run}` waits for it, `runbook cancel {run}` first ends it; nothing was changed"
                 ))
             }
-            Obstacle::Unusable(error) => Failure::new(Exit::Journal, error.to_string())
-                .because(&error)
-                .help("check space and permissions of the state folder"),
+            Obstacle::Unusable(error) => {
+                Failure::new(Exit::Journal, error.to_string()).because(&error).help(wiring::state_help())
+            }
         }
     }
 

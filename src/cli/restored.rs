@@ -158,16 +158,22 @@ fn looked_at(step: &StepState, restored: &InstanceHandle) -> bool {
 /// What a check says; `None` when it says nothing. What it found wrong stays so, whoever passes over it.
 fn verdict(step: &StepState) -> Option<Verdict> {
     match step.status.end()? {
-        StepEnd::Succeeded if !step.marked_done => Some(Verdict::Passed),
+        StepEnd::Succeeded if !step.marked_done && !is_unmade(step) => Some(Verdict::Passed),
         StepEnd::Failed | StepEnd::Skipped | StepEnd::Succeeded if is_disproved(step) => Some(Verdict::Failed),
         StepEnd::Succeeded | StepEnd::Failed | StepEnd::Skipped | StepEnd::Cancelled | StepEnd::Unknown => None,
     }
 }
 
-/// Whether a check was asked and could not say anything: the server was lost, or there is nothing to compare with.
+/// Whether a check was asked and could not say anything: the server was lost, there is nothing to compare with, or what it
+/// takes is not installed.
 fn gave_no_answer(step: &StepState) -> bool {
     let ended = matches!(step.status.end(), Some(StepEnd::Failed | StepEnd::Skipped)) || step.marked_done;
-    ended && !is_disproved(step)
+    is_unmade(step) || ended && !is_disproved(step)
+}
+
+/// Whether it ended well, and says that something could not be put to the test.
+fn is_unmade(step: &StepState) -> bool {
+    output::<CheckOutput>(step).is_some_and(|output| !output.unproven.is_empty())
 }
 
 /// Whether its last attempt found something wrong, by the results that it noted.
@@ -175,7 +181,7 @@ fn is_disproved(step: &StepState) -> bool {
     let since = step.attempts.last().map(|attempt| attempt.started_at);
     let notes = step.notes.iter().filter(|(at, ..)| Some(*at) >= since);
     let mut results = notes.filter_map(|(_, _, data)| data.get("checks")?.as_array()).flatten();
-    results.any(|result| result.get("passed") == Some(&Value::Bool(false)))
+    results.any(|result| result.get("passed") == Some(&Value::Bool(false)) && result.get("unproven").is_none())
 }
 
 /// A proof before its first check.

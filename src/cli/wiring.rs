@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use super::{Exit, Failure};
+use crate::base::units::ByteSize;
 use crate::engine::Presence;
 use crate::event::Actor;
 use crate::journal::{Leases, RootFacts, RunDir, Runs, RunsError, choose_root, probe_system_root};
@@ -70,16 +71,26 @@ pub fn runs_failure(error: RunsError) -> Failure {
         RunsError::Live { .. } => {
             (Exit::Locked, "follow it with `runbook show RUN --follow`, end it with `runbook cancel RUN`".to_owned())
         }
-        RunsError::File { .. } | RunsError::Ledger(_) | RunsError::Journal(_) => (
-            Exit::Journal,
-            "check space and permissions of the state folder; `$RUNBOOK_STATE` names another one".to_owned(),
-        ),
+        RunsError::File { .. } | RunsError::Ledger(_) | RunsError::Journal(_) => (Exit::Journal, state_help()),
     };
     let mut failure = Failure::new(exit, error.to_string()).help(help);
     if let Some(source) = std::error::Error::source(&error) {
         failure = failure.because(source);
     }
     failure
+}
+
+/// What to do where the state folder takes nothing: which one it is, its room, and how to go on at once in another one.
+pub fn state_help() -> String {
+    let Ok(root) = state_root() else { return "`RUNBOOK_STATE` must name an absolute path".to_owned() };
+    let there = root.ancestors().find(|folder| folder.is_dir());
+    let disk = there.and_then(|folder| rustix::fs::statvfs(folder).ok());
+    let free = disk.map(|disk| format!(" ({} free)", ByteSize(disk.f_bavail * disk.f_frsize))).unwrap_or_default();
+    format!(
+        "check space{free} and permissions of the state folder `{}`; to go on at once, put `RUNBOOK_STATE=/another/folder` before \
+         the command: its history begins anew there",
+        root.display()
+    )
 }
 
 fn listed(runs: &[crate::base::RunId], otherwise: &str) -> String {

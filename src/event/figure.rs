@@ -74,9 +74,9 @@ pub struct Figures {
     /// The objective.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpo_target_ms: Option<u64>,
-    /// Time spent in attempts that counted.
+    /// Time spent in attempts that counted, and in the only one of a step that failed.
     pub machine_ms: u64,
-    /// Time spent in failed attempts and the delays after them.
+    /// Time spent in failed attempts of steps that were tried again, and in the delays after them.
     pub retry_ms: u64,
     /// Time spent waiting for locks.
     #[serde(default)]

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use sha2::Digest as _;
 
 use super::lsn::{Lsn, SystemId, Timeline};
+use super::segment::SegmentName;
 use crate::base::Digest;
 
 /// A stretch of WAL that the backup needs.
@@ -59,6 +60,13 @@ pub struct BackupManifest {
     pub files: BTreeMap<Vec<u8>, ManifestFile>,
     /// The WAL needed to make the backup consistent.
     pub wal_ranges: Vec<WalRange>,
+}
+
+/// The segment of WAL that a path of a data directory names. A base backup made with `--wal-method=fetch` has such files,
+/// and its manifest does not list them.
+#[must_use]
+pub fn fetched_segment(path: &[u8]) -> Option<SegmentName> {
+    std::str::from_utf8(path.strip_prefix(b"pg_wal/")?).ok()?.parse().ok()
 }
 
 /// Why a text is no valid manifest.

@@ -33,7 +33,7 @@ mod walker;
 pub use archiver_notes::ArchiverNotes;
 pub use backup_label::{BackupLabel, BackupLabelError};
 pub use backup_manifest::{
-    BackupManifest, BackupManifestError, FileChecksum, FileFault, FileVerifier, ManifestFile, WalRange,
+    BackupManifest, BackupManifestError, FileChecksum, FileFault, FileVerifier, ManifestFile, WalRange, fetched_segment,
 };
 pub use census::Census;
 pub use control_file::{ClusterState, ControlFile, ControlFileError, ServerLimits};

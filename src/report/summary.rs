@@ -282,18 +282,28 @@ fn notes(out: &mut String, state: &RunState, entries: &[Entry<'_>]) {
 
 /// Says which steps were reversed, and which could not be.
 fn undone(out: &mut String, plan: &BoundPlan, state: &RunState, palette: Palette) {
-    let listed = |wanted: UndoState| {
+    let in_order = |wanted: UndoState| {
         let is = |(_, known): &(&StepId, &StepState)| known.undo == Some(wanted);
         let mut steps: Vec<_> = state.steps.iter().filter(is).map(|(id, _)| (ended(state, id), id)).collect();
         steps.sort_unstable();
-        steps.iter().map(|(_, id)| format!("`{id}`")).collect::<Vec<_>>().join(", ")
+        steps.into_iter().map(|(_, id)| id)
     };
-    let (done, failed) = (listed(UndoState::Undone), listed(UndoState::UndoFailed));
+    let (idle, done): (Vec<_>, Vec<_>) =
+        in_order(UndoState::Undone).partition(|id| nothing_to_undo(state, id).is_some());
+    let names = |ids: &mut dyn Iterator<Item = &StepId>| ids.map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
+    let (done, failed) = (names(&mut done.into_iter()), names(&mut in_order(UndoState::UndoFailed)));
     let stopped = |known: &StepState| known.skipped == Some(SkipReason::UndoStopped);
     let left = state.steps.iter().filter(|(_, known)| stopped(known)).filter_map(|(id, _)| id.undone());
     let left: Vec<String> = left.map(|id| format!("`{id}`")).collect();
     if !done.is_empty() {
         let _ = writeln!(out, "\n  undone   {done}");
+    }
+    if !idle.is_empty() {
+        out.push('\n');
+    }
+    for id in idle {
+        let _ =
+            writeln!(out, "  nothing to undo of `{id}`: {}", one_line(nothing_to_undo(state, id).unwrap_or_default()));
     }
     if !failed.is_empty() {
         let _ = writeln!(out, "\n{}", palette.paint(Tone::Bad, &format!("NOT UNDONE: {failed}")));
@@ -310,6 +320,15 @@ fn undone(out: &mut String, plan: &BoundPlan, state: &RunState, palette: Palette
         let why = if origin.reason.is_empty() { String::new() } else { format!(": {}", one_line(&origin.reason)) };
         let _ = writeln!(out, "\n  {what} run `{}`{why}", origin.run);
     }
+}
+
+/// Why the undo of a step that ended well changed nothing, where it says so.
+fn nothing_to_undo<'a>(state: &'a RunState, of: &StepId) -> Option<&'a str> {
+    let output = state.steps.get(&of.undo())?.output.as_ref()?;
+    // A stop has always told what it found in its place.
+    let found =
+        || output.get("found").filter(|_| output.get("stopped").and_then(serde_json::Value::as_bool) == Some(false));
+    output.get("nothing_to_do").or_else(found)?.as_str()
 }
 
 /// When the step that reverses one ended.

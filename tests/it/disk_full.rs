@@ -247,6 +247,21 @@ fn a_segment_pushed_onto_a_full_disk_leaves_nothing_and_is_made_good() {
     });
 }
 
+#[test]
+fn doctor_tells_a_full_store_from_one_that_forbids() {
+    if std::env::var_os("RUNBOOK_TEST_NO_MOUNTS").is_some() {
+        return;
+    }
+    let doctor = "doctor --store disk";
+    let Shown { first, second, .. } =
+        ordeal(user("uses: note, with: { text: unused }"), Disk::Pages(2500), [doctor, doctor]);
+    let told = first.said.contains("large upload")
+        && first.said.contains("the store is full")
+        && first.said.contains("MiB free of");
+    assert!(told && !first.said.contains("s3:AbortMultipartUpload"), "{}", first.said);
+    assert!(!second.said.contains("the store is full"), "{}", second.said);
+}
+
 fn put(root: &Path, name: &str, bytes: Vec<u8>) {
     let entry = StoreEntry { url: format!("file://{}", root.display()), ..StoreEntry::default() };
     let store = runbook::store::Opening::plain(&entry, "beside").open().unwrap();

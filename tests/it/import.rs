@@ -105,6 +105,28 @@ fn a_folder_of_pg_basebackup_and_wal_of_cp_are_imported_and_recovered_to_the_new
 }
 
 #[test]
+fn a_base_backup_with_its_wal_fetched_into_it_is_imported_verified_without_an_archive_and_recovered() {
+    let old = Old::start();
+    old.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) n");
+    let folder = old.take("fetched", &["--wal-method=fetch", "--gzip"]);
+    assert!(!folder.join("pg_wal.tar.gz").exists());
+    let dry = old.cli.run(&["backups", "import", "primary", "postgres", "--into", "main", "--json"]).ends(0).json();
+    assert_eq!(dry["would_import"][0]["key"], "postgres/fetched/", "{dry:#}");
+    old.cli.run(&["backups", "import", "primary", "postgres", "--into", "main", "--write"]).ends(0).says("imported");
+    let listed = old.cli.run(&["backups", "list", "--json"]).ends(0).json();
+    let id = listed["backups"][0]["id"].as_str().unwrap().to_owned();
+    old.cli.run(&["backups", "verify", &id, "--level", "content"]).ends(0);
+    old.cli.file(
+        "verify.yaml",
+        "version: 1\nname: verify\nsteps: [ { id: verify, uses: postgres.verify_backup, with: { database: main } } ]\n",
+    );
+    old.cli.run(&["run", "verify.yaml", "--confirm", "production"]).ends(0);
+    old.archive();
+    old.cli.run(&["backups", "import", "primary", "wal", "--into", "main", "--write"]).ends(0);
+    old.cli.run(&["drill", "full-db-loss", "-p", "database=main"]).ends(0);
+}
+
+#[test]
 fn a_base_backup_that_nothing_proves_whole_or_that_is_damaged_is_left_out_with_the_reason() {
     let old = Old::start();
     old.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) n");

@@ -192,6 +192,12 @@ async fn text_that_sorts_otherwise_than_its_indexes_is_found() {
     site.cluster.sql("UPDATE pg_database SET datcollversion = NULL WHERE datname = 'postgres'");
     site.cluster.sql("CREATE TABLE t(x text); CREATE INDEX i ON t(x); INSERT INTO t SELECT md5(n::text) FROM generate_series(1, 500) n");
     // What another sort order leaves behind: rows that are in the table and cannot be found by the index.
+    let unmade = proved(&site, json!([{ "indexes": "heapallindexed" }, { "sequences": "ahead" }])).await.unwrap_err();
+    let said = unmade.to_string();
+    assert!(
+        said.starts_with("nothing was found wrong, but `indexes") && said.contains("CREATE EXTENSION amcheck"),
+        "{said}"
+    );
     site.cluster.sql("CREATE EXTENSION amcheck");
     proved(&site, json!([{ "indexes": "heapallindexed" }])).await.unwrap();
     site.cluster.sql("UPDATE pg_index SET indisready = false, indisvalid = false WHERE indexrelid = 'i'::regclass");

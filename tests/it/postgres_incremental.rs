@@ -134,6 +134,34 @@ async fn a_lost_link_is_found_before_anything_is_touched() {
     assert!(error.to_string().contains("which lacks base.tar"), "{error}");
 }
 
+/// A machine that has all programs but the one: whoever takes increments there hears it, and the restore says what to do before
+/// anything is touched.
+#[tokio::test]
+async fn a_machine_that_cannot_put_increments_together_is_told_with_the_package_and_the_full_backup() {
+    let site = summarizing();
+    let full = take(&site.run(), json!({})).await.unwrap().backup;
+    let increment = increment(&site).await.backup;
+    let bare = site.cluster.folder("bare");
+    for program in fs::read_dir(site.cluster.bin()).unwrap().flatten() {
+        if program.file_name() != "pg_combinebackup" {
+            std::os::unix::fs::symlink(program.path(), bare.join(program.file_name())).unwrap();
+        }
+    }
+    let mut cx = site.run().check_context();
+    let mut inventory = (*cx.about.inventory).clone();
+    inventory.databases.get_mut("main").unwrap().bin = Some(bare);
+    cx.about.inventory = std::sync::Arc::new(inventory);
+    let params = serde_json::from_value(json!({ "database": "main", "incremental": true })).unwrap();
+    let found = BaseBackup.check(&params, &cx).await.unwrap();
+    let said = serde_json::to_string(&found.0).unwrap();
+    assert!(!found.refused() && said.contains("cannot be restored on this machine"), "{said}");
+    let params = serde_json::from_value(json!({ "database": "main", "backup": increment })).unwrap();
+    let found = RestoreBase.check(&params, &cx).await.unwrap();
+    let said = serde_json::to_string(&found.0).unwrap();
+    let way = format!("runbook run full-db-loss -p database=main -p backup={}", full.id);
+    assert!(found.refused() && said.contains("postgresql-18") && said.contains(&way), "{said}");
+}
+
 fn is_base(entry: &fs::DirEntry) -> bool {
     entry.file_name().to_string_lossy().starts_with("base.tar")
 }

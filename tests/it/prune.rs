@@ -152,7 +152,20 @@ fn a_hold_a_damaged_manifest_and_a_backup_from_the_future_are_respected() {
     block(commit(&*store(&cli), "orders", manifest)).unwrap();
     let refused = cli.run(&["backups", "prune", "--yes"]).ends(4);
     assert!(refused.out.contains("one of two clocks is wrong"), "{}", refused.out);
+    assert!(refused.err.contains("`runbook backups prune --plan --despite-clock REASON`"), "{}", refused.err);
     assert_eq!(there(&cli), [1, 2, 4, 5, 6]);
+    backup(&cli, 3);
+    std::fs::remove_dir_all(cli.state()).unwrap();
+    let shown = cli.run(&["backups", "prune", "--yes", "--despite-clock", "the clock was ahead"]).ends(0);
+    assert!(shown.out.contains("keep    from-the-future  dated "), "{}", shown.out);
+    assert_eq!(
+        there(&cli),
+        [1, 2, 4, 5, 6],
+        "the last three but the one of the future, what is held and what is damaged"
+    );
+    assert!(cli.path("store/orders/dump/from-the-future/manifest.json").exists());
+    let reason = cli.journal().iter().any(|event| event.to_string().contains("the clock was ahead"));
+    assert!(reason, "the reason is kept with the run");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use runbook::base::{Digest, Timestamp};
 use runbook::catalog::retention::{
-    Attestations, Candidate, ClusterSpan, DamagedManifest, KeepReason, Moment, Policy, Refusal, RetentionPlan, Survey,
-    WalSegment, plan,
+    Attestations, Candidate, ClockTrust, ClusterSpan, DamagedManifest, KeepReason, Known, Moment, Policy, Refusal,
+    RetentionPlan, Survey, WalSegment, plan,
 };
 use runbook::language::inventory::Retention;
 use runbook::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
@@ -40,11 +40,11 @@ fn policy(value: serde_json::Value) -> Policy {
 }
 
 fn moment(now: &str) -> Moment {
-    Moment { now: at(now), known: None }
+    Moment::at(at(now))
 }
 
 fn judge(backups: Vec<Candidate>, rules: serde_json::Value, now: &str) -> RetentionPlan {
-    plan(&Survey { backups, ..Survey::default() }, &policy(rules), moment(now))
+    plan(&Survey { backups, ..Survey::default() }, &policy(rules), &moment(now))
 }
 
 fn removed(plan: &RetentionPlan) -> Vec<&str> {
@@ -196,9 +196,33 @@ fn a_clock_in_doubt_stops_everything() {
         "clocks differ a bit"
     );
     let survey = Survey { backups: daily("2026-01-05", 5), ..Survey::default() };
-    let clock = Moment { now: at("2026-01-06T00:00:00Z"), known: Some(at("2026-01-07T00:00:00Z")) };
-    let behind = plan(&survey, &policy(rules), clock);
+    let known = Known { at: at("2026-01-07T00:00:00Z"), what: "run `x` ended".to_owned() };
+    let clock = Moment { known: Some(known), ..moment("2026-01-06T00:00:00Z") };
+    let behind = plan(&survey, &policy(rules.clone()), &clock);
     assert!(matches!(behind.refusals.as_slice(), [Refusal::ClockWentBack { .. }]) && behind.remove.is_empty());
+    let said = behind.refusals[0].to_string();
+    assert!(said.contains("run `x` ended at 2026-01-07T00:00:00Z, 1d 00h later"), "{said}");
+    let trusted = plan(&survey, &policy(rules), &clock.trusted(ClockTrust::Asserted));
+    assert!(trusted.refusals.is_empty());
+    assert_eq!(removed(&trusted), ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]);
+}
+
+#[test]
+fn with_a_clock_that_is_vouched_for_what_is_dated_in_the_future_stays_and_stands_for_no_other() {
+    let rules = json!({ "never_below": 1, "default": { "keep_last": 1 }, "wal": { "keep_within": "1d" } });
+    let of_day = |day: u64| base(&day.to_string(), &format!("2026-01-{day:02}T12:00:00Z"), 1, (10 * day, 10 * day + 1));
+    let future = Candidate { parent: Some("2".to_owned()), ..base("future", "2026-01-09T12:00:00Z", 1, (60, 61)) };
+    let backups = (1..=5).map(of_day).chain([future]).collect();
+    let survey = Survey { backups, wal: BTreeMap::from([(CLUSTER, segments(1, 0..70))]), ..Survey::default() };
+    let clock = moment("2026-01-06T00:00:00Z").trusted(ClockTrust::Asserted);
+    let planned = plan(&survey, &policy(rules), &clock);
+    assert!(planned.refusals.is_empty());
+    assert_eq!(removed(&planned), ["1", "3", "4"], "the future one's parent stays with it");
+    assert_eq!(reasons(&planned, "5")[0], KeepReason::Newest, "the true newest one");
+    let why = reasons(&planned, "future")[0].to_string();
+    assert_eq!(why, "dated 3d 12h in the future, so its age is not known");
+    let gone: Vec<u64> = planned.wal.remove.iter().map(|range| range.segments).collect();
+    assert_eq!(gone, [20], "the window of the WAL is not counted from it: what leads on from day 2 stays");
 }
 
 #[test]
@@ -217,7 +241,7 @@ fn each_environment_has_its_own_policy_and_an_unknown_one_keeps_all() {
             .collect::<Vec<_>>()
     };
     let survey = Survey { backups: [of("staging"), of("gone")].concat(), ..Survey::default() };
-    let plan = plan(&survey, &policy, moment("2026-01-06T00:00:00Z"));
+    let plan = plan(&survey, &policy, &moment("2026-01-06T00:00:00Z"));
     assert_eq!(removed(&plan), ["staging-2026-01-03", "staging-2026-01-04"]);
 }
 
@@ -240,7 +264,7 @@ fn segments(timeline: u32, numbers: std::ops::Range<u64>) -> Vec<WalSegment> {
 
 fn wal(backups: Vec<Candidate>, wal: Vec<WalSegment>, rules: serde_json::Value) -> Vec<(u64, u64)> {
     let survey = Survey { backups, wal: BTreeMap::from([(CLUSTER, wal)]), ..Survey::default() };
-    let plan = plan(&survey, &policy(rules), moment("2026-12-31T00:00:00Z"));
+    let plan = plan(&survey, &policy(rules), &moment("2026-12-31T00:00:00Z"));
     let number = |name: SegmentName| name.number(SegmentSize::DEFAULT);
     plan.wal.remove.iter().map(|range| (number(range.first), number(range.last))).collect()
 }
@@ -258,7 +282,7 @@ fn wal_below_the_oldest_kept_backup_goes_and_nothing_else() {
         wal: BTreeMap::from([(CLUSTER, segments(1, 0..30))]),
     };
     assert!(
-        plan(&survey, &policy(keep), moment("2026-12-31T00:00:00Z")).wal.remove.is_empty(),
+        plan(&survey, &policy(keep), &moment("2026-12-31T00:00:00Z")).wal.remove.is_empty(),
         "nor with an unreadable one"
     );
 }
@@ -303,7 +327,7 @@ fn the_wal_of_an_environment_stays_as_long_as_its_own_policy_says() {
         .map(|(id, ended, span)| Candidate { environment: Some("production".to_owned()), ..base(id, ended, 1, span) });
     let survey =
         Survey { backups: backups.to_vec(), wal: BTreeMap::from([(CLUSTER, segments(1, 0..30))]), ..Survey::default() };
-    let planned = plan(&survey, &policy, moment("2026-03-02T00:00:00Z")).wal;
+    let planned = plan(&survey, &policy, &moment("2026-03-02T00:00:00Z")).wal;
     let gone = |number: u64| {
         let name = SegmentName::new(Timeline(1), number, SegmentSize::DEFAULT);
         planned.remove.iter().any(|range| range.contains(CLUSTER, name))
@@ -391,7 +415,7 @@ impl World {
     fn plan(&self) -> RetentionPlan {
         let wal = BTreeMap::from([(CLUSTER, self.wal.clone())]);
         let survey = Survey { backups: self.backups.clone(), damaged: Vec::new(), wal };
-        plan(&survey, &policy(self.rules.clone()), Moment { now: self.now, known: None })
+        plan(&survey, &policy(self.rules.clone()), &Moment::at(self.now))
     }
 
     fn peers<'a>(&'a self, of: &'a Candidate) -> impl Iterator<Item = &'a Candidate> {

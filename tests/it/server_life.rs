@@ -81,7 +81,9 @@ fn undoing_a_start_stops_a_server_that_was_stopped_before_and_no_other() {
     let undo = |run: &str| ["undo", run, "--confirm", "production"].map(str::to_owned);
     cli.run(&up).ends(0);
     let pid = cluster.pid();
-    cli.run(&undo(&cli.id())).ends(0);
+    cli.run(&undo(&cli.id()))
+        .ends(0)
+        .says("nothing to undo of `up`: the server of database `main` ran before that step");
     assert_eq!((cluster.pid(), cluster.sql("SELECT count(*) FROM t").as_str()), (pid, "1000"), "it ran before");
     fs::remove_dir_all(cli.state()).unwrap();
     cluster.stop("fast");
@@ -93,6 +95,25 @@ fn undoing_a_start_stops_a_server_that_was_stopped_before_and_no_other() {
 
 const DOWN: &str = "version: 1\nname: down\nsteps:\n  - id: down\n    uses: postgres.stop\n    with: { database: main, if_running: true }\n    \
                     undo:\n      uses: postgres.start\n      with: { database: main, only_if: stopped, stopped: '{{ steps.down.stopped }}' }\n";
+
+/// Who has started it by hand meanwhile hears that the undo had nothing to do; and what is printed for that works as it stands,
+/// whatever the search path holds.
+#[test]
+fn an_undo_says_what_had_nothing_to_undo_and_status_names_the_programs_it_found() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cli.file("down.yaml", DOWN);
+    cli.run(&["run", "down.yaml", "--confirm", "production"]).ends(0);
+    let bin = cluster.bin().display().to_string();
+    let inventory = cli.read("inventory.yaml");
+    cli.file("inventory.yaml", &inventory.replacen(&format!("bin: {bin}, "), "", 1));
+    cli.run(&["status", "main"]).ends(2).prints(&format!(" {bin}/pg_ctl start -w -D "));
+    cli.file("inventory.yaml", &inventory);
+    cluster.up();
+    let undone = cli.run(&["undo", "last", "--confirm", "production"]).ends(0);
+    let undone = undone.says("nothing to undo of `down`: the server runs already");
+    assert!(!undone.err.contains("undone   "), "{}", undone.err);
+}
 
 /// Somebody presses Ctrl-C at a run that has stopped the server, or is about to.
 #[test]

@@ -38,6 +38,9 @@ pub struct ServiceResult {
 pub struct Output {
     /// Each service, in the order it was told.
     pub services: Vec<ServiceResult>,
+    /// Why there was nothing to do, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing_to_do: Option<String>,
 }
 
 /// The effects of an order: each service is a target.
@@ -100,12 +103,18 @@ pub(super) async fn bring(
     let chosen = selection.chosen(&cx.about.inventory)?;
     if chosen.is_empty() {
         cx.reporter.note(selection.nothing(), serde_json::Value::Null);
+        return Ok(Output { services: Vec::new(), nothing_to_do: Some(selection.nothing()) });
     }
     let mut services = Vec::new();
     for chosen in chosen {
         services.push(bring_one(&chosen, order, within, cx).await?);
     }
-    Ok(Output { services })
+    let were_so = services.iter().all(|service| service.before == service.after);
+    let already = match order {
+        Order::Start => "the services ran already",
+        Order::Stop => "the services were stopped already",
+    };
+    Ok(Output { services, nothing_to_do: were_so.then(|| already.to_owned()) })
 }
 
 async fn bring_one(

@@ -161,9 +161,7 @@ impl Course<'_> {
         if let Some(policy) = self.ground.policy {
             let backups = self.live.iter().map(|lot| lot.candidate.clone()).collect();
             let survey = Survey { backups, ..Survey::default() };
-            gone.extend(
-                plan(&survey, policy, Moment { now: today, known: None }).remove.into_iter().map(|one| one.backup),
-            );
+            gone.extend(plan(&survey, policy, &Moment::at(today)).remove.into_iter().map(|one| one.backup));
         }
         let expired = |lot: &Lot| {
             lot.ladder.expiry_days.is_some_and(|expiry| whole(days(lot.candidate.ended_at, today)) >= expiry)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::base::Timestamp;
-use crate::catalog::{Backup, KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT, Manifest, ObjectRole, PostgresFacts};
+use crate::catalog::{Backup, KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT, Manifest, ManifestObject, PostgresFacts};
 use crate::pgformat::{Lsn, SegmentName, SystemId, Timeline};
 
 /// The backup a recovery begins with.
@@ -159,6 +159,6 @@ fn weakness(backup: &Backup) -> Option<String> {
 }
 
 fn embedded(manifest: &Manifest, facts: &PostgresFacts) -> BTreeSet<SegmentName> {
-    let has_wal = manifest.objects.iter().any(|object| object.role == ObjectRole::Wal);
+    let has_wal = manifest.objects.iter().any(ManifestObject::has_wal);
     if has_wal { facts.segments().into_iter().collect() } else { BTreeSet::new() }
 }

@@ -16,6 +16,6 @@ mod wal;
 
 pub use candidate::{Attestations, Candidate, CandidateKey, ClusterSpan, DamagedManifest, Survey, WalSegment};
 pub use plan::{Kept, Removed, RetentionPlan, plan};
-pub use policy::{Moment, Policy};
+pub use policy::{ClockTrust, Known, Moment, Policy};
 pub use reason::{KeepReason, Period, Refusal};
 pub use wal::{WalPlan, WalRange, WalWhy};

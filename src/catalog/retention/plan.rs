@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::chain::Chains;
 use super::rule::{self, Bench};
-use super::{Candidate, CandidateKey, KeepReason, Moment, Policy, Refusal, Survey, WalPlan, wal};
+use super::{Candidate, CandidateKey, ClockTrust, KeepReason, Moment, Policy, Refusal, Survey, WalPlan, wal};
 use crate::base::units::human_duration;
 use crate::base::{Timestamp, clock};
 use crate::language::inventory::Retention;
@@ -50,8 +50,11 @@ pub(super) type Reasons<'a> = BTreeMap<CandidateKey<'a>, Vec<KeepReason>>;
 /// Plans what may go. The order of what was found is irrelevant; after the plan was carried out, in whole or in
 /// part, each increment before what it rests on, the same survey gives the rest of it.
 #[must_use]
-pub fn plan(survey: &Survey, policy: &Policy, moment: Moment) -> RetentionPlan {
-    let refusals = refusals(survey, moment);
+pub fn plan(survey: &Survey, policy: &Policy, moment: &Moment) -> RetentionPlan {
+    let refusals = match moment.trust {
+        ClockTrust::Checked => refusals(survey, moment),
+        ClockTrust::Asserted => Vec::new(),
+    };
     let mut all: Vec<&Candidate> = survey.backups.iter().collect();
     all.sort_by(|a, b| (a.ended_at, &a.id, &a.tier).cmp(&(b.ended_at, &b.id, &b.tier)));
     if !refusals.is_empty() {
@@ -65,7 +68,7 @@ pub fn plan(survey: &Survey, policy: &Policy, moment: Moment) -> RetentionPlan {
     let mut plan = RetentionPlan::default();
     for ((environment, ..), group) in groups {
         match (policy.for_environment(environment), environment) {
-            (Some(retention), _) => judge(&group, retention, moment, &mut plan),
+            (Some(retention), _) => judge(&group, retention, moment.now, &mut plan),
             (None, name) => {
                 let reason = KeepReason::OtherEnvironment(name.unwrap_or_default().to_owned());
                 let kept = |backup: &&Candidate| Kept { backup: (*backup).clone(), reasons: vec![reason.clone()] };
@@ -74,25 +77,38 @@ pub fn plan(survey: &Survey, policy: &Policy, moment: Moment) -> RetentionPlan {
         }
     }
     plan.keep.sort_by(|a, b| (a.backup.ended_at, &a.backup.id).cmp(&(b.backup.ended_at, &b.backup.id)));
-    plan.wal = wal::plan(survey, &plan.keep, policy);
+    plan.wal = wal::plan(survey, &plan.keep, policy, moment.now);
     plan
 }
 
-fn refusals(survey: &Survey, moment: Moment) -> Vec<Refusal> {
-    let Moment { now, known } = moment;
+/// Tells whether a backup ended later than the clock says, by more than clocks differ.
+pub(super) fn is_future(backup: &Candidate, now: Timestamp) -> bool {
+    backup.ended_at > clock::after(now, CLOCK_TOLERANCE)
+}
+
+fn refusals(survey: &Survey, moment: &Moment) -> Vec<Refusal> {
+    let now = moment.now;
     let latest = clock::after(now, CLOCK_TOLERANCE);
-    let behind = known.filter(|known| *known > latest).map(|known| Refusal::ClockWentBack { now, known });
-    let future = survey.backups.iter().filter(|backup| backup.ended_at > latest).max_by_key(|backup| backup.ended_at);
+    let known = moment.known.clone().filter(|known| known.at > latest);
+    let behind = known.map(|known| Refusal::ClockWentBack { now, known });
+    let future = survey.backups.iter().filter(|backup| is_future(backup, now)).max_by_key(|backup| backup.ended_at);
     let future = future.map(|backup| Refusal::FromTheFuture { id: backup.id.clone(), ended_at: backup.ended_at, now });
     behind.into_iter().chain(future).collect()
 }
 
 /// Judges the backups of one environment, source and kind, oldest first.
-fn judge(group: &[&Candidate], retention: &Retention, moment: Moment, plan: &mut RetentionPlan) {
+///
+/// One that is dated in the future stays, and stands for no other: who takes it for the newest lets the true one go.
+fn judge(group: &[&Candidate], retention: &Retention, now: Timestamp, plan: &mut RetentionPlan) {
     let chains = Chains::of(group);
-    let good: Vec<&Candidate> = group.iter().rev().copied().filter(|backup| chains.is_good(backup)).collect();
-    let anchor = good.first().map_or(moment.now, |newest| newest.ended_at.min(moment.now));
+    let counts = |backup: &&Candidate| chains.is_good(backup) && !is_future(backup, now);
+    let good: Vec<&Candidate> = group.iter().rev().copied().filter(counts).collect();
+    let anchor = good.first().map_or(now, |newest| newest.ended_at.min(now));
     let mut kept = Reasons::new();
+    for backup in group.iter().filter(|backup| is_future(backup, now)) {
+        let by = clock::between(now, backup.ended_at);
+        kept.entry(backup.key()).or_default().push(KeepReason::FromTheFuture(by));
+    }
     named(group, &chains, &mut kept);
     by_rule(&good, retention, anchor, &mut kept);
     if let Some(newest) = good.first() {

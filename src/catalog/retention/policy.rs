@@ -42,10 +42,45 @@ impl Policy {
 }
 
 /// What time it is, and the latest time that is known to have been.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
     /// What this machine's clock says.
     pub now: Timestamp,
     /// The newest time that the history of runs knows.
-    pub known: Option<Timestamp>,
+    pub known: Option<Known>,
+    /// Whether a doubt about the time stops everything.
+    pub trust: ClockTrust,
+}
+
+/// A time that is known to have been, and what knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The time.
+    pub at: Timestamp,
+    /// What was written down then: `run X ended`.
+    pub what: String,
+}
+
+/// Whether a doubt about the time stops everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClockTrust {
+    /// It does.
+    #[default]
+    Checked,
+    /// A person says that this machine's clock is right. What is dated in the future stays and counts for nothing.
+    Asserted,
+}
+
+impl Moment {
+    /// This moment, as the clock says, with no history to hold it against.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        Self { now, known: None, trust: ClockTrust::Checked }
+    }
+
+    /// The same, with what a person says of the clock.
+    #[must_use]
+    pub fn trusted(self, trust: ClockTrust) -> Self {
+        Self { trust, ..self }
+    }
 }

@@ -1,11 +1,14 @@
 //! Why a backup stays, and why nothing is removed at all.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::base::Timestamp;
+use super::Known;
 use crate::base::age::Age;
+use crate::base::units::human_duration;
+use crate::base::{Timestamp, clock};
 
 /// Why a backup stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub enum KeepReason {
     NeededBy(String),
     /// The time is in doubt.
     Refused,
+    /// It is dated in the future by so much, so nobody knows how old it is.
+    FromTheFuture(Duration),
 }
 
 /// A stretch of the calendar.
@@ -58,15 +63,17 @@ pub enum Period {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// This machine's clock is behind a time that has been.
-    #[error("this machine's clock says {now}, but the history of runs knows {known}: the clock went back")]
+    #[error("this machine's clock says {now}, but {} at {}, {} later: the clock is wrong, or it was", known.what, known.at,
+        human_duration(clock::between(*now, known.at)))]
     ClockWentBack {
         /// The clock.
         now: Timestamp,
         /// The later time.
-        known: Timestamp,
+        known: Known,
     },
     /// A backup ended in the future.
-    #[error("backup `{id}` ended at {ended_at}, but this machine's clock says {now}: one of two clocks is wrong")]
+    #[error("backup `{id}` ended at {ended_at}, but this machine's clock says {now}, {} earlier: one of two clocks is wrong",
+        human_duration(clock::between(*now, *ended_at)))]
     FromTheFuture {
         /// The backup.
         id: String,
@@ -75,6 +82,13 @@ pub enum Refusal {
         /// The clock.
         now: Timestamp,
     },
+}
+
+impl Refusal {
+    /// The ways out of every doubt about the time.
+    pub const HELP: &'static str = "if this machine's clock is wrong, set it right; if it is right and another one was not, \
+         `runbook backups prune --despite-clock REASON` (in a runbook, `despite_clock`) prunes all the same: what is \
+         dated in the future stays and counts for nothing; nothing was removed";
 }
 
 impl fmt::Display for KeepReason {
@@ -94,6 +108,9 @@ impl fmt::Display for KeepReason {
             Self::Unverified => f.write_str("keep_until: verified, and no later one is"),
             Self::NeededBy(child) => write!(f, "needed by its increment `{child}`"),
             Self::Refused => f.write_str("the time is in doubt"),
+            Self::FromTheFuture(by) => {
+                write!(f, "dated {} in the future, so its age is not known", human_duration(*by))
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::plan::is_future;
 use super::{Candidate, ClusterSpan, Kept, Policy, Survey, WalSegment};
 use crate::base::Timestamp;
 use crate::language::inventory::Retention;
@@ -69,7 +70,8 @@ impl WalRange {
     }
 }
 
-pub(super) fn plan(survey: &Survey, keep: &[Kept], policy: &Policy) -> WalPlan {
+/// What of the WAL goes. `now` tells which backups are dated in the future: no time is counted from them.
+pub(super) fn plan(survey: &Survey, keep: &[Kept], policy: &Policy, now: Timestamp) -> WalPlan {
     let mut plan = WalPlan::default();
     for (system_id, segments) in &survey.wal {
         let kept: Vec<(&Candidate, ClusterSpan)> = keep
@@ -81,7 +83,7 @@ pub(super) fn plan(survey: &Survey, keep: &[Kept], policy: &Policy) -> WalPlan {
         match (sizes.len(), survey.damaged.is_empty()) {
             (_, false) => plan.spared.push((*system_id, WalWhy::DamagedManifest)),
             (0, true) => plan.spared.push((*system_id, WalWhy::NoBackup)),
-            (1, true) => plan.remove.extend(ranges(*system_id, segments, &Needs::of(&kept, policy))),
+            (1, true) => plan.remove.extend(ranges(*system_id, segments, &Needs::of(&kept, policy, now))),
             (_, true) => plan.spared.push((*system_id, WalWhy::SegmentSizes)),
         }
     }
@@ -102,12 +104,12 @@ struct Needs {
 
 impl Needs {
     /// What any environment that keeps one of them needs.
-    fn of(kept: &[(&Candidate, ClusterSpan)], policy: &Policy) -> Self {
+    fn of(kept: &[(&Candidate, ClusterSpan)], policy: &Policy, now: Timestamp) -> Self {
         let environments: BTreeSet<Option<&str>> =
             kept.iter().map(|(backup, _)| backup.environment.as_deref()).collect();
         let theirs = environments.into_iter().map(|environment| policy.for_environment(environment));
-        let mut needs = Self::under(kept, Some(&policy.own));
-        for other in theirs.map(|retention| Self::under(kept, retention)) {
+        let mut needs = Self::under(kept, Some(&policy.own), now);
+        for other in theirs.map(|retention| Self::under(kept, retention, now)) {
             needs.open.extend(other.open);
             needs.young_from = [needs.young_from, other.young_from].into_iter().flatten().min();
         }
@@ -115,11 +117,12 @@ impl Needs {
     }
 
     /// What one retention needs; without one, all that leads on from any of them.
-    fn under(kept: &[(&Candidate, ClusterSpan)], retention: Option<&Retention>) -> Self {
+    fn under(kept: &[(&Candidate, ClusterSpan)], retention: Option<&Retention>, now: Timestamp) -> Self {
         let spans: Vec<ClusterSpan> = kept.iter().map(|(_, span)| *span).collect();
         let segment_size = spans.first().map_or(SegmentSize::DEFAULT, |span| span.segment_size);
         let within = retention.and_then(|retention| Some((retention, retention.wal.as_ref()?.keep_within?)));
-        let newest = kept.iter().filter(|(backup, _)| backup.is_sound()).map(|(backup, _)| backup.ended_at).max();
+        let dated = kept.iter().filter(|(backup, _)| backup.is_sound() && !is_future(backup, now));
+        let newest = dated.map(|(backup, _)| backup.ended_at).max();
         let (Some((retention, age)), Some(newest)) = (within, newest) else {
             return Self { open: spans.clone(), spans, young_from: None, segment_size };
         };

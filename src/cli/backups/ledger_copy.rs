@@ -74,9 +74,9 @@ pub fn send(site: &Site) -> Result<(), Failure> {
 /// What is wrong with the ledger here.
 pub fn failed(error: &ErasureError) -> Failure {
     let (exit, help) = match error {
-        ErasureError::File { .. } => (Exit::Journal, "check space and permissions of the state folder"),
+        ErasureError::File { .. } => (Exit::Journal, wiring::state_help()),
         ErasureError::Broken { .. } => {
-            (Exit::Journal, "bring the copy back that was shipped or exported; nothing was added")
+            (Exit::Journal, "bring the copy back that was shipped or exported; nothing was added".to_owned())
         }
     };
     Failure::new(exit, error.to_string()).help(help)

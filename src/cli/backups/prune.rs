@@ -10,8 +10,9 @@ use crate::action::Mode;
 use crate::actions::backup::prune::{PlannedPrune, is_abandoned};
 use crate::base::units::ByteSize;
 use crate::base::{Digest, clock};
-use crate::catalog::retention::{Moment, Policy, RetentionPlan, plan};
+use crate::catalog::retention::{ClockTrust, Moment, Policy, RetentionPlan, plan};
 use crate::catalog::survey::{Holdings, Orphan, holdings};
+use crate::cli::again::Again;
 use crate::cli::args::Subject;
 use crate::cli::invoke::Invocation;
 use crate::cli::prepare::{self, RunIdentity};
@@ -45,6 +46,9 @@ pub struct Args {
     /// Prune though a recovery of the database is open; the reason is kept with the run
     #[arg(long, value_name = "REASON")]
     despite_recovery: Option<String>,
+    /// Prune though a backup or the history is dated in the future and this clock is right; the reason is kept with the run
+    #[arg(long, value_name = "REASON")]
+    despite_clock: Option<String>,
     /// Print the plan as JSON; without --plan, events as JSON lines
     #[arg(long)]
     json: bool,
@@ -76,8 +80,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         judged.iter().for_each(|place| place.show(args.json));
     }
     if judged.iter().any(|place| !place.plan.refusals.is_empty()) {
-        return Err(Failure::new(Exit::Refused, "the time is in doubt, so nothing is removed")
-            .help("set the clock right, or look at the backup that is named"));
+        let help = format!(
+            "if this machine's clock is wrong, set it right; if it is right and another one was not, look at what would \
+             go then: `{}`",
+            args.asserted()
+        );
+        return Err(Failure::new(Exit::Refused, "the time is in doubt, so nothing is removed").help(help));
     }
     let pending: Vec<&Judged> = judged.iter().filter(|place| !place.is_done(args)).collect();
     if args.plan || pending.is_empty() {
@@ -104,6 +112,7 @@ impl Args {
             Some(runs) => freeze::newest(&runs)?,
             None => None,
         };
+        let trust = if self.despite_clock.is_some() { ClockTrust::Asserted } else { ClockTrust::Checked };
         let mut judged = Vec::new();
         for (store, list) in &found.lists {
             let wanted = |source: &String| self.source.as_ref().is_none_or(|wanted| wanted == source);
@@ -116,7 +125,8 @@ impl Args {
                     Failure::new(Exit::Refused, format!("`{prefix}` in `{store}`: {}", of_catalog(&error)))
                 })?;
                 let now = clock::now();
-                let plan = plan(&found.survey(now), policy, Moment { now, known });
+                let moment = Moment { now, known: known.clone(), trust };
+                let plan = plan(&found.survey(now), policy, &moment);
                 let orphans = found.orphans.iter().filter(|orphan| is_abandoned(orphan, now)).cloned().collect();
                 let mut place = Judged { store: store.clone(), prefix, found, plan, orphans };
                 if let Some(source) = &self.source {
@@ -126,6 +136,16 @@ impl Args {
             }
         }
         Ok(judged)
+    }
+
+    /// The plan of the same, by a person who says that the clock is right.
+    fn asserted(&self) -> String {
+        let stores = self.stores.store.iter().flat_map(|store| ["--store", store]);
+        let source = self.source.iter().flat_map(|source| ["--source", source]);
+        let orphans = Some("--orphans").filter(|_| self.orphans);
+        let words = ["backups", "prune"].into_iter().chain(stores).chain(source).chain(orphans);
+        let words = words.chain(["--plan", "--despite-clock", "REASON"]);
+        Again::of(&self.stores.inventory, self.stores.environment.as_deref()).line(words)
     }
 
     /// Asks before anything is removed where nothing is protected; elsewhere the run itself asks.
@@ -180,6 +200,9 @@ impl Args {
         });
         if let Some(reason) = &self.despite_recovery {
             with["despite_recovery"] = json!(reason);
+        }
+        if let Some(reason) = &self.despite_clock {
+            with["despite_clock"] = json!(reason);
         }
         // The lock's name says which place it is; a digest keeps it short and free of odd characters.
         let lock = Digest::of(format!("{} {}", place.store, place.prefix).as_bytes()).short();

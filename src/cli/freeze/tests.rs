@@ -273,3 +273,25 @@ fn an_unattended_backup_and_a_lifecycle_change_are_frozen_and_one_that_a_person_
     lifecycle.locks.clear();
     assert!(refuse(&runs, &lifecycle, Presence::SomebodyThere).is_err());
 }
+
+#[test]
+fn a_clock_that_is_behind_a_run_names_it_and_a_reason_prunes_all_the_same() {
+    let root = tempfile::tempdir().expect("a folder");
+    let runs = Runs::open(root.path().join("state")).expect("opens");
+    drop(begun(&runs, &plan("20260101-000000-aaaaaa", "shell", Effects::of(EffectClass::Write))));
+    assert!(!is_frozen(&runs, &prune()));
+    let ledger = root.path().join("state/ledger.jsonl");
+    let text = std::fs::read_to_string(&ledger).expect("the ledger");
+    let line: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    let at = line["at"].as_str().expect("a time");
+    std::fs::write(&ledger, text.replace(at, "2199-01-01T00:00:00Z")).expect("writes");
+    let refused = refuse(&runs, &prune(), Presence::Nobody).expect_err("the history is ahead");
+    let said = &refused.message;
+    assert!(said.contains("run `20260101-000000-aaaaaa` began at 2199-01-01T00:00:00Z"), "{said}");
+    assert!(refused.help.is_some_and(|help| help.contains("--despite-clock REASON")));
+    let mut despite = prune();
+    despite.steps[0].with = json!({ "despite_clock": "NTP was off" });
+    assert!(!is_frozen(&runs, &despite));
+    despite.steps.push(prune().steps.remove(0));
+    assert!(is_frozen(&runs, &despite), "a reason counts for its own step");
+}

@@ -300,7 +300,12 @@ fn archiving(status: &Status, again: &Again) -> Vec<Advice> {
         );
         return vec![Advice::new(Level::Critical, text)];
     }
-    bad.map(|finding| Advice::new(finding.level, format!("{}: {look}", finding.message))).collect()
+    // Where a finding names its own way out, that is the next step; to look at it once more leads in a circle.
+    let told = |message: &str| match message.contains("`runbook ") {
+        true => again.advice(message),
+        false => format!("{message}: {look}"),
+    };
+    bad.map(|finding| Advice::new(finding.level, told(&finding.message))).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::base::units::{ByteSize, human_duration};
 use crate::base::{Timestamp, clock};
 use crate::catalog::health::Level;
 use crate::cli::again::Again;
+use crate::cli::leftover;
 use crate::cli::runs::outcome_words;
 use crate::cli::screen::paint;
 use crate::event::ObjectiveVerdict;
@@ -42,8 +43,8 @@ pub fn print(status: &Status, again: &Again) {
         );
         line("open", (Tone::Warn, &text));
     }
-    for (index, left) in status.left.iter().enumerate() {
-        line(if index == 0 { "left" } else { "" }, (Tone::Quiet, &left.told()));
+    for (index, left) in leftover::lines(&status.left).iter().enumerate() {
+        line(if index == 0 { "left" } else { "" }, (Tone::Quiet, left));
     }
     if status.next.is_empty() {
         line("next", (Tone::Good, "nothing: all is well"));

@@ -29,7 +29,7 @@ impl Pruned {
         let now = clock::now();
         let mut survey = holdings(store, prefix).await?.survey(now);
         survey.wal.entry(system_id).or_default().extend(lacking.iter().filter_map(segment));
-        let planned = plan(&survey, &keeping_backups(policy), Moment { now, known: None });
+        let planned = plan(&survey, &keeping_backups(policy), &Moment::at(now));
         Ok(Self { ranges: planned.wal.remove, system_id })
     }
 

@@ -117,6 +117,7 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Archi
     }
     if let Ok(server) = &seen.server {
         seen.lacking = lacking(site, &found, server);
+        seen.full = full(site, &found, server).await;
     }
     let on_its_way = clock::before(clock::now(), ON_ITS_WAY);
     let compared = found.uneven(on_its_way).await;
@@ -169,8 +170,23 @@ fn archived(found: &Recoverable, server: Result<ServerSide, String>, rpo: Option
         gaps_before,
         server,
         unseen: None,
+        full: Vec::new(),
         rpo,
     }
+}
+
+/// The stores that have no room for another segment, where archiving fails. What gives no answer is told elsewhere.
+async fn full(site: &Site, found: &Recoverable, server: &ServerSide) -> Vec<(String, u64)> {
+    let mut full = Vec::new();
+    let names = found.entry.archives().filter(|_| server.counters.fails());
+    for (name, store) in names.filter_map(|name| Some((name, site.read_store(name).ok()?))) {
+        if let Ok(Some(room)) = store.capacity().await
+            && room.free_bytes < server.segment_size.bytes()
+        {
+            full.push((name.to_owned(), room.free_bytes));
+        }
+    }
+    full
 }
 
 /// The last segment the server believes to be archived, when the archive has neither it nor anything later.

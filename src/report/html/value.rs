@@ -114,7 +114,8 @@ fn rank(column: &str) -> u8 {
 fn broke(row: &Value) -> bool {
     let is = |key: &str| row.get(key).and_then(Value::as_bool);
     let named = |key: &str| row.get(key).and_then(Value::as_str).is_some_and(|word| word.starts_with("fail"));
-    is("ok") == Some(false) || is("passed") == Some(false) || named("verdict") || named("status")
+    let is_unmade = row.get("unproven").is_some_and(Value::is_string);
+    is("ok") == Some(false) || (is("passed") == Some(false) && !is_unmade) || named("verdict") || named("status")
 }
 
 fn cell(value: Option<&Value>) -> Markup {

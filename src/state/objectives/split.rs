@@ -34,8 +34,8 @@ enum Kind {
 
 /// Splits the time from `origin` to `end` by what the required steps did in it.
 ///
-/// Every instant counts once: as machine time when an attempt that counted was running, else as
-/// retry time when an attempt that failed or the delay after it was, else as lock time, else as human time while a
+/// Every instant counts once: as machine time when an attempt that counted, or a step's only one, was running, else as
+/// retry time when another one that failed or the delay after it was, else as lock time, else as human time while a
 /// person was asked or the run was paused, else as waiting.
 pub(super) fn split(plan: &BoundPlan, state: &RunState, origin: Timestamp, end: Timestamp) -> Split {
     let mut edges: Vec<(Timestamp, Kind, i32)> = Vec::new();
@@ -124,6 +124,8 @@ fn without((from, to, kind): Interval, waits: &[Stretch]) -> Vec<Interval> {
 
 fn last_kind(step: &StepState) -> Kind {
     match step.status {
+        // Who failed at once, and was not tried again, has repeated nothing.
+        StepStatus::Failed | StepStatus::Unknown if step.attempts.len() == 1 => Kind::Machine,
         StepStatus::Failed | StepStatus::Unknown | StepStatus::Waiting | StepStatus::Held => Kind::Retry,
         // Nothing was wrong with the work that a cancel cut short.
         StepStatus::Cancelled

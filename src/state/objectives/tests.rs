@@ -61,7 +61,11 @@ fn a_run_that_failed_has_no_recovery_time() {
     let story = Story::of(&plan).does("a", (0.0, 5.0), json!({})).fails("b", (5.0, 9.0));
     let figures = figures(&plan, &story.state(), at(10));
     assert_eq!(figures.rto_ms, None);
-    assert_eq!((figures.machine_ms, figures.retry_ms, figures.waiting_ms), (5_000, 4_000, 1_000));
+    assert_eq!(
+        (figures.machine_ms, figures.retry_ms, figures.waiting_ms),
+        (9_000, 0, 1_000),
+        "nothing was tried again"
+    );
     assert_eq!(outcome(&plan, &story.state()), (Outcome::Failed, 10));
 }
 

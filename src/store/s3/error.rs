@@ -121,6 +121,10 @@ impl Asked<'_> {
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
         let code = error.code().unwrap_or_default();
+        if matches!(code, "QuotaExceeded" | "XMinioStorageFull" | "InsufficientCapacity") {
+            let why = format!("no room is left{}", said(error));
+            return self.unavailable(io::Error::new(io::ErrorKind::StorageFull, why));
+        }
         if let Some(why) = self.advice(code, error) {
             return self.refused(&why);
         }
@@ -175,9 +179,6 @@ impl Asked<'_> {
                 "this machine's clock differs too much from the server's: set it (`timedatectl status`)".to_owned()
             }
             "InvalidStorageClass" => "the server has no such storage class: correct `storage_class`".to_owned(),
-            "QuotaExceeded" | "XMinioStorageFull" | "InsufficientCapacity" => {
-                format!("no room is left{}", said(error))
-            }
             _ if error.raw_response().is_some_and(|raw| raw.status().as_u16() == 301) => wrong_region(error),
             _ if without_credentials(error) => {
                 format!(
@@ -266,6 +267,16 @@ mod tests {
         {
             assert_ne!(verdict(&answer(code, status)), Verdict::Absent, "{code} {status}");
         }
+    }
+
+    #[test]
+    fn a_server_without_room_is_full_and_not_forbidden() {
+        let asked = Asked { store: "s", bucket: "b", object: "o", verb: "store", permission: "s3:PutObject" };
+        for (code, status) in [("XMinioStorageFull", 507), ("QuotaExceeded", 403), ("InsufficientCapacity", 503)] {
+            let error = asked.failed(&answer(code, status));
+            assert!(error.is_full() && error.to_string().contains("no room is left"), "{error}");
+        }
+        assert!(!asked.failed(&answer("AccessDenied", 403)).is_full());
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Observed {
     pub gaps_now: Vec<String>,
     /// Gaps between older backups.
     pub gaps_before: Vec<String>,
+    /// Stores of its WAL without room for another segment, with the bytes that are free; looked at where archiving fails.
+    pub full: Vec<(String, u64)>,
     /// What may be lost at most.
     pub rpo: Option<Duration>,
 }
@@ -147,6 +149,7 @@ impl Observed {
             timelines: Vec::new(),
             gaps_now: Vec::new(),
             gaps_before: Vec::new(),
+            full: Vec::new(),
             rpo: None,
         }
     }
@@ -224,16 +227,28 @@ impl Judge<'_> {
             let message = format!("the server was told that `{segment}` is archived, and the archive does not have it");
             self.say(Level::Critical, message);
         }
-        let fails = counters.last_failed_at.is_some() && counters.last_failed_at > counters.last_archived_at;
-        if fails && !self.is_made_up_for(server) {
+        if counters.fails() && !self.is_made_up_for(server) {
             let file = counters.last_failed.as_deref().unwrap_or("?");
             let since = counters.last_archived_at.map_or_else(|| "ever".to_owned(), |at| format!("since {at}"));
             let level = if self.seen.rpo.is_some() { Level::Warning } else { Level::Critical };
-            let message = format!(
-                "archiving fails: nothing was archived {since}, last tried `{file}`; the server's log tells why, and \
-                 `runbook run setup-archiving -p database={}` sets it up anew from the inventory",
-                self.database
-            );
+            let why = if self.seen.full.is_empty() {
+                format!(
+                    "the server's log tells why, and `runbook run setup-archiving -p database={}` sets it up anew from the \
+                     inventory",
+                    self.database
+                )
+            } else {
+                let full = self
+                    .seen
+                    .full
+                    .iter()
+                    .map(|(name, free)| format!("store `{name}` is full, {} free", ByteSize(*free)));
+                format!(
+                    "{}: give it room; `runbook backups prune --plan` shows what retention lets go",
+                    full.collect::<Vec<_>>().join(", ")
+                )
+            };
+            let message = format!("archiving fails: nothing was archived {since}, last tried `{file}`; {why}");
             return self.say(level, message);
         }
         let Some(oldest) = oldest else { return };
@@ -344,10 +359,12 @@ impl Judge<'_> {
 
     fn holes(&mut self) {
         for gap in &self.seen.gaps_now {
-            self.findings.push(Finding {
-                level: Level::Critical,
-                message: format!("the newest backup does not lead to now: {gap}"),
-            });
+            let database = self.database;
+            let message = format!(
+                "the newest backup does not lead to now: {gap}; a new one does: `runbook backup {database}`; where another place \
+                 still has the segments, `runbook backups import` brings them in"
+            );
+            self.findings.push(Finding { level: Level::Critical, message });
         }
         if !self.seen.gaps_before.is_empty() {
             let count = self.seen.gaps_before.len();

@@ -50,6 +50,14 @@ pub struct Counters {
     pub last_failed_at: Option<Timestamp>,
 }
 
+impl Counters {
+    /// Whether the last attempt that is counted failed.
+    #[must_use]
+    pub fn fails(&self) -> bool {
+        self.last_failed_at.is_some() && self.last_failed_at > self.last_archived_at
+    }
+}
+
 /// A file that waits to be archived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ready {

@@ -52,6 +52,7 @@ fn seen(server: ServerSide) -> Observed {
         timelines: vec![Timeline(1)],
         gaps_now: Vec::new(),
         gaps_before: Vec::new(),
+        full: Vec::new(),
         rpo: Some(Duration::from_secs(900)),
     }
 }
@@ -181,6 +182,20 @@ fn a_failure_is_none_any_more_where_the_archive_has_what_failed_and_the_server_w
     assert_eq!(failed(4, Vec::new()).level, Level::Ok, "it was archived while the server was shut down");
     assert!(words(&failed(4, vec![ready(4, "14:59:00")])).contains("archiving fails"));
     assert!(words(&failed(5, Vec::new())).contains("archiving fails"), "the archive does not have it");
+    assert!(words(&failed(5, Vec::new())).contains("the server's log tells why"));
+}
+
+#[test]
+fn a_store_without_room_is_told_as_what_makes_archiving_fail() {
+    let counters = Counters {
+        failed: 3,
+        last_failed: Some(segment(5).to_string()),
+        last_failed_at: Some(at("14:00:00")),
+        ..server().counters
+    };
+    let full = vec![("primary".to_owned(), 2_800_000)];
+    let said = words(&judge("orders", &Observed { full, ..seen(ServerSide { counters, ..server() }) }));
+    assert!(said.contains("store `primary` is full, 2.7 MiB free") && !said.contains("setup-archiving"), "{said}");
 }
 
 #[test]

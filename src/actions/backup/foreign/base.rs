@@ -61,9 +61,11 @@ impl ForeignBase {
                 manifest: (role != ObjectRole::Wal).then(|| Arc::clone(&server)),
             };
             let (found, more) = reader.read(&part.key, move |from| judge.read(from)).await?;
-            objects.push(object(part, found, (role, oid)));
+            let holds_wal = !more.segments.is_empty();
+            objects.push(ManifestObject { holds_wal, ..object(part, found, (role, oid)) });
             held.seen.extend(more.seen);
             held.telling.extend(more.telling);
+            held.segments.extend(more.segments);
         }
         if let Some(missing) = server.files.keys().find(|path| !held.seen.contains(*path)) {
             let shown = String::from_utf8_lossy(missing);
@@ -72,10 +74,17 @@ impl ForeignBase {
         let control = held.telling.get(ControlFile::PATH).ok_or_else(|| self.unusable("it has no `pg_control`"))?;
         let control = ControlFile::parse(control)
             .map_err(|error| self.unusable("its `pg_control` makes no sense").because(&error))?;
+        let facts = self.facts(&server, &control, &held)?;
+        let lacks = facts.segments().into_iter().find(|segment| !held.segments.contains(segment));
+        if let Some(segment) = lacks.filter(|_| !held.segments.is_empty()) {
+            return Err(self.unusable(&format!(
+                "the WAL in its `base.tar` lacks `{segment}`, without which it is not consistent"
+            )));
+        }
         let started_at = control.checkpoint_at.min(self.ended_by);
         let id = backup_id("imported", self.folder.trim_end_matches('/'));
         Ok(Manifest {
-            postgres: Some(self.facts(&server, &control, &held)?),
+            postgres: Some(facts),
             objects,
             label: Some(format!("imported from {}", self.folder)),
             ..Manifest::new(id, KIND_POSTGRES_BASE, source, (started_at, self.ended_by))

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use tar::{Archive, EntryType};
 
 use crate::actions::archive::Bounded;
-use crate::pgformat::{BackupManifest, ControlFile, FileVerifier};
+use crate::pgformat::{
+    BackupManifest, ControlFile, FileVerifier, SegmentHeader, SegmentName, WAL_PAGE_BYTES, fetched_segment,
+};
 
 /// Files that tell what the backup is.
 const TELLING: [&str; 3] = ["PG_VERSION", "tablespace_map", ControlFile::PATH];
@@ -21,6 +23,8 @@ pub(super) struct Held {
     pub(super) seen: BTreeSet<Vec<u8>>,
     /// Those that tell what the backup is, by their paths.
     pub(super) telling: BTreeMap<String, Vec<u8>>,
+    /// The segments of WAL that lie among the data (`--wal-method=fetch`): the server's manifest does not list them.
+    pub(super) segments: BTreeSet<SegmentName>,
 }
 
 /// How the archive of one tablespace is judged.
@@ -55,8 +59,15 @@ impl Judge {
         let shown = String::from_utf8_lossy(&path).into_owned();
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let Some(known) = manifest.file(&path) else {
-            let hint = if shown.starts_with("pg_wal/") { " (made with `--wal-method=fetch`)" } else { "" };
-            return Err(invalid(format!("`{shown}` is not in backup_manifest{hint}")));
+            let segment = fetched_segment(&path);
+            let segment = segment.ok_or_else(|| invalid(format!("`{shown}` is not in backup_manifest")))?;
+            let mut head = Vec::new();
+            entry.by_ref().take(WAL_PAGE_BYTES as u64).read_to_end(&mut head)?;
+            let size_bytes = head.len() as u64 + io::copy(entry, &mut io::sink())?;
+            let header = SegmentHeader::parse(&head).map_err(|error| invalid(format!("`{shown}`: {error}")))?;
+            header.check(segment, size_bytes).map_err(|error| invalid(format!("`{shown}`: {error}")))?;
+            held.segments.insert(segment);
+            return Ok(());
         };
         let is_telling = TELLING.contains(&shown.as_str()) && known.size_bytes <= TELLING_BYTES;
         let mut checked = Checked { verifier: FileVerifier::new(known), kept: is_telling.then(Vec::new) };

@@ -25,7 +25,7 @@ use crate::actions::store::catalog_failed;
 use crate::base::units::ByteSize;
 use crate::base::{RunId, clock};
 use crate::catalog::freeze::{self, Freeze};
-use crate::catalog::retention::{Moment, Policy, RetentionPlan, plan};
+use crate::catalog::retention::{ClockTrust, Moment, Policy, Refusal, RetentionPlan, plan};
 use crate::catalog::survey::{Holdings, holdings};
 use crate::language::inventory::Inventory;
 
@@ -49,6 +49,10 @@ pub struct PruneParams {
     /// Prunes though a recovery of the database is open, for this reason; it is kept with the run.
     #[serde(default)]
     pub despite_recovery: Option<String>,
+    /// Prunes though a backup or the history of runs is dated in the future, for this reason; it is kept with the run.
+    /// This machine's clock must be right. What is dated in the future stays and counts for nothing.
+    #[serde(default)]
+    pub despite_clock: Option<String>,
 }
 
 /// The outputs of `backup.prune`.
@@ -72,6 +76,10 @@ impl PruneParams {
     fn place(&self, inventory: &Inventory) -> Result<Place, ActionError> {
         self.place.resolve(inventory).map_err(|fault| ActionError::fatal(fault.message))
     }
+
+    fn trust(&self) -> ClockTrust {
+        if self.despite_clock.is_some() { ClockTrust::Asserted } else { ClockTrust::Checked }
+    }
 }
 
 /// The databases whose backups lie there: none of them may be recovered meanwhile. A step may have stored a copy in
@@ -88,10 +96,11 @@ async fn judge(
     store: &dyn ReadStore,
     prefix: &str,
     (policy, inventory): (&Policy, &Inventory),
+    trust: ClockTrust,
 ) -> Result<(Holdings, RetentionPlan), ActionError> {
     let found = holdings(&vouched(store, inventory)?, prefix).await.map_err(catalog_failed)?;
     let now = clock::now();
-    let planned = plan(&found.survey(now), policy, Moment { now, known: None });
+    let planned = plan(&found.survey(now), policy, &Moment::at(now).trusted(trust));
     Ok((found, planned))
 }
 
@@ -139,8 +148,11 @@ impl Action for Prune {
 
     fn effects(&self, params: &PruneParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let place = params.place.resolve(cx.inventory).map_err(|fault| vec![fault])?;
-        if params.despite_recovery.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
-            return Err(vec![ParamFault::new("/despite_recovery", "`despite_recovery` needs a reason")]);
+        for (name, reason) in [("despite_recovery", &params.despite_recovery), ("despite_clock", &params.despite_clock)]
+        {
+            if reason.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+                return Err(vec![ParamFault::new(format!("/{name}"), format!("`{name}` needs a reason"))]);
+            }
         }
         let target = Target::Store { name: place.store.clone(), prefix: place.prefix.clone() };
         let effects = Effects::of(EffectClass::Destroy).target(Access::Destroy, target);
@@ -166,9 +178,9 @@ impl Action for Prune {
         if let Some(freeze) = open(params, (&*store, &place.prefix), &cx.about.run).await? {
             return Ok(Findings::default().refuse(freeze.fact(), help(&freeze)));
         }
-        let (found, planned) = judge(&*store, &place.prefix, (&policy, &cx.about.inventory)).await?;
+        let (found, planned) = judge(&*store, &place.prefix, (&policy, &cx.about.inventory), params.trust()).await?;
         if let Some(refusal) = planned.refusals.first() {
-            return Ok(Findings::default().refuse(refusal.to_string(), "set the clock right; nothing was removed"));
+            return Ok(Findings::default().refuse(refusal.to_string(), Refusal::HELP));
         }
         if let Some(asked) = &params.plan
             && let Err(difference) = asked.held_against(&planned)
@@ -198,9 +210,10 @@ impl Action for Prune {
         if let Some(freeze) = open(params, (store.as_read(), &place.prefix), &cx.about.run).await? {
             return Err(ActionError::fatal(freeze.fact()).help(help(&freeze)));
         }
-        let (found, planned) = judge(store.as_read(), &place.prefix, (&policy, &cx.about.inventory)).await?;
+        let (found, planned) =
+            judge(store.as_read(), &place.prefix, (&policy, &cx.about.inventory), params.trust()).await?;
         if let Some(refusal) = planned.refusals.first() {
-            return Err(ActionError::fatal(refusal.to_string()).help("set the clock right; nothing was removed"));
+            return Err(ActionError::fatal(refusal.to_string()).help(Refusal::HELP));
         }
         if let Some(asked) = &params.plan {
             asked.held_against(&planned).map_err(|difference| ActionError::fatal(difference).help(order::ANEW))?;

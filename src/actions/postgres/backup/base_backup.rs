@@ -114,7 +114,7 @@ impl Action for BaseBackup {
             let help = error.info().help.clone().unwrap_or_else(|| "look at `pg_hba.conf` and at the role".to_owned());
             return Ok(findings.refuse(error.in_full(), help));
         }
-        findings = increment::judge(params, (&maintenance_db, &facts), findings).await?;
+        findings = increment::judge(params, (&maintenance_db, &facts), (&cluster, cx.host.as_ref()), findings).await?;
         let (usable, judged) = copies.usable(cx, findings).await;
         findings = judge_tenants((&copies, &usable), SystemId(facts.system_id), cx, judged).await;
         if !findings.refused() {

@@ -8,14 +8,15 @@ use bytes::Bytes;
 use super::base_backup::BaseBackupParams;
 use super::copies::Outcome;
 use super::delivery::BackupStore;
-use crate::action::{ActionError, CheckContext, Findings, ReadStore, RunContext};
+use crate::action::{ActionError, CheckContext, Findings, ReadHost, ReadStore, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::server::Programs;
 use crate::actions::postgres::session::facts::ServerFacts;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::readable::Reading;
 use crate::catalog::{self, Backup, BackupPlace, CatalogError, KIND_POSTGRES_BASE, Query};
-use crate::pgformat::{Change, SystemId};
+use crate::pgformat::{Change, SystemId, major_text};
 
 /// The backup that the next one is an increment to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub(crate) struct Prior {
 pub(crate) async fn judge(
     params: &BaseBackupParams,
     (source, facts): (&MaintenanceDb, &ServerFacts),
+    (cluster, host): (&Cluster, &dyn ReadHost),
     findings: Findings,
 ) -> Result<Findings, ActionError> {
     if !params.incremental {
@@ -48,7 +50,19 @@ pub(crate) async fn judge(
         let help = "ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf(); then take a full backup first";
         return Ok(findings.refuse(fact, help));
     }
-    Ok(findings.pass("the server summarizes its WAL, so it knows what changed"))
+    let findings = findings.pass("the server summarizes its WAL, so it knows what changed");
+    let version = major_text(&facts.version);
+    let lacks = match Programs::of(cluster, version, host) {
+        Ok(programs) => programs.cannot_combine(version, host),
+        Err(_) => None,
+    };
+    Ok(match lacks {
+        Some((fact, help)) => findings.warn(
+            format!("the increment cannot be restored on this machine: {fact}"),
+            format!("{help}, or leave `incremental` out"),
+        ),
+        None => findings,
+    })
 }
 
 /// Judges whether there is a backup to rest on.

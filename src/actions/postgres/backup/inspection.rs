@@ -96,12 +96,16 @@ impl Inspection<'_> {
         manifest: &Arc<BackupManifest>,
         mut inspected: Inspected,
     ) -> Result<(Inspected, Option<WalProof>), ActionError> {
-        let mut proof = Some(WalProof::new(self.tar_verifier(Vec::new(), manifest)));
+        let mut proof = Some(WalProof::new(self.tar_verifier((Vec::new(), false), manifest)));
         for object in &self.reading.backup.manifest.objects {
             let judged = match self.part(object, manifest) {
                 Part::Files(tar_verifier) => {
                     let read = self.read(object, move |key, from| tar_verifier.read(key, from)).await?;
-                    read.map(|found| inspected.found.merge(found))
+                    let read = read.map(|found| inspected.found.merge(found));
+                    match proof.take_if(|_| object.holds_wal && read.is_ok()) {
+                        Some(walk) => self.walk(object, walk).await?.map(|walk| proof = Some(walk)),
+                        None => read,
+                    }
                 }
                 Part::Wal => match proof.take() {
                     Some(walk) => self.walk(object, walk).await?.map(|mut walk| {
@@ -120,12 +124,12 @@ impl Inspection<'_> {
         Ok((inspected, proof))
     }
 
-    fn tar_verifier(&self, prefix: Vec<u8>, manifest: &Arc<BackupManifest>) -> TarVerifier {
-        TarVerifier { prefix, manifest: Arc::clone(manifest), facts: Arc::clone(&self.facts) }
+    fn tar_verifier(&self, (prefix, holds_wal): (Vec<u8>, bool), manifest: &Arc<BackupManifest>) -> TarVerifier {
+        TarVerifier { prefix, manifest: Arc::clone(manifest), facts: Arc::clone(&self.facts), holds_wal }
     }
 
     fn part(&self, object: &ManifestObject, manifest: &Arc<BackupManifest>) -> Part {
-        let files = |prefix| Part::Files(self.tar_verifier(prefix, manifest));
+        let files = |prefix| Part::Files(self.tar_verifier((prefix, object.holds_wal), manifest));
         match object.role {
             ObjectRole::Data => files(Vec::new()),
             ObjectRole::Tablespace => {
@@ -167,7 +171,7 @@ impl Inspection<'_> {
                 }
             }
             let objects = &self.reading.backup.manifest.objects;
-            for object in objects.iter().filter(|object| object.role == ObjectRole::Wal) {
+            for object in objects.iter().filter(|object| object.has_wal()) {
                 proof = match self.walk(object, proof).await? {
                     Ok(proof) => proof,
                     Err(fault) => return Ok(Err(fault)),

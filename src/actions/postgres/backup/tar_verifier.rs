@@ -10,7 +10,8 @@ use tar::{Archive, Entry, EntryType};
 
 use crate::catalog::PostgresFacts;
 use crate::pgformat::{
-    BackupLabel, BackupManifest, ControlFile, DATA_PAGE_BYTES, FileVerifier, PageVerdict, first_block, judge_page,
+    BackupLabel, BackupManifest, ControlFile, DATA_PAGE_BYTES, FileVerifier, PageVerdict, fetched_segment, first_block,
+    judge_page,
 };
 
 /// Faults of one archive that are told one by one.
@@ -27,6 +28,8 @@ pub(crate) struct TarVerifier {
     pub(crate) manifest: Arc<BackupManifest>,
     /// What our own manifest says of the cluster.
     pub(crate) facts: Arc<PostgresFacts>,
+    /// Whether WAL lies among the data, which the server's manifest does not list; it is judged apart.
+    pub(crate) holds_wal: bool,
 }
 
 /// What was found in archives.
@@ -92,6 +95,9 @@ impl TarVerifier {
         let path = self.path(entry)?;
         let shown = String::from_utf8_lossy(&path).into_owned();
         let Some(known) = self.manifest.file(&path) else {
+            if self.holds_wal && fetched_segment(&path).is_some() {
+                return Ok(());
+            }
             found.fault(format!("`{shown}` is not in backup_manifest"));
             return Ok(());
         };

@@ -64,7 +64,7 @@ impl WalProof {
         self.walked
     }
 
-    /// Reads an archive of WAL to its end. Blocking.
+    /// Reads an archive of WAL, or of a data directory that holds it, to its end. Blocking.
     ///
     /// # Errors
     /// Says what is wrong with it.
@@ -74,7 +74,9 @@ impl WalProof {
         for entry in Archive::new(from).entries().map_err(torn)? {
             let mut entry = entry.map_err(torn)?;
             let path = entry.path().map_err(torn)?.into_owned();
-            let name = path.strip_prefix("./").unwrap_or(&path).to_str().and_then(|name| name.parse().ok());
+            let own = path.strip_prefix("./").unwrap_or(&path);
+            let own = own.strip_prefix("pg_wal").unwrap_or(own);
+            let name = own.to_str().and_then(|name| name.parse().ok());
             if entry.header().entry_type() != EntryType::Regular {
                 continue;
             }

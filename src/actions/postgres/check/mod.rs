@@ -21,7 +21,7 @@ use prove::Prover;
 
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency, Late,
-    ParamFault, PlanContext, RunContext, Target,
+    Mode, ParamFault, PlanContext, RunContext, Target,
 };
 use crate::actions::backup::vouched::vouched;
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -138,7 +138,7 @@ impl Action for Check {
             }
         }
         tell(&results, cx);
-        judged(results).map(|output| CheckOutput { facts: prover.taken, ..output })
+        judged(results, cx.about.mode).map(|output| CheckOutput { facts: prover.taken, ..output })
     }
 }
 
@@ -160,16 +160,32 @@ fn facts_wanted(checks: &[Planned]) -> Option<FactsDepth> {
 /// Keeps the table of results: also what passed, and also where something failed.
 fn tell(results: &[CheckResult], cx: &RunContext) {
     let passed = results.iter().filter(|result| result.passed).count();
-    let message = format!("{passed} of {} checks passed", results.len());
+    let unmade = results.iter().filter(|result| result.unproven.is_some()).count();
+    let unmade = if unmade == 0 { String::new() } else { format!(", {unmade} could not be made") };
+    let message = format!("{passed} of {} checks passed{unmade}", results.len());
     cx.reporter.note(message, serde_json::json!({ "checks": results }));
 }
 
-fn judged(results: Vec<CheckResult>) -> Result<CheckOutput, ActionError> {
-    let failed: Vec<String> = results.iter().filter(|result| !result.passed).map(describe).collect();
-    if failed.is_empty() {
-        return Ok(CheckOutput { passed: results.len() as u64, checks: results, facts: None });
+/// What the results come to. What could not be made is no fault that was found: it makes a drill inconclusive, and a real
+/// run does not take it for passed.
+fn judged(results: Vec<CheckResult>, mode: Mode) -> Result<CheckOutput, ActionError> {
+    let failed: Vec<String> = results.iter().filter(|result| result.is_bad()).map(describe).collect();
+    let why =
+        |result: &CheckResult| Some(format!("`{}` could not be made: {}", result.name, result.unproven.as_ref()?));
+    let unproven: Vec<String> = results.iter().filter_map(why).collect();
+    if failed.is_empty() && (unproven.is_empty() || mode == Mode::Drill) {
+        let passed = results.iter().filter(|result| result.passed).count() as u64;
+        return Ok(CheckOutput { passed, checks: results, unproven, facts: None });
     }
-    let fact = format!("{} of {} checks failed: {}", failed.len(), results.len(), failed.join("; "));
+    let found = match failed.is_empty() {
+        true => "nothing was found wrong, but".to_owned(),
+        false => format!("{} of {} checks failed: {}", failed.len(), results.len(), failed.join("; ")),
+    };
+    let fact = match (failed.is_empty(), unproven.is_empty()) {
+        (_, true) => found,
+        (true, false) => format!("{found} {}", unproven.join("; ")),
+        (false, false) => format!("{found}; {}", unproven.join("; ")),
+    };
     let values: Vec<String> = results.iter().map(describe).collect();
     Err(ActionError::fatal(fact).process(None, values))
 }
@@ -192,8 +208,21 @@ mod tests {
             value: "`0`".into(),
             expected: "`> 0`".into(),
             details: Vec::new(),
+            unproven: None,
         };
-        let error = judged(vec![result("a", false), result("b", true), result("c", false)]).unwrap_err();
+        let error = judged(vec![result("a", false), result("b", true), result("c", false)], Mode::Drill).unwrap_err();
         assert_eq!(error.to_string(), "2 of 3 checks failed: `a` is `0`, expected `> 0`; `c` is `0`, expected `> 0`");
+        let unmade = CheckResult { unproven: Some("no `amcheck`".into()), ..result("d", false) };
+        let drilled = judged(vec![result("b", true), unmade.clone()], Mode::Drill).unwrap();
+        assert_eq!(
+            (drilled.passed, drilled.unproven.as_slice()),
+            (1, ["`d` could not be made: no `amcheck`".to_owned()].as_slice())
+        );
+        let real = judged(vec![result("b", true), unmade.clone()], Mode::Real).unwrap_err();
+        assert_eq!(real.to_string(), "nothing was found wrong, but `d` could not be made: no `amcheck`");
+        let both = judged(vec![result("a", false), unmade], Mode::Drill).unwrap_err();
+        assert!(
+            both.to_string().starts_with("1 of 2 checks failed: `a`") && both.to_string().ends_with("no `amcheck`")
+        );
     }
 }

@@ -71,7 +71,8 @@ pub struct CheckBody {
     /// `all`: no foreign key has a row without its parent.
     pub foreign_keys: Option<AllKeys>,
     /// `valid`: no index is invalid, and B-trees are walked where `amcheck` can be had. `heapallindexed`: B-trees must be
-    /// walked, and each row of a table must be in them.
+    /// walked, and each row of a table must be in them; where there is no `amcheck` a drill is inconclusive, and any other run
+    /// fails.
     pub indexes: Option<ValidIndexes>,
     /// Tables that must be there.
     pub tables: Option<Vec<String>>,
@@ -195,6 +196,9 @@ pub struct CheckOutput {
     pub checks: Vec<CheckResult>,
     /// How many passed.
     pub passed: u64,
+    /// What could not be put to the test in a drill, and why: it is inconclusive then, and no proof.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unproven: Vec<String>,
     /// The facts that were taken because the base backup had none; kept with the restore's proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<ContentFacts>,
@@ -214,4 +218,15 @@ pub struct CheckResult {
     /// What is wrong, or could not be judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
+    /// Why it could not be made, where that is so: it did not pass, and nothing was found wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<String>,
+}
+
+impl CheckResult {
+    /// Whether something was found wrong.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        !self.passed && self.unproven.is_none()
+    }
 }

@@ -33,14 +33,20 @@ struct Found {
     value: String,
     expected: String,
     details: Vec<String>,
+    /// Why it could not be made; nothing was found wrong then.
+    unproven: Option<String>,
 }
 
 impl Found {
     fn of(proof: Proof, what: &str) -> Self {
         let bad = proof.faults.len();
-        let value = format!("{bad} faults in {}", proof.looked_at);
-        let details = proof.faults.into_iter().chain(proof.notes).collect();
-        Self { passed: bad == 0, value, expected: format!("all {what}"), details }
+        let unproven = Some(proof.unmade.join("; ")).filter(|why| !why.is_empty() && bad == 0);
+        let value = match &unproven {
+            Some(_) => "not made".to_owned(),
+            None => format!("{bad} faults in {}", proof.looked_at),
+        };
+        let details = proof.faults.into_iter().chain(proof.notes).chain(proof.unmade).collect();
+        Self { passed: bad == 0 && unproven.is_none(), value, expected: format!("all {what}"), details, unproven }
     }
 }
 
@@ -57,11 +63,17 @@ impl Prover<'_> {
             Err(error) => {
                 let info = error.into_info();
                 let details = std::iter::once(info.message).chain(info.causes).collect();
-                Found { passed: false, value: "an error".to_owned(), expected: "an answer".to_owned(), details }
+                Found {
+                    passed: false,
+                    value: "an error".to_owned(),
+                    expected: "an answer".to_owned(),
+                    details,
+                    unproven: None,
+                }
             }
         };
-        let Found { passed, value, expected, details } = found;
-        Ok(CheckResult { name: check.name.clone(), passed, value, expected, details })
+        let Found { passed, value, expected, details, unproven } = found;
+        Ok(CheckResult { name: check.name.clone(), passed, value, expected, details, unproven })
     }
 
     fn is_no_verdict(&self, check: &Planned, error: &ActionError) -> bool {
@@ -84,13 +96,19 @@ impl Prover<'_> {
                 let mut content = Content::open(self.open(dbname).await?).await?;
                 let found = content.schema().await?;
                 let expected = format!("schema {wanted}");
-                Ok(Found { passed: found == *wanted, value: format!("schema {found}"), expected, details: Vec::new() })
+                Ok(Found {
+                    passed: found == *wanted,
+                    value: format!("schema {found}"),
+                    expected,
+                    details: Vec::new(),
+                    unproven: None,
+                })
             }
             What::Newest(newest) => self.newest(newest, dbname).await,
             What::Smoke(test) => {
                 let dbname = dbname.unwrap_or(&self.cluster.dbname);
                 let (passed, value, details) = smoke::run(test, (self.cluster, dbname), self.cx).await?;
-                Ok(Found { passed, value, expected: "exit 0".to_owned(), details })
+                Ok(Found { passed, value, expected: "exit 0".to_owned(), details, unproven: None })
             }
             What::Sql { sql, expect, shown } => {
                 let mut session = self.reading(dbname).await?;
@@ -103,7 +121,7 @@ impl Prover<'_> {
                     }
                     None => (!table.rows.is_empty(), format!("{} rows", table.rows.len())),
                 };
-                Ok(Found { passed, value, expected: shown.clone(), details: Vec::new() })
+                Ok(Found { passed, value, expected: shown.clone(), details: Vec::new(), unproven: None })
             }
         }
     }
@@ -121,6 +139,7 @@ impl Prover<'_> {
             whole.looked_at += part.looked_at;
             whole.faults.extend(part.faults.into_iter().map(|fault| format!("{name}: {fault}")));
             whole.notes.extend(part.notes.into_iter().map(|note| format!("{name}: {note}")));
+            whole.unmade.extend(part.unmade.into_iter().map(|why| format!("{name}: {why}")));
         }
         Ok(whole)
     }
@@ -160,7 +179,7 @@ impl Prover<'_> {
             }
         }
         let value = format!("{} of {}", tables.len() - details.len(), tables.len());
-        Ok(Found { passed: details.is_empty(), value, expected: "every table".to_owned(), details })
+        Ok(Found { passed: details.is_empty(), value, expected: "every table".to_owned(), details, unproven: None })
     }
 
     async fn rows(&self, rows: &[Threshold], dbname: Option<&str>) -> Result<Found, ActionError> {
@@ -178,7 +197,7 @@ impl Prover<'_> {
             values.push(format!("{table} {count}"));
         }
         let expected = rows.iter().map(|row| format!("{} `{}`", row.table, row.shown)).collect::<Vec<_>>().join(", ");
-        Ok(Found { passed: details.is_empty(), value: values.join(", "), expected, details })
+        Ok(Found { passed: details.is_empty(), value: values.join(", "), expected, details, unproven: None })
     }
 
     async fn newest(&self, newest: &Newest, dbname: Option<&str>) -> Result<Found, ActionError> {
@@ -191,10 +210,17 @@ impl Prover<'_> {
                 value: "nothing".to_owned(),
                 expected,
                 details: vec![missing(&newest.table)],
+                unproven: None,
             });
         };
         let (value, passed) = condition::newest(&mut session, (newest, &table), &bound).await?;
-        Ok(Found { passed, value: value.unwrap_or_else(|| "no value".to_owned()), expected, details: Vec::new() })
+        Ok(Found {
+            passed,
+            value: value.unwrap_or_else(|| "no value".to_owned()),
+            expected,
+            details: Vec::new(),
+            unproven: None,
+        })
     }
 
     async fn facts(&mut self, depth: FactsDepth, dbname: Option<&str>) -> Result<Found, ActionError> {
@@ -217,6 +243,7 @@ impl Prover<'_> {
                         value,
                         expected: "what was backed up".to_owned(),
                         details: differing,
+                        unproven: None,
                     });
                 }
                 let tables: usize = taken.databases.values().map(|facts| facts.tables.len()).sum();
@@ -227,7 +254,13 @@ impl Prover<'_> {
                 let details =
                     vec!["the first restore to the end of this backup: its facts are kept with the proof".to_owned()];
                 let value = format!("taken of {tables} tables");
-                Ok(Found { passed: true, value, expected: "facts to compare with later".to_owned(), details })
+                Ok(Found {
+                    passed: true,
+                    value,
+                    expected: "facts to compare with later".to_owned(),
+                    details,
+                    unproven: None,
+                })
             }
         }
     }
@@ -258,7 +291,13 @@ impl Prover<'_> {
             details.extend(differences(facts, &found).into_iter().map(|what| format!("{here}: {what}")));
         }
         let value = format!("{} differences in {tables} tables", details.len());
-        Ok(Found { passed: details.is_empty(), value, expected: "what was backed up".to_owned(), details })
+        Ok(Found {
+            passed: details.is_empty(),
+            value,
+            expected: "what was backed up".to_owned(),
+            details,
+            unproven: None,
+        })
     }
 
     async fn open(&self, dbname: Option<&str>) -> Result<Session, ActionError> {

@@ -26,6 +26,9 @@ const FOLDERS: [&str; 4] = [
     "/opt/homebrew/opt/postgresql@{}/bin",
 ];
 
+/// What puts a full backup and its increments together, from PostgreSQL 17 on.
+pub(crate) const COMBINE: &str = "pg_combinebackup";
+
 /// The programs of one major version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Programs {
@@ -65,6 +68,19 @@ impl Programs {
         self.folder.join(program).to_string_lossy().into_owned()
     }
 
+    /// Says that increments cannot be put together here, and what to install; `None` where they can.
+    pub(crate) fn cannot_combine(&self, major: &str, host: &dyn ReadHost) -> Option<(String, String)> {
+        let program = self.path(COMBINE);
+        host.find_program(&program).is_none().then(|| {
+            let fact = format!("`{program}` is not there, which puts incremental backups together");
+            let help = format!(
+                "install the server package of PostgreSQL {major} on this machine (Debian: `postgresql-{major}`, RPMs of the PGDG: \
+                 `postgresql{major}-server`)"
+            );
+            (fact, help)
+        })
+    }
+
     /// Refuses programs of another major version: they cannot read the data.
     ///
     /// # Errors
@@ -81,6 +97,20 @@ impl Programs {
         let fact = format!("`{program}` is `{text}`, but the data is of version {major}");
         Err(ActionError::fatal(fact).help("set `bin` of the database in the inventory"))
     }
+}
+
+/// The same cluster with the folder where packages have put the programs of its version, for a command that a person types: no
+/// search path has that folder as a rule. Where it is not there the search path is left to tell.
+pub(crate) fn with_programs(cluster: &Cluster, files: &dyn ReadFiles) -> Cluster {
+    let mut found = cluster.clone();
+    if cluster.entry.bin.is_none()
+        && !cluster.is_contained()
+        && let Ok(major) = major(files, &cluster.pgdata)
+    {
+        let is_there = |folder: &PathBuf| matches!(files.facts(&folder.join("pg_ctl")), Ok(Some(_)));
+        found.entry.bin = FOLDERS.iter().map(|pattern| PathBuf::from(pattern.replace("{}", &major))).find(is_there);
+    }
+    found
 }
 
 /// The major version in what a program answers to `--version`: `postgres (PostgreSQL) 15.18`.

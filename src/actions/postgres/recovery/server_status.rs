@@ -7,6 +7,7 @@ use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost, Secrets};
 use crate::actions::postgres::cluster::ha_manager::{self, Fact};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
+use crate::actions::postgres::cluster::server::with_programs;
 use crate::actions::postgres::restore::dismantled;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::restore::swap::VERSION;
@@ -157,5 +158,6 @@ fn startable(cluster: &Cluster, files: &dyn ReadFiles) -> Option<String> {
         Marker::read(files, &cluster.pgdata).is_ok_and(|marker| marker.is_none_or(|marker| marker.has_opened()));
     let is_clean = ControlFile::parse(&control).is_ok_and(|control| control.state.is_clean());
     let is_whole = matches!(files.facts(&cluster.pgdata.join(VERSION)), Ok(Some(_)));
-    (is_own && is_clean && is_whole).then(|| cluster.service_manager().start_by_hand(cluster))
+    let cluster = with_programs(cluster, files);
+    (is_own && is_clean && is_whole).then(|| cluster.service_manager().start_by_hand(&cluster))
 }

@@ -15,7 +15,7 @@ use crate::actions::postgres::cluster::ha_manager;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
 use crate::actions::postgres::cluster::placement::Placement;
-use crate::actions::postgres::cluster::server::{Server, major};
+use crate::actions::postgres::cluster::server::{Server, major, with_programs};
 use crate::actions::postgres::cluster::service_manager::{self, Runs};
 use crate::actions::postgres::restore::dismantled;
 use crate::actions::postgres::restore::marker::Marker;
@@ -120,7 +120,7 @@ fn idle(cluster: &Cluster, files: &dyn ReadFiles, began_at: Timestamp) -> Result
             Ok(Some(format!("no server ran when the run began: the last one shut down at {}", control.written_at)))
         }
         Some(_) | None => {
-            let start = cluster.service_manager().start_by_hand(cluster);
+            let start = cluster.service_manager().start_by_hand(&with_programs(cluster, files));
             Err(ActionError::fatal("whether the step stopped the server is not known")
                 .help(format!("if the server ran before that step, start it: `{start}`")))
         }
@@ -137,6 +137,9 @@ pub struct StartOutput {
     /// Whether it serves the data it had: no recovery has put other data into its place, or is about to.
     #[serde(default)]
     pub original: bool,
+    /// Why there was nothing to do, where it was not started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing_to_do: Option<String>,
 }
 
 impl Action for Start {
@@ -208,7 +211,7 @@ impl Action for Start {
         if !runs && let Some(why) = params.leaves(&cluster, files.as_ref(), (&cx.about.run, cx.about.began_at))? {
             cx.reporter
                 .note(format!("the server of `{}` is not started: {why}", cluster.name), serde_json::Value::Null);
-            return Ok(StartOutput { started: false, in_recovery: false, original: false });
+            return Ok(StartOutput { started: false, in_recovery: false, original: false, nothing_to_do: Some(why) });
         }
         if !runs && let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
             return Err(ActionError::fatal(fact).help(help));
@@ -225,7 +228,8 @@ impl Action for Start {
         }
         let in_recovery = answers(&server, within, cx).await?;
         let original = replaced(&cluster, &cx.about.run, files.as_ref())?.is_none();
-        Ok(StartOutput { started: !runs, in_recovery, original })
+        let nothing_to_do = runs.then(|| runs_already(&cluster, files.as_ref())).transpose()?;
+        Ok(StartOutput { started: !runs, in_recovery, original, nothing_to_do })
     }
 }
 
@@ -234,6 +238,18 @@ impl Action for Start {
 fn replaced(cluster: &Cluster, run: &RunId, files: &dyn ReadFiles) -> Result<Option<Marker>, ActionError> {
     let marker = Marker::read(files, &cluster.pgdata)?;
     Ok(marker.filter(|marker| marker.run == *run || !marker.has_opened()))
+}
+
+/// What is said of a server that runs: whoever undoes a recovery hears that its data stays.
+fn runs_already(cluster: &Cluster, files: &dyn ReadFiles) -> Result<String, ActionError> {
+    let marker = Marker::read(files, &cluster.pgdata)?;
+    Ok(match marker.filter(Marker::has_opened) {
+        Some(marker) => format!(
+            "the server runs already, on the data that the recovery of run `{}` put in place; that stays as it is",
+            marker.run
+        ),
+        None => "the server runs already".to_owned(),
+    })
 }
 
 /// Whether a restore in place was cut off, or its recovery never began: a server that shut down leaves its `pg_control` and no
@@ -259,7 +275,7 @@ fn ways_out(cluster: &Cluster, marker: &Marker, files: &dyn ReadFiles) -> String
     match is_there && is_all && is_beside {
         true => {
             let kept = kept.display();
-            let start = cluster.service_manager().start_by_hand(cluster);
+            let start = cluster.service_manager().start_by_hand(&with_programs(cluster, files));
             // Else the archive holds it for the newest one, and takes no more of the old server.
             let opened = giving_up::opened(files, &cluster.pgdata, marker);
             let known = opened.filter(|one| marker.given_up.is_none_or(|given_up| given_up.timeline != *one));

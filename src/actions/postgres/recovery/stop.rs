@@ -13,7 +13,7 @@ use crate::action::{
 use crate::actions::postgres::cluster::ha_manager;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
-use crate::actions::postgres::cluster::server::Server;
+use crate::actions::postgres::cluster::server::{Server, with_programs};
 use crate::actions::postgres::cluster::service_manager;
 use crate::base::clock;
 
@@ -174,7 +174,7 @@ async fn outlast(cluster: &Cluster, files: &dyn ReadFiles, error: ActionError) -
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let start = cluster.service_manager().start_by_hand(cluster);
+    let start = cluster.service_manager().start_by_hand(&with_programs(cluster, files));
     let fact = format!("the server of database `{}` was being told to stop, and is not gone yet", cluster.name);
     let help = format!("nothing calls that back; once it is down, `{start}` starts it again");
     Err(ActionError::cancelled(fact).because(&error).help(help))

@@ -19,15 +19,12 @@ use crate::actions::postgres::backup::tar_walk::WAL_FOLDER;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::placement::with_suffix;
-use crate::actions::postgres::cluster::server::Programs;
+use crate::actions::postgres::cluster::server::{COMBINE, Programs};
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::readable::Reading;
 use crate::catalog::Backup;
 use crate::event::Progress;
 use crate::pgformat::{BackupManifest, Change, FileVerifier, Major, major_text};
-
-/// The program.
-pub(crate) const PROGRAM: &str = "pg_combinebackup";
 
 /// What the name of a file begins with of which only changed blocks are there.
 const INCREMENT: &str = "INCREMENTAL.";
@@ -143,14 +140,14 @@ impl Combining<'_> {
         args.push(format!("--output={}", self.shape.dir.display()));
         args.extend(parts.iter().map(|part| part.dir.display().to_string()));
         cx.reporter.progress(Progress::Doing { text: format!("putting {} backups together", parts.len()) });
-        let spec = self.owner.command(programs.path(PROGRAM)).args(args);
-        let failed = |error: HostError| ActionError::fatal(format!("`{PROGRAM}` cannot be run")).because(&error);
+        let spec = self.owner.command(programs.path(COMBINE)).args(args);
+        let failed = |error: HostError| ActionError::fatal(format!("`{COMBINE}` cannot be run")).because(&error);
         let output = cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
         if output.success() {
             return Ok(());
         }
         let said = output.tail(3).join("; ");
-        Err(ActionError::fatal(format!("`{PROGRAM}` could not put the backups together: {said}"))
+        Err(ActionError::fatal(format!("`{COMBINE}` could not put the backups together: {said}"))
             .help("use another backup, for example the full one that this chain begins with"))
     }
 
@@ -190,7 +187,7 @@ fn judge(shape: &Shape, last: &BackupManifest, files: &dyn Files) -> Result<(), 
     let path = shape.dir.join(MANIFEST);
     let text = files.read(&path, 4 << 30).map_err(|error| cannot(&error))?;
     let wrote = BackupManifest::parse(&text)
-        .map_err(|error| ActionError::fatal(format!("what `{PROGRAM}` wrote has no good manifest")).because(&error))?;
+        .map_err(|error| ActionError::fatal(format!("what `{COMBINE}` wrote has no good manifest")).because(&error))?;
     let mut whole = BTreeMap::new();
     let mut wanted: BTreeSet<Vec<u8>> = BTreeSet::new();
     for (own, file) in last.files.iter().filter(|(own, _)| !own.starts_with(WAL_FOLDER)) {
@@ -204,7 +201,7 @@ fn judge(shape: &Shape, last: &BackupManifest, files: &dyn Files) -> Result<(), 
     }
     let written: BTreeSet<Vec<u8>> = wrote.files.keys().filter(|own| !own.starts_with(WAL_FOLDER)).cloned().collect();
     if let Some(odd) = wanted.symmetric_difference(&written).next() {
-        let fact = format!("`{PROGRAM}` made other files than the last backup has: `{}`", String::from_utf8_lossy(odd));
+        let fact = format!("`{COMBINE}` made other files than the last backup has: `{}`", String::from_utf8_lossy(odd));
         return Err(ActionError::fatal(fact));
     }
     let rewritten = |own: &[u8]| REWRITTEN.iter().any(|name| name.as_bytes() == own);

@@ -22,7 +22,7 @@ use crate::actions::postgres::cluster::flusher::Flusher;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::patch::Patch;
 use crate::actions::postgres::stores::inflow::{Inflow, broken};
-use crate::pgformat::{BackupManifest, FileVerifier};
+use crate::pgformat::{BackupManifest, FileVerifier, fetched_segment};
 
 const ANOTHER_BACKUP: &str = "use another backup (`full-db-loss` takes `-p backup=ID`); nothing live was touched";
 
@@ -39,6 +39,8 @@ pub(crate) struct Extraction {
     pub(crate) prefix: Vec<u8>,
     /// The server's manifest; `None` for the embedded WAL, which it does not list.
     pub(crate) manifest: Option<Arc<BackupManifest>>,
+    /// Whether WAL lies among the data, which the server's manifest does not list.
+    pub(crate) holds_wal: bool,
     /// What may be there.
     pub(crate) onto: Onto,
     /// Bytes that were there already, over all objects.
@@ -120,10 +122,11 @@ impl Extraction {
         let mut listed = self.prefix.clone();
         listed.extend_from_slice(path.as_os_str().as_bytes());
         let mut verifier = match &self.manifest {
-            Some(manifest) => {
-                let known = manifest.file(&listed).ok_or_else(|| refused(key, &listed, "is not in backup_manifest"))?;
-                Some(FileVerifier::new(known))
-            }
+            Some(manifest) => match manifest.file(&listed) {
+                Some(known) => Some(FileVerifier::new(known)),
+                None if self.holds_wal && fetched_segment(&listed).is_some() => None,
+                None => return Err(refused(key, &listed, "is not in backup_manifest")),
+            },
             None => None,
         };
         let place = self.root.join(path);

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::combine;
 use super::existing::Existing;
 use super::fetching;
 use super::freezing;
@@ -282,7 +281,8 @@ async fn placed(
     let findings = match cluster.is_contained() {
         true if links.len() > 1 => {
             let fact = "incremental backups are put together by programs of this machine, not of a container";
-            return Ok(findings.refuse(fact, "use a full backup"));
+            let full = links.first().map_or_else(|| "use a full backup".to_owned(), |full| full_instead(cluster, full));
+            return Ok(findings.refuse(fact, full));
         }
         true => match stage::fits_container(cluster, facts) {
             Ok(()) => findings,
@@ -292,7 +292,7 @@ async fn placed(
             }
         },
         false => {
-            let findings = runs_here(cluster, (facts, links.len()), cx, findings).await?;
+            let findings = runs_here(cluster, (facts, links), cx, findings).await?;
             if findings.refused() {
                 return Ok(findings);
             }
@@ -313,20 +313,28 @@ async fn placed(
     })
 }
 
+/// The way around the increments: their full backup, from where the archived WAL leads to the same place.
+fn full_instead(cluster: &Cluster, full: &Backup) -> String {
+    format!(
+        "use the full backup that it rests on, from which the archived WAL leads on: `runbook run full-db-loss -p database={} -p \
+         backup={}`",
+        cluster.name, full.manifest.id
+    )
+}
+
 /// Judges whether this machine has what runs the backup's server.
 async fn runs_here(
     cluster: &Cluster,
-    (facts, links): (&PostgresFacts, usize),
+    (facts, links): (&PostgresFacts, &[Backup]),
     cx: &CheckContext,
     findings: Findings,
 ) -> Result<Findings, ActionError> {
     let version = major_text(&facts.server_version).to_owned();
     let programs = Programs::of(cluster, &version, cx.host.as_ref())?;
     programs.verify(&version, cx.host.as_ref()).await?;
-    if links > 1 && cx.host.find_program(&programs.path(combine::PROGRAM)).is_none() {
-        let fact =
-            format!("`{}` is not there, which puts incremental backups together", programs.path(combine::PROGRAM));
-        return Ok(findings.refuse(fact, "install the server package of that version, or use a full backup"));
+    let lacks = programs.cannot_combine(&version, cx.host.as_ref()).filter(|_| links.len() > 1);
+    if let (Some((fact, help)), Some(full)) = (lacks, links.first()) {
+        return Ok(findings.refuse(fact, format!("{help}, or {}", full_instead(cluster, full))));
     }
     Ok(machine::judge(facts, &programs, cx.host.as_ref(), findings).await)
 }

@@ -183,6 +183,7 @@ impl Shape {
                 root,
                 prefix,
                 manifest: (object.role != ObjectRole::Wal).then(|| Arc::clone(&manifest)),
+                holds_wal: object.holds_wal,
                 onto,
                 same: Arc::clone(&same),
             };

@@ -2,6 +2,7 @@
 
 use super::connect::Session;
 use crate::action::ActionError;
+use crate::pgformat::major_text;
 
 /// One proof with its verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -12,6 +13,8 @@ pub(crate) struct Proof {
     pub(crate) faults: Vec<String>,
     /// What could not be judged, and why.
     pub(crate) notes: Vec<String>,
+    /// What was wanted and could not be looked at at all, for want of something that has to be installed.
+    pub(crate) unmade: Vec<String>,
 }
 
 /// How B-trees are walked.
@@ -19,7 +22,7 @@ pub(crate) struct Proof {
 pub(crate) enum Walk {
     /// Their order, where `amcheck` is installed.
     WhereInstalled,
-    /// Their order, and that each row of the table is in them; `amcheck` must be there.
+    /// Their order, and that each row of the table is in them; without `amcheck` nothing is known.
     HeapAllIndexed,
 }
 
@@ -87,6 +90,23 @@ pub(crate) async fn lend_amcheck(session: &mut Session) -> Result<bool, ActionEr
     Ok(true)
 }
 
+/// Why no B-tree can be walked, and what has to be installed or created for that.
+async fn without_amcheck(session: &mut Session) -> Result<String, ActionError> {
+    let available = "SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'";
+    let version = session.value("SELECT current_setting('server_version')").await?;
+    let major = major_text(&version);
+    Ok(match session.value(available).await?.as_str() {
+        "0" => format!(
+            "the B-trees' content was not walked: the extension `amcheck` is not installed on this machine; install the contrib \
+             modules of PostgreSQL {major} (`postgresql{major}-contrib` or `postgresql-contrib`; of Debian part of \
+             `postgresql-{major}`)"
+        ),
+        _ => "the B-trees' content was not walked: this database has no `amcheck`, and only a superuser of a server that is \
+              thrown away and is not in recovery can lend it one; `CREATE EXTENSION amcheck` adds it"
+            .to_owned(),
+    })
+}
+
 /// Counts the orphans of every foreign key of a database.
 pub(crate) async fn foreign_keys(session: &mut Session) -> Result<Proof, ActionError> {
     orphans(session, FOREIGN_KEYS).await
@@ -102,7 +122,7 @@ pub(crate) async fn foreign_keys_of(session: &mut Session, tables: &[u32]) -> Re
 
 async fn orphans(session: &mut Session, keys: &str) -> Result<Proof, ActionError> {
     let keys = session.query(keys).await?;
-    let mut proof = Proof { looked_at: 0, faults: Vec::new(), notes: Vec::new() };
+    let mut proof = Proof::default();
     for row in &keys.rows {
         let [Some(name), validated, Some(sql)] = row.as_slice() else { continue };
         if validated.as_deref() != Some("t") {
@@ -124,13 +144,14 @@ pub(crate) async fn indexes(session: &mut Session, walk: Walk) -> Result<Proof, 
     let looked_at = session.value(INDEX_COUNT).await?.parse().unwrap_or_default();
     let names = invalid.rows.iter().filter_map(|row| row.first()?.as_deref());
     let faults = names.map(|name| format!("index `{name}` is invalid")).collect();
-    let mut proof = Proof { looked_at, faults, notes: Vec::new() };
+    let mut proof = Proof { looked_at, faults, ..Proof::default() };
     let schema = session.query(AMCHECK_SCHEMA).await?;
     let Some(schema) = schema.first() else {
-        let message = "`amcheck` is not installed, so the B-trees' content was not walked".to_owned();
         match walk {
-            Walk::WhereInstalled => proof.notes.push(message),
-            Walk::HeapAllIndexed => proof.faults.push(message),
+            Walk::WhereInstalled => {
+                proof.notes.push("`amcheck` is not installed, so the B-trees' content was not walked".to_owned());
+            }
+            Walk::HeapAllIndexed => proof.unmade.push(without_amcheck(session).await?),
         }
         return Ok(proof);
     };

@@ -4,8 +4,8 @@ use tokio::io::AsyncReadExt as _;
 
 use super::Role;
 use super::finding::{Ability, Finding, Verdict};
-use crate::action::{ByteStream, ObjectKey, PutOptions, Store, StoreError};
-use crate::base::units::human_duration;
+use crate::action::{ByteStream, Capacity, ObjectKey, PutOptions, Store, StoreError};
+use crate::base::units::{ByteSize, human_duration};
 use crate::base::{Digest, RunId, clock};
 
 /// Large enough for several parts of an upload in parts.
@@ -63,7 +63,7 @@ impl Probe<'_> {
                 findings.extend(self.clean(&keys).await);
             }
             Err(error) => {
-                findings.push(Ability::Write.cannot(self.role, told(&error)));
+                findings.push(self.cannot(Ability::Write, &error).await);
                 findings.push(self.read_any().await);
             }
         }
@@ -98,7 +98,7 @@ impl Probe<'_> {
         }
         findings.push(match self.store.put(&keys.object, body(SECOND), options(SECOND)).await {
             Ok(_) => Ability::Overwrite.can(self.role, "an object can be replaced"),
-            Err(error) => Ability::Overwrite.cannot(self.role, told(&error)),
+            Err(error) => self.cannot(Ability::Overwrite, &error).await,
         });
         findings.push(self.large(&keys.large).await);
         findings.extend(self.checked(&keys.checked).await);
@@ -154,9 +154,32 @@ impl Probe<'_> {
                     format!("{} MiB of unknown length in {}", LARGE_BYTES >> 20, human_duration(started.elapsed()));
                 Finding::new("large upload", Verdict::Fine, fact)
             }
+            Err(error) if error.is_full() => self.full("large upload", &error).await,
             Err(error) => Finding::new("large upload", Verdict::Missing, told(&error))
                 .advise("allow `s3:AbortMultipartUpload` and uploads in parts, or see the server's limits"),
         }
+    }
+
+    /// Judges that it was refused: a full store says nothing of what the credentials may do.
+    async fn cannot(&self, ability: Ability, error: &StoreError) -> Finding {
+        if error.is_full() {
+            return self.full(ability.what(), error).await;
+        }
+        ability.cannot(self.role, told(error))
+    }
+
+    /// No room: how much there is, and what makes more of it.
+    async fn full(&self, what: &'static str, error: &StoreError) -> Finding {
+        let room = match self.store.capacity().await {
+            Ok(Some(Capacity { free_bytes, total_bytes })) => {
+                format!(" ({} free of {})", ByteSize(free_bytes), ByteSize(total_bytes))
+            }
+            Ok(None) | Err(_) => String::new(),
+        };
+        Finding::new(what, Verdict::Missing, format!("{}{room}", told(error))).advise(
+            "the store is full: neither backups nor WAL get into it. Give it room; `runbook backups prune --plan` shows \
+             what retention lets go",
+        )
     }
 
     async fn checked(&self, key: &ObjectKey) -> Option<Finding> {
