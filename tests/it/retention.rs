@@ -187,6 +187,31 @@ fn a_chain_stays_whole() {
 }
 
 #[test]
+fn an_increment_rests_on_what_was_taken_in_another_environment() {
+    let rules = json!({ "never_below": 1, "default": { "keep_last": 1 } });
+    let of = |environment: &str, id: &str, parent: Option<&str>| Candidate {
+        environment: Some(environment.to_owned()),
+        parent: parent.map(str::to_owned),
+        ..backup(id, &format!("2026-01-0{id}T00:00:00Z"))
+    };
+    let backups = || {
+        vec![
+            of("production", "1", None),
+            of("dr", "2", Some("1")),
+            of("dr", "3", Some("2")),
+            of("production", "4", None),
+        ]
+    };
+    let plan = judge(backups(), rules.clone(), "2026-01-09T00:00:00Z");
+    assert!(plan.remove.is_empty(), "{:?}", removed(&plan));
+    assert!(reasons(&plan, "3").contains(&KeepReason::Newest), "it is good: what it rests on is there");
+    assert_eq!(reasons(&plan, "1"), [KeepReason::NeededBy("2".to_owned())]);
+    let mut later = backups();
+    later.push(of("dr", "5", None));
+    assert_eq!(removed(&judge(later, rules, "2026-01-09T00:00:00Z")), ["3", "2", "1"], "increments first");
+}
+
+#[test]
 fn a_clock_in_doubt_stops_everything() {
     let rules = json!({ "never_below": 1, "default": { "keep_last": 1 } });
     let ahead = judge(daily("2026-01-05", 5), rules.clone(), "2026-01-05T11:54:00Z");
@@ -325,9 +350,9 @@ const START: i64 = 1_767_225_600;
 
 fn candidate() -> impl Strategy<Value = Candidate> {
     let standing = (prop::option::weighted(0.2, Just(0)), prop::option::weighted(0.2, Just(0)), 0..20u8, 0..8u8);
-    let what = (0..2u8, 0..3u8, prop::option::weighted(0.3, 0..12usize));
+    let what = ((0..2u8, any::<bool>()), 0..3u8, prop::option::weighted(0.3, 0..12usize));
     (0..400 * 24i64, standing, what, 0..60u64, 1..3u32).prop_map(
-        |(hour, (verified, proven, hold, damage), (source, tier, parent), start, timeline)| {
+        |(hour, (verified, proven, hold, damage), ((source, elsewhere), tier, parent), start, timeline)| {
             let ended_at = Timestamp::from_second(START + hour * 3600).unwrap();
             let tiers = [None, Some("daily".to_owned()), Some("monthly".to_owned())];
             let standing = Attestations {
@@ -340,6 +365,7 @@ fn candidate() -> impl Strategy<Value = Candidate> {
             Candidate {
                 source: ["orders", "users"][usize::from(source)].to_owned(),
                 tier: tiers[usize::from(tier)].clone(),
+                environment: elsewhere.then(|| "dr".to_owned()),
                 parent: parent.map(|index| index.to_string()),
                 cluster: (source == 0).then_some(span).flatten(),
                 standing,
@@ -395,11 +421,16 @@ impl World {
     }
 
     fn peers<'a>(&'a self, of: &'a Candidate) -> impl Iterator<Item = &'a Candidate> {
+        self.kin(of).filter(move |other| other.environment == of.environment)
+    }
+
+    /// What an increment may rest on, whatever environment it was taken in.
+    fn kin<'a>(&'a self, of: &'a Candidate) -> impl Iterator<Item = &'a Candidate> {
         self.backups.iter().filter(move |other| other.source == of.source)
     }
 
     fn is_good(&self, backup: &Candidate) -> bool {
-        let parent = || backup.parent.as_ref().map(|id| self.peers(backup).find(|other| other.id == *id));
+        let parent = || backup.parent.as_ref().map(|id| self.kin(backup).find(|other| other.id == *id));
         backup.standing.damage.is_none()
             && parent().is_none_or(|parent| parent.is_some_and(|parent| self.is_good(parent)))
     }
@@ -468,8 +499,9 @@ proptest! {
             let parent = kept.backup.parent.as_ref();
             prop_assert!(!plan.remove.iter().any(|gone| Some(&gone.backup.id) == parent && gone.backup.source == kept.backup.source));
         }
-        for source in ["orders", "users"] {
-            let good = |backup: &&Candidate| backup.source == source && world.is_good(backup);
+        for (source, environment) in ["orders", "users"].into_iter().flat_map(|one| [(one, None), (one, Some("dr"))]) {
+            let is_of = |backup: &Candidate| backup.source == source && backup.environment.as_deref() == environment;
+            let good = |backup: &&Candidate| is_of(backup) && world.is_good(backup);
             let there = world.backups.iter().filter(good).count() as u64;
             let stay = plan.keep.iter().map(|kept| &kept.backup).filter(good).count() as u64;
             prop_assert!(stay >= there.min(world.rules["never_below"].as_u64().unwrap()));
