@@ -314,6 +314,31 @@ fn a_timeline_stays_as_long_as_a_backup_before_its_fork() {
 }
 
 #[test]
+fn the_window_begins_at_a_backup_that_leads_to_the_timeline_it_is_written_on() {
+    let backups = || {
+        vec![
+            base("before", "2026-03-01T00:00:00Z", 1, (10, 11)),
+            base("left", "2026-03-06T00:00:00Z", 1, (50, 51)),
+            base("after", "2026-03-14T00:00:00Z", 2, (60, 61)),
+        ]
+    };
+    let rules = || json!({ "default": { "keep_last": 3 }, "wal": { "keep_within": "7d" } });
+    let archived = |timeline, numbers, day: &str| {
+        let segments = segments(timeline, numbers).into_iter();
+        segments.map(|one| WalSegment { archived_at: at(day), ..one }).collect::<Vec<_>>()
+    };
+    let first = || archived(1, 5..55, "2026-03-06T00:00:00Z");
+    // A recovery went back to where segment 30 is, and the next backup came only after the window began.
+    let live = [archived(2, 30..45, "2026-03-06T12:00:00Z"), archived(2, 45..65, "2026-03-10T00:00:00Z")].concat();
+    assert_eq!(wal(backups(), [first(), live].concat(), rules()), [(5, 9)], "every moment of it is promised");
+    // A branch that nobody writes any more keeps nothing.
+    let given_up = archived(2, 30..40, "2026-02-01T00:00:00Z");
+    let mut on_one = backups();
+    on_one[2] = base("after", "2026-03-14T00:00:00Z", 1, (60, 61));
+    assert_eq!(wal(on_one, [first(), given_up].concat(), rules()), [(5, 9), (12, 49), (30, 39)]);
+}
+
+#[test]
 fn the_wal_of_an_environment_stays_as_long_as_its_own_policy_says() {
     let of = |wal: &str| -> Retention {
         serde_json::from_value(json!({ "default": { "keep_last": 3 }, "wal": { "keep_within": wal } })).unwrap()
