@@ -308,6 +308,7 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     let id = near(&["list", "--json"]).ends(0).json()["backups"][0]["id"].as_str().unwrap().to_owned();
     near(&["hold", &id]).ends(2);
     near(&["hold", &id, "--reason", "case 4711"]).ends(0);
+    near(&["hold", &id, "--reason", "case 4711"]).ends(0);
     let shown = near(&["show", &id]).ends(0);
     assert!(shown.out.contains("case 4711") && shown.out.contains("tester"), "{shown:?}");
     near(&["verify", &id, "--level", "content"]).ends(0);
@@ -323,7 +324,13 @@ fn a_backup_is_held_shown_verified_and_let_go() {
         shown.contains("case 4711; lifted") && shown.contains(": closed") && shown.contains("case 4712"),
         "{shown}"
     );
-    near(&["hold", &id, "--lift", "--reason", "settled"]).ends(0);
+    near(&["hold", &id, "--reason", "a test", "--until", "2199-01-01T00:00:00Z"]).ends(0);
+    let listed = near(&["list"]).ends(0).out;
+    assert!(listed.contains("held") && !listed.contains("held until"), "the one that lasts longest counts: {listed}");
+    let lifted = near(&["hold", &id, "--lift", "--reason", "tested"]).ends(0);
+    lifted.prints("(\"a test\") is lifted: tested").prints("still held: case 4712 by ");
+    assert!(near(&["list"]).ends(0).out.contains("held"));
+    near(&["hold", &id, "--lift", "--reason", "settled"]).ends(0).prints("held no more: settled");
     near(&["show", "nonsense"]).ends(2);
     let folder = near(&["show", &id, "--json"]).ends(0).json()[0]["folder"].as_str().unwrap().to_owned();
     let object = cli.path("near").join(folder);

@@ -160,6 +160,20 @@ fn a_hold_a_damaged_manifest_and_a_backup_from_the_future_are_respected() {
     assert_eq!(there(&cli), [1, 2, 4, 5, 6]);
 }
 
+#[test]
+fn a_hold_that_has_ended_leaves_the_one_before_it() {
+    let cli = with_backups(RULES);
+    let since: Timestamp = "2026-02-01T00:00:00Z".parse().unwrap();
+    let ended = HoldNote { until: Some(since), ..HoldNote::new("ops", "test", since) };
+    for note in [HoldNote::new("lawyers", "case 7", since), ended.clone()] {
+        block(hold(&*store(&cli), &place(1), &note)).unwrap();
+    }
+    block(hold(&*store(&cli), &place(2), &ended)).unwrap();
+    let shown = cli.run(&["backups", "prune", "--yes"]).ends(0);
+    assert!(shown.out.contains("held: case 7 by lawyers"), "{}", shown.out);
+    assert_eq!(there(&cli), [1, 4, 5, 6]);
+}
+
 /// A store in which something else happens as soon as the first object is deleted.
 struct Meanwhile {
     inner: Arc<dyn Store>,

@@ -156,7 +156,7 @@ impl<'a> Carrier<'a> {
 
     async fn held(&self, place: &BackupPlace, manifest: Digest, now: Timestamp) -> Result<Option<String>, ActionError> {
         let said = attested(self.store.as_read(), place, manifest).await.map_err(catalog_failed)?;
-        let hold = said.hold.filter(|hold| hold.counts_at(now));
+        let hold = said.hold.as_ref().and_then(|hold| hold.lasting(now));
         Ok(hold.map(|hold| format!("held: {} by {}", hold.reason, hold.by)))
     }
 
