@@ -283,6 +283,24 @@ fn a_recovery_that_begins_while_wal_is_pruned_stops_that_too() {
 }
 
 #[test]
+fn a_hold_that_ends_meanwhile_leaves_what_a_rule_keeps() {
+    let cli = with_backups("");
+    let since: Timestamp = "2026-02-01T00:00:00Z".parse().unwrap();
+    block(hold(&*store(&cli), &place(5), &HoldNote::new("lawyers", "case 7", since))).unwrap();
+    let of = |day: usize| {
+        let manifest = Digest::of(&std::fs::read(folder(&cli, day).join("manifest.json")).unwrap());
+        json!({ "id": id(day), "kind": KIND_POSTGRES_DUMP, "manifest": manifest })
+    };
+    let plan = json!({ "backups": [of(1), of(5)] });
+    let with = json!({ "source": "orders", "store": "primary", "plan": plan });
+    let held = folder(&cli, 5).join("hold.json");
+    let done = prune_while(&cli, &with, move || std::fs::remove_file(held).unwrap()).unwrap();
+    assert_eq!(there(&cli), [2, 3, 4, 5, 6]);
+    assert!(done["spared"][0].as_str().unwrap().contains("held: case 7 by lawyers, keep_last: 2 of 3"), "{done}");
+    assert_eq!(done["kept"], 3, "one that stays is counted once");
+}
+
+#[test]
 fn a_plan_that_does_not_fit_any_more_removes_nothing() {
     let cli = with_backups(RULES);
     let manifest = |day: usize| Digest::of(&std::fs::read(folder(&cli, day).join("manifest.json")).unwrap());

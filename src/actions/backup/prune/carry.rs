@@ -52,14 +52,17 @@ impl<'a> Carrier<'a> {
         for (index, backup) in order.backups.iter().enumerate() {
             self.go_on()?;
             self.progress(index, order.backups.len());
-            let why = match needed.contains(&backup.id) {
-                true => Some("a backup that stays rests on it".to_owned()),
-                false => self.backup(backup, &mut done).await?,
+            let kept = order.kept.get(backup);
+            let why = match (kept, needed.contains(&backup.id)) {
+                (Some(why), _) => Some(why.clone()),
+                (None, true) => Some("a backup that stays rests on it".to_owned()),
+                (None, false) => self.backup(backup, &mut done).await?,
             };
             if let Some(why) = why {
                 self.note(format!("backup `{}` stays: {why}", backup.id), json!({ "backup": backup.id }));
                 done.spared.push(format!("{}: {why}", backup.id));
-                done.kept += 1;
+                // One that is kept by the plan is counted there.
+                done.kept += u64::from(kept.is_none());
                 needed.extend(order.bonds.below(&backup.id));
                 stays.insert(backup.id.as_str());
             }
