@@ -51,6 +51,15 @@ pub struct Freeze {
     pub note: FreezeNote,
 }
 
+impl FreezeNote {
+    /// Whether a backup that was begun at a moment makes up for what this recovery replaces: one that froze later may read
+    /// older ones, and nothing tells when one did whose note cannot be read.
+    #[must_use]
+    pub fn is_over_with(&self, begun_at: Timestamp) -> bool {
+        self.database != UNKNOWN && self.since <= begun_at
+    }
+}
+
 impl Freeze {
     /// What is frozen, and by which recovery.
     #[must_use]
@@ -137,19 +146,37 @@ pub async fn frozen_around(store: &dyn ReadStore, prefix: &str) -> Result<Vec<Fr
     Ok(found)
 }
 
-/// Lifts every freeze under a prefix, on record; gives the runs whose freezes were lifted.
+/// What a thaw came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Thawed {
+    /// The runs whose freezes were lifted.
+    pub runs: Vec<String>,
+    /// The freezes that stay.
+    pub left: Vec<Freeze>,
+}
+
+/// Lifts the freezes under a prefix that are to go, on record.
 ///
 /// # Errors
 /// Fails when the store does.
-pub async fn thaw(store: &dyn Store, prefix: &str, lifted: &Lifted) -> Result<Vec<String>, CatalogError> {
-    let mut runs = Vec::new();
+pub async fn thaw(
+    store: &dyn Store,
+    prefix: &str,
+    lifted: &Lifted,
+    goes: impl Fn(&FreezeNote) -> bool + Send + Sync,
+) -> Result<Thawed, CatalogError> {
+    let mut thawed = Thawed::default();
     for freeze in frozen(store.as_read(), prefix).await? {
+        if !goes(&freeze.note) {
+            thawed.left.push(freeze);
+            continue;
+        }
         let text = freeze.key();
         let key: ObjectKey = text.parse().map_err(|_| CatalogError::Key(text))?;
-        runs.push(freeze.note.run.clone());
+        thawed.runs.push(freeze.note.run.clone());
         write(store, &key, &FreezeNote { lifted: Some(lifted.clone()), ..freeze.note }).await?;
     }
-    Ok(runs)
+    Ok(thawed)
 }
 
 /// Lifts the freeze that one run has put on a prefix, on record; tells whether there was one.
@@ -157,12 +184,8 @@ pub async fn thaw(store: &dyn Store, prefix: &str, lifted: &Lifted) -> Result<Ve
 /// # Errors
 /// Fails when the store does.
 pub async fn thaw_of(store: &dyn Store, prefix: &str, run: &str, lifted: &Lifted) -> Result<bool, CatalogError> {
-    let found = frozen(store.as_read(), prefix).await?.into_iter().find(|freeze| freeze.note.run == run);
-    let Some(freeze) = found else { return Ok(false) };
-    let text = freeze.key();
-    let key: ObjectKey = text.parse().map_err(|_| CatalogError::Key(text))?;
-    write(store, &key, &FreezeNote { lifted: Some(lifted.clone()), ..freeze.note }).await?;
-    Ok(true)
+    let thawed = thaw(store, prefix, lifted, |note| note.run == run).await?;
+    Ok(!thawed.runs.is_empty())
 }
 
 async fn open(

@@ -36,7 +36,7 @@ mod manifest;
 mod query;
 pub mod recovery;
 pub mod retention;
-mod sidecar;
+pub(crate) mod sidecar;
 mod stand_in;
 pub mod survey;
 mod together;

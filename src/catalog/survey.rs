@@ -146,7 +146,7 @@ pub fn candidate(backup: &Backup, now: Timestamp) -> Candidate {
 
 fn standing(backup: &Backup, now: Timestamp) -> Attestations {
     let attested = &backup.attested;
-    let held = attested.hold.as_ref().filter(|hold| hold.counts_at(now));
+    let held = attested.hold.as_ref().and_then(|hold| hold.lasting(now));
     let verified = attested.last_verified.as_ref();
     let failed = verified.filter(|_| attested.is_damaged());
     let damage = match (backup.missing.is_empty(), failed) {

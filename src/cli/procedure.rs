@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::again::Again;
 use super::site::{self, Site};
-use super::{Exit, Failure, wiring};
+use super::{Exit, Failure, attest, wiring};
 use crate::actions::pgbackrest;
 use crate::base::Timestamp;
-use crate::catalog::{Catalog, KIND_POSTGRES_DUMP, KIND_POSTGRES_SNAPSHOT, Manifest};
+use crate::catalog::{BackupList, Catalog, KIND_POSTGRES_DUMP, KIND_POSTGRES_SNAPSHOT, Manifest};
 use crate::language::inventory::Database;
 use crate::plan::INCIDENT_AT;
 
@@ -165,6 +165,17 @@ fn in_place_of(procedure: Procedure, existing: GivenUp) -> Result<Procedure, Fai
     }
 }
 
+/// What a store has; why it gives no answer. One that is not there at all may be a disk that is not mounted.
+fn listed(site: &Site, name: &str, prefix: &str) -> Result<BackupList, String> {
+    let reader = site.read_store(name).map_err(|failure| chain(&failure))?;
+    let listed = wiring::block_on(async { Catalog::of(reader.as_ref()).list(prefix).await });
+    listed.map_err(|failure| chain(&failure))?.map_err(|error| attest::chain(&error))
+}
+
+fn chain(failure: &Failure) -> String {
+    std::iter::once(&failure.message).chain(&failure.causes).cloned().collect::<Vec<_>>().join(": ")
+}
+
 impl Asked<'_> {
     /// A copy beside the live database.
     ///
@@ -214,7 +225,7 @@ impl Asked<'_> {
             }
             (Keeper::Provider, Goal::At(at)) => Err(self.provider_only(*at)),
             (Keeper::Provider, Goal::Newest) => self.dump(self.dbname_of(site)?, None),
-            (keeper @ (Keeper::Provider | Keeper::Store), Goal::Backup(id)) => match self.named(site, id) {
+            (keeper @ (Keeper::Provider | Keeper::Store), Goal::Backup(id)) => match self.named(site, id)? {
                 Named::Dump(dbname) => self.dump(dbname, Some(id)),
                 Named::Snapshot => Err(self.of_a_volume(id)),
                 Named::OfStanza => Ok(self.physical(Procedure::new("full-db-loss-pgbackrest", self))),
@@ -269,24 +280,44 @@ impl Asked<'_> {
         })
     }
 
-    /// What a backup is that was named by its id. A store that gives no answer says nothing.
-    fn named(&self, site: &Site, id: &str) -> Named {
-        let Some(entry) = site.inventory.databases.get(self.database) else { return Named::Unknown };
-        let found = self.manifest(site, (entry, id));
-        match found.as_ref().map(|manifest| (manifest.kind.as_str(), &manifest.dump)) {
-            Some((KIND_POSTGRES_DUMP, Some(facts))) => Named::Dump(facts.dbname.clone()),
-            Some((KIND_POSTGRES_SNAPSHOT, _)) => Named::Snapshot,
-            Some(_) => Named::Base,
-            None if entry.pgbackrest.is_some() && self.has_label(site, id) => Named::OfStanza,
-            None => Named::Unknown,
-        }
+    /// What a backup is that was named by its id. Fails where no store that answers has it, and one gives no answer: what
+    /// was meant as a dump must not become a recovery of the whole server.
+    fn named(&self, site: &Site, id: &str) -> Result<Named, Failure> {
+        let Some(entry) = site.inventory.databases.get(self.database) else { return Ok(Named::Unknown) };
+        let (found, silent) = self.manifest(site, (entry, id));
+        Ok(match (found.as_ref().map(|manifest| (manifest.kind.as_str(), &manifest.dump)), silent) {
+            (Some((KIND_POSTGRES_DUMP, Some(facts))), _) => Named::Dump(facts.dbname.clone()),
+            (Some((KIND_POSTGRES_SNAPSHOT, _)), _) => Named::Snapshot,
+            (Some(_), _) => Named::Base,
+            (None, _) if entry.pgbackrest.is_some() && self.has_label(site, id) => Named::OfStanza,
+            (None, Some(silent)) => {
+                let fact = format!("whether `{id}` is a base backup or a dump is not known: {silent}");
+                let help =
+                    "try again when the store answers; `--store` of `runbook backups list` shows what another one has";
+                return Err(Failure::new(Exit::Refused, fact).help(help));
+            }
+            (None, None) => Named::Unknown,
+        })
     }
 
-    fn manifest(&self, site: &Site, (entry, id): (&Database, &str)) -> Option<Manifest> {
+    /// The manifest of a backup, in whichever store has it, the database's own first; and why the first store that gives no
+    /// answer does not.
+    fn manifest(&self, site: &Site, (entry, id): (&Database, &str)) -> (Option<Manifest>, Option<String>) {
         let prefix = entry.prefix.as_deref().unwrap_or(self.database);
-        let reader = site.read_store(entry.store.as_deref()?).ok()?;
-        let listed = wiring::block_on(async { Catalog::of(reader.as_ref()).list(prefix).await }).ok()?.ok()?;
-        listed.backups.into_iter().map(|one| one.manifest).find(|manifest| manifest.id == id)
+        let others = entry.keeping().into_iter().filter(|name| entry.store.as_deref() != Some(*name));
+        let mut silent = None;
+        for name in entry.store.as_deref().into_iter().chain(others) {
+            match listed(site, name, prefix) {
+                Ok(list) => {
+                    let mut manifests = list.backups.into_iter().map(|one| one.manifest);
+                    if let Some(found) = manifests.find(|manifest| manifest.id == id) {
+                        return (Some(found), None);
+                    }
+                }
+                Err(why) => silent = silent.or(Some(format!("store `{name}` gives no answer: {why}"))),
+            }
+        }
+        (None, silent)
     }
 
     /// Whether pgBackRest has a backup of that label.

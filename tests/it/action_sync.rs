@@ -6,7 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runbook::action::{ActionError, Findings, ReadStore, Store};
+use runbook::action::{
+    ActionError, BoxFuture, ByteStream, Findings, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome,
+    ReadStore, Store, StoreError,
+};
 use runbook::language::inventory::{Inventory, StoreEntry};
 use runbook::store::Opening;
 use serde_json::{Value, json};
@@ -37,6 +40,66 @@ async fn check(bench: &Bench, with: Value) -> Findings {
         Ok(Opening::plain(&known.stores[name], name).open_read().unwrap())
     });
     action("store.sync").check(&with, &cx).await.unwrap()
+}
+
+/// A store in which another machine begins a recovery as soon as something is put.
+struct Frozen {
+    inner: Arc<dyn Store>,
+    note: std::path::PathBuf,
+}
+
+impl ReadStore for Frozen {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
+        self.inner.get_with(key, options)
+    }
+    fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
+        self.inner.head(key)
+    }
+    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
+        self.inner.list(prefix)
+    }
+}
+
+impl Store for Frozen {
+    fn put(
+        &self,
+        key: &ObjectKey,
+        body: ByteStream,
+        options: PutOptions,
+    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
+        let note = json!({ "format": 1, "run": "20260201-000000-aaaaaa", "database": "main",
+            "environment": "production", "since": "2026-02-01T00:00:00Z" });
+        fs::create_dir_all(self.note.parent().unwrap()).unwrap();
+        fs::write(&self.note, note.to_string()).unwrap();
+        self.inner.put(key, body, options)
+    }
+    fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.delete(key)
+    }
+    fn as_read(&self) -> &dyn ReadStore {
+        self
+    }
+}
+
+#[tokio::test]
+async fn a_recovery_that_begins_while_a_sync_copies_keeps_it_from_deleting() {
+    let bench = Bench::new();
+    let own = bench.path("own");
+    write(&own, &[("base/new", "1"), ("base/same", "2")]);
+    write(&bench.path("one/main"), &[("base/same", "2"), ("base/old", "3")]);
+    let with = json!({ "from": { "path": own }, "to": { "store": "one", "prefix": "main/" }, "delete": true, "max_delete": "100%" });
+    let mut cx = bench.run_context(inventory(&bench));
+    let inner = Opening::plain(&inventory(&bench).stores["one"], "one").open().unwrap();
+    let note = bench.path("one/main/freeze/20260201-000000-aaaaaa.json");
+    let frozen: Arc<dyn Store> = Arc::new(Frozen { inner, note });
+    cx.stores = Arc::new(move |_| Ok(Arc::clone(&frozen)));
+    let error = action("store.sync").run(&with, &cx).await.unwrap_err();
+    assert!(error.to_string().contains("is frozen") && error.to_string().contains("not deleted yet"), "{error}");
+    let there = tree(&bench.path("one/main/base"));
+    assert_eq!(there.keys().collect::<Vec<_>>(), ["new", "old", "same"]);
 }
 
 fn write(root: &Path, files: &[(&str, &str)]) {

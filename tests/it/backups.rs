@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use runbook::action::{ActionError, Findings, ReadStore, Store};
+use runbook::actions::backup::ReadBudget;
+use runbook::base::units::ByteSize;
 use runbook::catalog::Index;
 use runbook::language::inventory::{Inventory, StoreEntry};
 use serde_json::{Value, json};
@@ -224,6 +226,52 @@ async fn a_budget_reads_first_what_was_never_verified() {
 }
 
 #[tokio::test]
+async fn a_damaged_backup_takes_its_turn_and_not_every_night() {
+    let bench = bench();
+    let mut ids = Vec::new();
+    for name in ["a", "b", "c"] {
+        let mut cx = bench.run_context(inventory(&bench));
+        cx.step = name.parse().unwrap();
+        let store = open(&bench, "primary");
+        cx.stores = Arc::new(move |_| Ok(Arc::clone(&store)));
+        let with = json!({ "source": "n", "paths": [bench.path("notes.txt")], "stores": ["primary"] });
+        let made = action("backup.create").run(&with, &cx).await.unwrap();
+        ids.push(made["id"].as_str().unwrap().to_owned());
+    }
+    let folder = fs::read_dir(bench.path("primary/n")).unwrap().flatten().map(|family| family.path().join(&ids[0]));
+    let folder = folder.into_iter().find(|folder| folder.is_dir()).unwrap();
+    let object =
+        fs::read_dir(folder).unwrap().flatten().find(|one| one.file_name().display().to_string().contains("notes"));
+    let object = object.unwrap().path();
+    let mut bytes = fs::read(&object).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&object, bytes).unwrap();
+    let mut nights = Vec::new();
+    for _ in 0..6 {
+        let with = json!({ "source": "n", "store": "primary", "budget": "1B" });
+        nights.push(match run(&bench, "backup.verify", with).await {
+            Ok(verified) => verified["verified"][0].as_str().unwrap().to_owned(),
+            Err(error) if error.to_string().contains(&ids[0]) => ids[0].clone(),
+            Err(error) => panic!("{error}"),
+        });
+    }
+    assert_eq!(nights, [&ids[..], &ids[..]].concat());
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_spends_nothing_of_a_budget() {
+    let bench = bench();
+    run(&bench, "backup.create", both(&bench)).await.unwrap();
+    let list = runbook::catalog::list(open(&bench, "primary").as_read(), "media").await.unwrap();
+    let backup = &list.backups[0];
+    let mut budget = ReadBudget::new(ByteSize(1));
+    assert!(budget.covers(backup), "the first, however large it is");
+    assert!(budget.covers(backup), "nothing was read of the first");
+    budget.took(1);
+    assert!(!budget.covers(backup));
+}
+
+#[tokio::test]
 async fn what_was_read_before_is_not_read_again_and_never_trusted_over_the_store() {
     let bench = bench();
     run(&bench, "backup.create", both(&bench)).await.unwrap();
@@ -308,6 +356,7 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     let id = near(&["list", "--json"]).ends(0).json()["backups"][0]["id"].as_str().unwrap().to_owned();
     near(&["hold", &id]).ends(2);
     near(&["hold", &id, "--reason", "case 4711"]).ends(0);
+    near(&["hold", &id, "--reason", "case 4711"]).ends(0);
     let shown = near(&["show", &id]).ends(0);
     assert!(shown.out.contains("case 4711") && shown.out.contains("tester"), "{shown:?}");
     near(&["verify", &id, "--level", "content"]).ends(0);
@@ -323,7 +372,32 @@ fn a_backup_is_held_shown_verified_and_let_go() {
         shown.contains("case 4711; lifted") && shown.contains(": closed") && shown.contains("case 4712"),
         "{shown}"
     );
-    near(&["hold", &id, "--lift", "--reason", "settled"]).ends(0);
+    near(&["hold", &id, "--reason", "a test", "--until", "2199-01-01T00:00:00Z"]).ends(0);
+    let listed = near(&["list"]).ends(0).out;
+    assert!(listed.contains("held") && !listed.contains("held until"), "the one that lasts longest counts: {listed}");
+    let lifted = near(&["hold", &id, "--lift", "--reason", "tested"]).ends(0);
+    lifted.prints("(\"a test\") is lifted: tested").prints("still held: case 4712 by ");
+    assert!(near(&["list"]).ends(0).out.contains("held"));
+    near(&["hold", &id, "--lift", "--reason", "settled"]).ends(0).prints("held no more: settled");
+    // A manifest that rots where it lies is not believed from what was read before.
+    let folder = cli.path("near").join(near(&["show", &id, "--json"]).ends(0).json()[0]["folder"].as_str().unwrap());
+    let manifest = folder.join("manifest.json");
+    let (good, modified) = (fs::read(&manifest).unwrap(), fs::metadata(&manifest).unwrap().modified().unwrap());
+    let rewrite = |text: &[u8]| {
+        fs::write(&manifest, text).unwrap();
+        fs::File::options().write(true).open(&manifest).unwrap().set_modified(modified).unwrap();
+    };
+    let mut rotten = good.clone();
+    rotten[0] ^= 1;
+    rewrite(&rotten);
+    assert!(!near(&["list"]).ends(0).out.contains("DAMAGED"), "the listing has it from before");
+    near(&["verify", &id, "--level", "manifest"]).ends(10).prints("its manifest is damaged");
+    rewrite(&good);
+    near(&["verify", &id]).ends(0);
+    let sums = fs::read(folder.join("SHA256SUMS")).unwrap();
+    fs::write(folder.join("SHA256SUMS"), "nonsense").unwrap();
+    near(&["verify", &id]).ends(0).says("`SHA256SUMS` is not what the manifest says");
+    fs::write(folder.join("SHA256SUMS"), sums).unwrap();
     near(&["show", "nonsense"]).ends(2);
     let folder = near(&["show", &id, "--json"]).ends(0).json()[0]["folder"].as_str().unwrap().to_owned();
     let object = cli.path("near").join(folder);

@@ -106,6 +106,38 @@ async fn a_backup_that_cannot_be_staged_is_frozen_all_the_same_and_so_are_its_co
     }
 }
 
+#[tokio::test]
+async fn a_new_backup_lifts_no_freeze_of_a_recovery_that_began_after_it() {
+    let site = Site::new();
+    let run = site.run();
+    let mut context = run.context();
+    context.about.incident_at = "2026-01-01T00:00:00Z".parse().unwrap();
+    let folder = site.cluster.dir().join("store/main/freeze");
+    let note = |run: &str, since: &str| {
+        let text = json!({ "format": 1, "run": run, "database": "main", "environment": "dr", "since": since });
+        let path = folder.join(format!("{run}.json"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(&path, text.to_string()).unwrap();
+        path
+    };
+    let before = note("20260101-000000-aaaaaa", "2026-01-01T00:00:00Z");
+    let backup = run.base_backup().await.backup;
+    let own = note(run.id.as_str(), "2199-01-01T00:00:00Z");
+    let later = note("20260102-000000-bbbbbb", "2199-01-01T00:00:00Z");
+    let unreadable = folder.join("20260103-000000-cccccc.json");
+    fs::write(&unreadable, "{").unwrap();
+    let lift = |with: Value| serde_json::from_value(with).unwrap();
+    Unfreeze.run(&lift(json!({ "database": "main", "backup": backup })), &context).await.unwrap();
+    let is_lifted = |path: &std::path::Path| fs::read_to_string(path).unwrap().contains("\"lifted\"");
+    assert!(is_lifted(&before) && is_lifted(&own), "{}", site.said());
+    assert!(!is_lifted(&later) && !is_lifted(&unreadable), "{}", site.said());
+    let said = site.said();
+    assert!(said.contains("run `20260102-000000-bbbbbb`, and not over with this backup"), "{said}");
+    assert!(said.contains("another recovery keeps backups of `main` frozen"), "{said}");
+    Unfreeze.run(&lift(json!({ "database": "main", "reason": "both are over" })), &context).await.unwrap();
+    assert!(is_lifted(&later) && is_lifted(&unreadable), "{}", site.said());
+}
+
 #[test]
 fn a_restore_that_dropped_the_database_and_failed_keeps_its_dump_until_somebody_says_that_it_is_over() {
     let site = Site::new();

@@ -1,15 +1,20 @@
 //! `runbook backups prune`: what is shown goes, and nothing else; interrupted it goes on; doubt stops it.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use runbook::action::{ObjectKey, PutOptions, Store};
+use runbook::action::{
+    ActionError, BoxFuture, ByteStream, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store,
+    StoreError,
+};
 use runbook::base::{Digest, Timestamp};
 use runbook::catalog::attest::{HoldNote, hold};
 use runbook::catalog::{BackupPlace, KIND_POSTGRES_DUMP, Manifest, ManifestObject, ObjectRole, commit};
-use runbook::language::inventory::StoreEntry;
-use serde_json::Value;
+use runbook::language::inventory::{Inventory, StoreEntry};
+use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
+use crate::support::host::{Bench, action};
 
 const RULES: &str = "retention: { never_below: 2, default: { keep_last: 3 } }";
 
@@ -166,6 +171,146 @@ fn a_hold_a_damaged_manifest_and_a_backup_from_the_future_are_respected() {
     assert!(cli.path("store/orders/dump/from-the-future/manifest.json").exists());
     let reason = cli.journal().iter().any(|event| event.to_string().contains("the clock was ahead"));
     assert!(reason, "the reason is kept with the run");
+}
+
+#[test]
+fn a_hold_that_has_ended_leaves_the_one_before_it() {
+    let cli = with_backups(RULES);
+    let since: Timestamp = "2026-02-01T00:00:00Z".parse().unwrap();
+    let ended = HoldNote { until: Some(since), ..HoldNote::new("ops", "test", since) };
+    for note in [HoldNote::new("lawyers", "case 7", since), ended.clone()] {
+        block(hold(&*store(&cli), &place(1), &note)).unwrap();
+    }
+    block(hold(&*store(&cli), &place(2), &ended)).unwrap();
+    let shown = cli.run(&["backups", "prune", "--yes"]).ends(0);
+    assert!(shown.out.contains("held: case 7 by lawyers"), "{}", shown.out);
+    assert_eq!(there(&cli), [1, 4, 5, 6]);
+}
+
+/// A store in which something else happens as soon as the first object is deleted.
+struct Meanwhile {
+    inner: Arc<dyn Store>,
+    happens: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl ReadStore for Meanwhile {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
+        self.inner.get_with(key, options)
+    }
+    fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
+        self.inner.head(key)
+    }
+    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
+        self.inner.list(prefix)
+    }
+}
+
+impl Store for Meanwhile {
+    fn put(
+        &self,
+        key: &ObjectKey,
+        body: ByteStream,
+        options: PutOptions,
+    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
+        self.inner.put(key, body, options)
+    }
+    fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
+        let happens = self.happens.lock().unwrap().take();
+        let key = key.clone();
+        Box::pin(async move {
+            self.inner.delete(&key).await?;
+            happens.into_iter().for_each(|happens| happens());
+            Ok(())
+        })
+    }
+    fn as_read(&self) -> &dyn ReadStore {
+        self
+    }
+}
+
+/// Prunes while something else happens.
+fn prune_while(cli: &Cli, with: &Value, happens: impl FnOnce() + Send + 'static) -> Result<Value, ActionError> {
+    let retention = serde_json::from_value(json!({ "never_below": 2, "default": { "keep_last": 3 } })).unwrap();
+    let entry = StoreEntry { url: format!("file://{}", cli.path("store").display()), ..StoreEntry::default() };
+    let stores = [("primary".to_owned(), entry)].into();
+    let inventory = Inventory { stores, retention: Some(retention), ..Inventory::default() };
+    let watched: Arc<dyn Store> =
+        Arc::new(Meanwhile { inner: store(cli), happens: Mutex::new(Some(Box::new(happens))) });
+    block(async {
+        let bench = Bench::new();
+        let mut cx = bench.run_context(inventory);
+        cx.stores = Arc::new(move |_| Ok(Arc::clone(&watched)));
+        action("backup.prune").run(with, &cx).await
+    })
+}
+
+/// Has another machine begin a recovery.
+fn freezes(cli: &Cli) -> impl FnOnce() + Send + use<> {
+    let folder = cli.path("store/orders/freeze");
+    move || {
+        let note = json!({ "format": 1, "run": "20260201-000000-aaaaaa", "database": "orders",
+            "environment": "production", "since": "2026-02-01T00:00:00Z" });
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("20260201-000000-aaaaaa.json"), note.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn a_recovery_that_begins_while_backups_are_pruned_stops_that() {
+    let cli = with_backups("");
+    let with = json!({ "source": "orders", "store": "primary" });
+    let error = prune_while(&cli, &with, freezes(&cli)).unwrap_err();
+    assert!(error.to_string().contains("run `20260201-000000-aaaaaa`; what is not gone yet stays"), "{error}");
+    assert_eq!(there(&cli), [2, 3, 4, 5, 6]);
+    let with = json!({ "source": "orders", "store": "primary", "despite_recovery": "the disk is full" });
+    prune_while(&cli, &with, || ()).unwrap();
+    assert_eq!(there(&cli), [4, 5, 6]);
+}
+
+#[test]
+fn a_recovery_that_begins_while_wal_is_pruned_stops_that_too() {
+    let cli = Cli::new();
+    let system_id = 7_300_000_000_000_000_001_u64;
+    let ended: Timestamp = "2026-01-06T00:00:00Z".parse().unwrap();
+    let base = BackupPlace::new("orders", ("postgres.base", None), "one");
+    put(&*store(&cli), base.key("data").unwrap().as_str(), "x");
+    let mut manifest = Manifest::new("one", "postgres.base", "orders", (ended, ended));
+    manifest.objects.push(ManifestObject::new("data", 1, Digest::of(b"x"), ObjectRole::File));
+    let facts = json!({ "server_version": "17.2", "system_id": system_id.to_string(), "timeline": 1,
+        "start_lsn": "1/50000028", "stop_lsn": "1/50000100", "segment_size": 16_777_216 });
+    manifest.postgres = Some(serde_json::from_value(facts).unwrap());
+    block(commit(&*store(&cli), "orders", manifest)).unwrap();
+    let archive = cli.path(&format!("store/orders/wal/{system_id}/00000001"));
+    for number in 0..150 {
+        let key = format!("orders/wal/{system_id}/00000001/0000000100000000{number:08X}");
+        put(&*store(&cli), &key, "x");
+    }
+    let there = || std::fs::read_dir(&archive).unwrap().flatten().filter(|one| one.file_name().len() == 24).count();
+    assert_eq!(there(), 150);
+    let error = prune_while(&cli, &json!({ "source": "orders", "store": "primary" }), freezes(&cli)).unwrap_err();
+    assert!(error.to_string().contains("is frozen"), "{error}");
+    assert_eq!(there(), 50, "the first hundred were under way");
+}
+
+#[test]
+fn a_hold_that_ends_meanwhile_leaves_what_a_rule_keeps() {
+    let cli = with_backups("");
+    let since: Timestamp = "2026-02-01T00:00:00Z".parse().unwrap();
+    block(hold(&*store(&cli), &place(5), &HoldNote::new("lawyers", "case 7", since))).unwrap();
+    let of = |day: usize| {
+        let manifest = Digest::of(&std::fs::read(folder(&cli, day).join("manifest.json")).unwrap());
+        json!({ "id": id(day), "kind": KIND_POSTGRES_DUMP, "manifest": manifest })
+    };
+    let plan = json!({ "backups": [of(1), of(5)] });
+    let with = json!({ "source": "orders", "store": "primary", "plan": plan });
+    let held = folder(&cli, 5).join("hold.json");
+    let done = prune_while(&cli, &with, move || std::fs::remove_file(held).unwrap()).unwrap();
+    assert_eq!(there(&cli), [2, 3, 4, 5, 6]);
+    assert!(done["spared"][0].as_str().unwrap().contains("held: case 7 by lawyers, keep_last: 2 of 3"), "{done}");
+    assert_eq!(done["kept"], 3, "one that stays is counted once");
 }
 
 #[test]

@@ -187,6 +187,31 @@ fn a_chain_stays_whole() {
 }
 
 #[test]
+fn an_increment_rests_on_what_was_taken_in_another_environment() {
+    let rules = json!({ "never_below": 1, "default": { "keep_last": 1 } });
+    let of = |environment: &str, id: &str, parent: Option<&str>| Candidate {
+        environment: Some(environment.to_owned()),
+        parent: parent.map(str::to_owned),
+        ..backup(id, &format!("2026-01-0{id}T00:00:00Z"))
+    };
+    let backups = || {
+        vec![
+            of("production", "1", None),
+            of("dr", "2", Some("1")),
+            of("dr", "3", Some("2")),
+            of("production", "4", None),
+        ]
+    };
+    let plan = judge(backups(), rules.clone(), "2026-01-09T00:00:00Z");
+    assert!(plan.remove.is_empty(), "{:?}", removed(&plan));
+    assert!(reasons(&plan, "3").contains(&KeepReason::Newest), "it is good: what it rests on is there");
+    assert_eq!(reasons(&plan, "1"), [KeepReason::NeededBy("2".to_owned())]);
+    let mut later = backups();
+    later.push(of("dr", "5", None));
+    assert_eq!(removed(&judge(later, rules, "2026-01-09T00:00:00Z")), ["3", "2", "1"], "increments first");
+}
+
+#[test]
 fn a_clock_in_doubt_stops_everything() {
     let rules = json!({ "never_below": 1, "default": { "keep_last": 1 } });
     let ahead = judge(daily("2026-01-05", 5), rules.clone(), "2026-01-05T11:54:00Z");
@@ -313,6 +338,31 @@ fn a_timeline_stays_as_long_as_a_backup_before_its_fork() {
 }
 
 #[test]
+fn the_window_begins_at_a_backup_that_leads_to_the_timeline_it_is_written_on() {
+    let backups = || {
+        vec![
+            base("before", "2026-03-01T00:00:00Z", 1, (10, 11)),
+            base("left", "2026-03-06T00:00:00Z", 1, (50, 51)),
+            base("after", "2026-03-14T00:00:00Z", 2, (60, 61)),
+        ]
+    };
+    let rules = || json!({ "default": { "keep_last": 3 }, "wal": { "keep_within": "7d" } });
+    let archived = |timeline, numbers, day: &str| {
+        let segments = segments(timeline, numbers).into_iter();
+        segments.map(|one| WalSegment { archived_at: at(day), ..one }).collect::<Vec<_>>()
+    };
+    let first = || archived(1, 5..55, "2026-03-06T00:00:00Z");
+    // A recovery went back to where segment 30 is, and the next backup came only after the window began.
+    let live = [archived(2, 30..45, "2026-03-06T12:00:00Z"), archived(2, 45..65, "2026-03-10T00:00:00Z")].concat();
+    assert_eq!(wal(backups(), [first(), live].concat(), rules()), [(5, 9)], "every moment of it is promised");
+    // A branch that nobody writes any more keeps nothing.
+    let given_up = archived(2, 30..40, "2026-02-01T00:00:00Z");
+    let mut on_one = backups();
+    on_one[2] = base("after", "2026-03-14T00:00:00Z", 1, (60, 61));
+    assert_eq!(wal(on_one, [first(), given_up].concat(), rules()), [(5, 9), (12, 49), (30, 39)]);
+}
+
+#[test]
 fn the_wal_of_an_environment_stays_as_long_as_its_own_policy_says() {
     let of = |wal: &str| -> Retention {
         serde_json::from_value(json!({ "default": { "keep_last": 3 }, "wal": { "keep_within": wal } })).unwrap()
@@ -349,9 +399,9 @@ const START: i64 = 1_767_225_600;
 
 fn candidate() -> impl Strategy<Value = Candidate> {
     let standing = (prop::option::weighted(0.2, Just(0)), prop::option::weighted(0.2, Just(0)), 0..20u8, 0..8u8);
-    let what = (0..2u8, 0..3u8, prop::option::weighted(0.3, 0..12usize));
+    let what = ((0..2u8, any::<bool>()), 0..3u8, prop::option::weighted(0.3, 0..12usize));
     (0..400 * 24i64, standing, what, 0..60u64, 1..3u32).prop_map(
-        |(hour, (verified, proven, hold, damage), (source, tier, parent), start, timeline)| {
+        |(hour, (verified, proven, hold, damage), ((source, elsewhere), tier, parent), start, timeline)| {
             let ended_at = Timestamp::from_second(START + hour * 3600).unwrap();
             let tiers = [None, Some("daily".to_owned()), Some("monthly".to_owned())];
             let standing = Attestations {
@@ -364,6 +414,7 @@ fn candidate() -> impl Strategy<Value = Candidate> {
             Candidate {
                 source: ["orders", "users"][usize::from(source)].to_owned(),
                 tier: tiers[usize::from(tier)].clone(),
+                environment: elsewhere.then(|| "dr".to_owned()),
                 parent: parent.map(|index| index.to_string()),
                 cluster: (source == 0).then_some(span).flatten(),
                 standing,
@@ -419,11 +470,16 @@ impl World {
     }
 
     fn peers<'a>(&'a self, of: &'a Candidate) -> impl Iterator<Item = &'a Candidate> {
+        self.kin(of).filter(move |other| other.environment == of.environment)
+    }
+
+    /// What an increment may rest on, whatever environment it was taken in.
+    fn kin<'a>(&'a self, of: &'a Candidate) -> impl Iterator<Item = &'a Candidate> {
         self.backups.iter().filter(move |other| other.source == of.source)
     }
 
     fn is_good(&self, backup: &Candidate) -> bool {
-        let parent = || backup.parent.as_ref().map(|id| self.peers(backup).find(|other| other.id == *id));
+        let parent = || backup.parent.as_ref().map(|id| self.kin(backup).find(|other| other.id == *id));
         backup.standing.damage.is_none()
             && parent().is_none_or(|parent| parent.is_some_and(|parent| self.is_good(parent)))
     }
@@ -492,8 +548,9 @@ proptest! {
             let parent = kept.backup.parent.as_ref();
             prop_assert!(!plan.remove.iter().any(|gone| Some(&gone.backup.id) == parent && gone.backup.source == kept.backup.source));
         }
-        for source in ["orders", "users"] {
-            let good = |backup: &&Candidate| backup.source == source && world.is_good(backup);
+        for (source, environment) in ["orders", "users"].into_iter().flat_map(|one| [(one, None), (one, Some("dr"))]) {
+            let is_of = |backup: &Candidate| backup.source == source && backup.environment.as_deref() == environment;
+            let good = |backup: &&Candidate| is_of(backup) && world.is_good(backup);
             let there = world.backups.iter().filter(good).count() as u64;
             let stay = plan.keep.iter().map(|kept| &kept.backup).filter(good).count() as u64;
             prop_assert!(stay >= there.min(world.rules["never_below"].as_u64().unwrap()));

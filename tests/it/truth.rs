@@ -186,6 +186,11 @@ fn a_dump_comes_back_by_its_id_and_a_name_that_is_nearly_right_is_suggested() {
     let all = cli.run(&["backups", "list", "--json"]).ends(0).json();
     let dumps = all["backups"].as_array().unwrap_or_else(|| panic!("{all:#}"));
     let id = dumps.iter().find(|one| one["kind"] == "postgres.dump").unwrap()["id"].as_str().unwrap();
+    let (store, aside) = (production.site.depot.root.clone(), production.site.depot.root.with_extension("aside"));
+    std::fs::rename(&store, &aside).unwrap();
+    let silent = cli.run(&["restore", "main", "--to", id]).ends(4);
+    silent.says("is not known: store `primary` gives no answer");
+    std::fs::rename(&aside, &store).unwrap();
     production.site.cluster.sql("DELETE FROM t WHERE n > 10");
     cli.run(&["restore", "main", "--to", id, "--dbname", "shop"]).ends(2).says("is of `postgres`, not of `shop`");
     for more in [&[][..], &["--to", "1m ago"], &["--confirm", "production"]] {

@@ -10,8 +10,8 @@ use super::tarball;
 use crate::action::{ActionError, CommandSpec, ReadHost, ReadStore, Secrets, StoreError};
 use crate::actions::store::{catalog_failed, store_failed};
 use crate::base::units::ByteSize;
-use crate::catalog::attest::Level;
-use crate::catalog::{self, Backup, CatalogError, ManifestObject, ObjectRole};
+use crate::catalog::attest::{Level, Verdict, Verification};
+use crate::catalog::{self, Backup, CatalogError, ManifestObject, ObjectRole, sidecar};
 use crate::language::inventory::Encryption;
 use crate::transfer::Unpacking;
 
@@ -61,14 +61,53 @@ pub struct Inspected {
     pub faults: Vec<String>,
     /// What could not be looked at, though it was asked for.
     pub skipped: Vec<String>,
+    /// What is wrong beside the backup, which a restore by this program does not need.
+    pub beside: Vec<String>,
 }
 
 impl Inspector<'_> {
-    /// Looks at a backup whose manifest was read.
+    /// Looks at a backup of the catalog: at its manifest anew, since a listing may have it from what was read before, and
+    /// then as [`Self::inspect_described`].
     ///
     /// # Errors
     /// Fails when the store gives no answer or no key fits; what is wrong with the backup is no failure.
     pub async fn inspect(&self, backup: &Backup, level: Level) -> Result<Inspected, ActionError> {
+        let fault = match catalog::load(self.store, &backup.place()).await {
+            Ok(now) if now.digest == backup.digest => None,
+            Ok(now) => Some(format!("its manifest has SHA-256 {}, not {} as it was listed", now.digest, backup.digest)),
+            Err(CatalogError::Damaged { what, .. }) => Some(format!("its manifest is damaged: {what}")),
+            Err(CatalogError::Store(StoreError::NotFound { .. })) => Some("its manifest is missing".to_owned()),
+            Err(error) => return Err(catalog_failed(error)),
+        };
+        let mut found = self.inspect_described(backup, level).await?;
+        if let Some(fault) = fault {
+            found.faults.insert(0, fault);
+        }
+        if level >= Level::Digests {
+            found.beside.extend(self.sums(backup).await?);
+        }
+        Ok(found)
+    }
+
+    /// Holds `SHA256SUMS`, which a restore without this program needs, against the manifest.
+    async fn sums(&self, backup: &Backup) -> Result<Option<String>, ActionError> {
+        let key = backup.place().key(sidecar::NAME).map_err(catalog_failed)?;
+        let expected = sidecar::text(&backup.manifest);
+        match catalog::read_small(self.store, &key, expected.len() as u64 + 1).await {
+            Ok(text) if text == expected.as_bytes() => Ok(None),
+            Ok(_) | Err(CatalogError::Damaged { .. }) => Ok(Some(
+                "`SHA256SUMS` is not what the manifest says: by hand nothing can be held against it".to_owned(),
+            )),
+            Err(CatalogError::Store(StoreError::NotFound { .. })) => Ok(Some("`SHA256SUMS` is missing".to_owned())),
+            Err(error) => Err(catalog_failed(error)),
+        }
+    }
+
+    /// Looks at the objects of a backup whose manifest lies in no catalog or was read already.
+    ///
+    /// # Errors
+    /// Fails as [`Self::inspect`].
+    pub async fn inspect_described(&self, backup: &Backup, level: Level) -> Result<Inspected, ActionError> {
         let mut found = Inspected::default();
         if level == Level::Manifest {
             return Ok(found);
@@ -307,23 +346,41 @@ fn median(mut sizes: Vec<u64>) -> Option<u64> {
     sizes.get(sizes.len() / 2).copied()
 }
 
-/// Names the backups to verify within a budget of stored bytes: those never verified first, then by the age of
-/// their verification. At least one, however large it is.
-#[must_use]
-pub fn due(mut backups: Vec<Backup>, level: Level, budget: ByteSize) -> Vec<Backup> {
+/// Sorts backups by which is due to be verified: those never looked at so closely first, then by the age of that look. One
+/// that was found damaged was looked at: it waits for its turn like the others.
+pub fn sort_by_due(backups: &mut [Backup], level: Level) {
     backups.sort_by_cached_key(|backup| {
-        let last = backup.attested.last_verified.as_ref().filter(|note| note.holds(level));
+        let is_such = |note: &&Verification| note.level >= level || note.verdict == Verdict::Failed;
+        let last = backup.attested.last_verified.as_ref().filter(is_such);
         (last.map(|note| note.at), backup.manifest.stopped_at)
     });
-    let mut spent: u64 = 0;
-    let mut within = Vec::new();
-    for backup in backups {
-        let size = backup.manifest.size_bytes();
-        if !within.is_empty() && spent.saturating_add(size) > budget.0 {
-            break;
-        }
-        spent = spent.saturating_add(size);
-        within.push(backup);
+}
+
+/// How many stored bytes may be read in one go. What could not be read has read nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadBudget {
+    limit: ByteSize,
+    read_bytes: u64,
+    is_spent: bool,
+}
+
+impl ReadBudget {
+    /// A budget of which nothing is spent.
+    #[must_use]
+    pub fn new(limit: ByteSize) -> Self {
+        Self { limit, read_bytes: 0, is_spent: false }
     }
-    within
+
+    /// Tells whether one more backup may be read: the first may, however large it is. Where one does not fit, none that
+    /// comes after it does.
+    pub fn covers(&mut self, backup: &Backup) -> bool {
+        let after = self.read_bytes.saturating_add(backup.manifest.size_bytes());
+        self.is_spent |= self.read_bytes > 0 && after > self.limit.0;
+        !self.is_spent
+    }
+
+    /// Says how many bytes were read of one.
+    pub fn took(&mut self, read_bytes: u64) {
+        self.read_bytes = self.read_bytes.saturating_add(read_bytes);
+    }
 }

@@ -25,7 +25,7 @@ pub(in crate::actions) mod vouched;
 pub use create::{CopyFacts, Create, CreateOutput, CreateParams, FailedCopy};
 pub use find::{Choice, Find, FindOutput, FindParams};
 pub use get::{BackupFiles, Get, GetParams};
-pub use inspect::{Demands, Encrypted, Inspected, Inspector, due, judge};
+pub use inspect::{Demands, Encrypted, Inspected, Inspector, ReadBudget, judge, sort_by_due};
 pub use leads::LeadsTo;
 pub use place::PlaceSpec;
 pub use prune::{PlannedPrune, Prune, PruneOutput, PruneParams};

@@ -1,7 +1,8 @@
 //! `backup.unfreeze`: says that a recovery is over, so that backups are taken, pruned and moved again (facts 2.10.22).
 //!
 //! A recovery freezes them from its first destroying step on, whatever became of it: the old backups may be needed for
-//! another try. What lifts the freeze is a new base backup, taken after the recovery, or somebody's reason.
+//! another try. What lifts the freeze is a new base backup, taken after the recovery, or somebody's reason. By a backup a
+//! freeze of another recovery that came after it was begun is not lifted.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,9 @@ use crate::action::{
 use crate::actions::pgbackrest;
 use crate::actions::store::catalog_failed;
 use crate::base::{Timestamp, clock};
+use crate::catalog;
 use crate::catalog::attest::Lifted;
-use crate::catalog::{self, freeze};
+use crate::catalog::freeze::{self, FreezeNote};
 use crate::language::inventory::Inventory;
 
 /// Lifts the freeze of a database's backups.
@@ -103,7 +105,7 @@ impl Action for Unfreeze {
     async fn run(&self, params: &UnfreezeParams, cx: &RunContext) -> Result<UnfreezeOutput, ActionError> {
         let name = params.database.as_str();
         let Some(handle) = &params.backup else {
-            thaw(name, params.reason.as_deref().unwrap_or_default(), cx).await?;
+            thaw(name, params.reason.as_deref().unwrap_or_default(), None, cx).await;
             cx.reporter.note(format!("backups of database `{name}` are not frozen any more"), json!({}));
             return Ok(UnfreezeOutput { backup: None, reason: params.reason.clone() });
         };
@@ -113,8 +115,11 @@ impl Action for Unfreeze {
             let fact = format!("backup `{}` was begun at {taken_at}, before the incident", handle.id);
             return Err(ActionError::fatal(fact).help("take a new base backup of the recovered server first"));
         }
-        thaw(name, &format!("`{}` is the new base backup", handle.id), cx).await?;
-        let message = format!("backups of database `{name}` are not frozen any more: `{}` is the new one", handle.id);
+        let left = thaw(name, &format!("`{}` is the new base backup", handle.id), Some(taken_at), cx).await;
+        let message = match left {
+            0 => format!("backups of database `{name}` are not frozen any more: `{}` is the new one", handle.id),
+            _ => format!("backup `{}` is the new one; another recovery keeps backups of `{name}` frozen", handle.id),
+        };
         cx.reporter.note(message, json!({ "backup": handle.id }));
         Ok(UnfreezeOutput { backup: Some(handle.id.clone()), reason: None })
     }
@@ -128,18 +133,20 @@ fn places(database: &str, inventory: &Inventory) -> Vec<(String, String)> {
     entry.keeping().into_iter().filter(is_writable).map(|name| (name.to_owned(), prefix.to_owned())).collect()
 }
 
-/// Lifts what a recovery, wherever it ran, has frozen in the stores.
-async fn thaw(database: &str, reason: &str, cx: &RunContext) -> Result<(), ActionError> {
+/// Lifts what recoveries, wherever they ran, have frozen in the stores; tells how many freezes stay. By a new backup those
+/// end that this run has made, and those from before the backup was begun: a recovery that began later may need older ones.
+async fn thaw(database: &str, reason: &str, begun_at: Option<Timestamp>, cx: &RunContext) -> usize {
     let about = &cx.about;
-    let (by, reason) = (format!("run {}", about.run), reason.to_owned());
-    let lifted = Lifted { by, reason, at: clock::now() };
+    let (own, mut left) = (about.run.to_string(), 0);
+    let lifted = Lifted { by: format!("run {own}"), reason: reason.to_owned(), at: clock::now() };
+    let goes = |note: &FreezeNote| note.run == own || begun_at.is_none_or(|begun_at| note.is_over_with(begun_at));
     for (name, prefix) in places(database, &about.inventory) {
         let thawed = match cx.store(&name) {
-            Ok(store) => freeze::thaw(store.as_ref(), &prefix, &lifted).await.map_err(catalog_failed),
+            Ok(store) => freeze::thaw(store.as_ref(), &prefix, &lifted, goes).await.map_err(catalog_failed),
             Err(error) => Err(error),
         };
-        let runs = match thawed {
-            Ok(runs) => runs,
+        let thawed = match thawed {
+            Ok(thawed) => thawed,
             // Whoever prunes there looks there, too. A store that is lost must not keep all the others frozen.
             Err(error) => {
                 let message = format!(
@@ -150,12 +157,17 @@ async fn thaw(database: &str, reason: &str, cx: &RunContext) -> Result<(), Actio
                 continue;
             }
         };
-        if !runs.is_empty() {
+        for freeze in &thawed.left {
+            let message = format!("{}, and not over with this backup; {}", freeze.fact(), freeze.help());
+            cx.reporter.note(message, json!({ "store": name, "prefix": prefix, "run": freeze.note.run }));
+        }
+        left += thawed.left.len();
+        if !thawed.runs.is_empty() {
             let message = format!("the freeze of `{prefix}` in store `{name}` is lifted");
-            cx.reporter.note(message, json!({ "store": name, "prefix": prefix, "runs": runs }));
+            cx.reporter.note(message, json!({ "store": name, "prefix": prefix, "runs": thawed.runs }));
         }
     }
-    Ok(())
+    left
 }
 
 /// When a backup was begun, as the place where it lies tells.

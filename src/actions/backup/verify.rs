@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::get::chosen;
-use super::inspect::{Demands, Encrypted, Inspected, Inspector, due, judge};
+use super::inspect::{Demands, Encrypted, Inspected, Inspector, ReadBudget, judge, sort_by_due};
 use super::place::{Place, PlaceSpec};
 use super::sighting;
 use crate::action::by_hand::{command_line, remark};
@@ -200,15 +200,24 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
     }
     let like: Vec<Backup> = list.backups.into_iter().filter(|one| one.manifest.source == place.source).collect();
     let chosen = match params.budget {
-        Some(budget) => due(like.clone(), params.level, budget),
+        Some(_) => {
+            let mut all = like.clone();
+            sort_by_due(&mut all, params.level);
+            all
+        }
         None => vec![chosen(store.as_read(), &place, handle).await?],
     };
-    let left = if params.budget.is_some() { like.len().saturating_sub(chosen.len()) } else { 0 };
     let level = params.level;
-    let mut output = VerifyOutput { verified: Vec::new(), level, read_bytes: 0, left, skipped: Vec::new() };
-    let mut unread = Vec::new();
+    let mut output = VerifyOutput { verified: Vec::new(), level, read_bytes: 0, left: 0, skipped: Vec::new() };
+    let (mut unread, mut looked_at) = (Vec::new(), 0);
+    let mut budget = params.budget.map(ReadBudget::new);
     for (done, backup) in chosen.iter().enumerate() {
-        let total = Some(chosen.len() as u64);
+        if budget.as_mut().is_some_and(|budget| !budget.covers(backup)) {
+            output.left = chosen.len() - done;
+            break;
+        }
+        looked_at += 1;
+        let total = params.budget.is_none().then_some(1);
         cx.reporter.progress(Progress::Units { done: done as u64, total, unit: "backups" });
         let found = match one((params, keeps), (store.as_ref(), backup), &like, cx).await {
             // Nothing is kept of it, since a key that is not here says nothing of the bytes; the others are read all the same.
@@ -219,6 +228,13 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
             found => found?,
         };
         output.read_bytes += found.read_bytes;
+        if let Some(budget) = &mut budget {
+            budget.took(found.read_bytes);
+        }
+        for what in &found.beside {
+            let data = serde_json::json!({ "backup": backup.manifest.id, "beside": what });
+            cx.reporter.note(format!("warning: beside backup `{}` {what}", backup.manifest.id), data);
+        }
         output.skipped.extend(found.skipped);
         match found.faults.is_empty() {
             true => output.verified.push(backup.manifest.id.clone()),
@@ -226,11 +242,11 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
         }
     }
     if faults.is_empty() {
-        return unread_is_none(unread, chosen.len()).map(|()| output);
+        return unread_is_none(unread, looked_at).map(|()| output);
     }
-    let of_them = chosen.len() - output.verified.len() - unread.len();
+    let of_them = looked_at - output.verified.len() - unread.len();
     faults.extend(unread.into_iter().map(|(told, _)| told));
-    let message = format!("{of_them} of {} backups do not hold", chosen.len());
+    let message = format!("{of_them} of {looked_at} backups do not hold");
     cx.reporter.note(message.clone(), serde_json::json!({ "faults": faults }));
     let help = "take a new backup now; keep the damaged one until you know why; the next search passes this copy over";
     Err(ActionError::fatal(format!("{message}: {}", faults.join("; "))).help(help))
@@ -283,7 +299,10 @@ async fn one(
     let read: &dyn ReadStore = store.as_read();
     let inspector =
         Inspector { store: read, keys, secrets: cx.about.secrets.as_ref(), host: cx.host.as_read(), scratch };
-    let mut found = inspector.inspect(backup, params.level).await?;
+    let mut found = match params.foreign() {
+        Some(_) => inspector.inspect_described(backup, params.level).await?,
+        None => inspector.inspect(backup, params.level).await?,
+    };
     let whole = found.faults.is_empty();
     let note = Verification {
         format: 1,

@@ -15,7 +15,7 @@ mod sighting;
 mod verified;
 mod vouched;
 
-pub use hold::{HoldNote, Lifted, hold, unhold};
+pub use hold::{HoldNote, Lifted, Unheld, hold, unhold};
 pub use proof::{Proof, SignedProof, proofs, prove};
 pub use read::{Attested, attested};
 pub use sighting::Sighting;

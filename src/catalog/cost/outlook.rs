@@ -167,7 +167,7 @@ impl Course<'_> {
             lot.ladder.expiry_days.is_some_and(|expiry| whole(days(lot.candidate.ended_at, today)) >= expiry)
         };
         let goes = |lot: &Lot| {
-            let same = |one: &Candidate| (one.group(), one.key()) == (lot.candidate.group(), lot.candidate.key());
+            let same = |one: &Candidate| one.key() == lot.candidate.key();
             expired(lot) || gone.iter().any(same)
         };
         let (removed, live): (Vec<Lot>, Vec<Lot>) =

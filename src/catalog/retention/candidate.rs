@@ -91,20 +91,23 @@ pub struct Survey {
     pub wal: BTreeMap<SystemId, Vec<WalSegment>>,
 }
 
-/// An id, and the tier it is unique in.
-pub type CandidateKey<'a> = (&'a str, Option<&'a str>);
+/// An environment, a source and a kind.
+pub type CandidateGroup<'a> = (Option<&'a str>, &'a str, &'a str);
+
+/// A group, an id and the tier it is unique in.
+pub type CandidateKey<'a> = (CandidateGroup<'a>, &'a str, Option<&'a str>);
 
 impl Candidate {
     /// Who shares a floor and a newest one with it: environment, source and kind.
     #[must_use]
-    pub fn group(&self) -> (Option<&str>, &str, &str) {
+    pub fn group(&self) -> CandidateGroup<'_> {
         (self.environment.as_deref(), &self.source, &self.kind)
     }
 
-    /// What tells it from the others of its group.
+    /// What tells it from all others.
     #[must_use]
     pub fn key(&self) -> CandidateKey<'_> {
-        (&self.id, self.tier.as_deref())
+        (self.group(), &self.id, self.tier.as_deref())
     }
 
     /// Tells whether nothing is known to be wrong with it.

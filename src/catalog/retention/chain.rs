@@ -5,25 +5,34 @@ use std::collections::BTreeMap;
 use super::plan::Reasons;
 use super::{Candidate, KeepReason};
 
-/// The backups of one group by id, with what each rests on.
+/// All backups by id, with what each rests on: of the same source and kind, whatever environment it was taken in.
 pub(super) struct Chains<'a> {
     by_id: BTreeMap<&'a str, Vec<&'a Candidate>>,
     length: usize,
 }
 
 impl<'a> Chains<'a> {
-    pub(super) fn of(group: &[&'a Candidate]) -> Self {
+    pub(super) fn of(all: &[&'a Candidate]) -> Self {
         let mut by_id: BTreeMap<&str, Vec<&Candidate>> = BTreeMap::new();
-        for backup in group {
+        for backup in all {
             by_id.entry(&backup.id).or_default().push(backup);
         }
-        Self { by_id, length: group.len() }
+        Self { by_id, length: all.len() }
     }
 
-    /// What an increment may rest on: every backup of that id, whatever its tier.
-    fn parents(&self, backup: &Candidate) -> &[&'a Candidate] {
-        let parent = backup.parent.as_deref().and_then(|parent| self.by_id.get(parent));
-        parent.map(Vec::as_slice).unwrap_or_default()
+    /// What an increment may rest on: every backup of that id, whatever its tier and environment.
+    fn parents(&self, child: &Candidate) -> impl Iterator<Item = &'a Candidate> {
+        let named = child.parent.as_deref().and_then(|parent| self.by_id.get(parent));
+        let is_like = move |one: &&Candidate| (&one.source, &one.kind) == (&child.source, &child.kind);
+        named.into_iter().flatten().copied().filter(is_like)
+    }
+
+    /// What an increment rests on: one of its own environment and tier comes before any other.
+    fn parent(&self, child: &Candidate) -> Option<&'a Candidate> {
+        let is_near = |one: &&Candidate| (&one.environment, &one.tier) == (&child.environment, &child.tier);
+        let is_of_tier = |one: &&Candidate| one.tier == child.tier;
+        let mut near = self.parents(child).filter(is_near).chain(self.parents(child).filter(is_of_tier));
+        near.next().or_else(|| self.parents(child).next())
     }
 
     /// Tells whether it can be restored as far as is known: nothing it rests on is damaged or missing.
@@ -37,8 +46,7 @@ impl<'a> Chains<'a> {
             if link.parent.is_none() {
                 return true;
             }
-            let parents = self.parents(link);
-            match parents.iter().find(|parent| parent.tier == link.tier).or(parents.first()) {
+            match self.parent(link) {
                 Some(next) => link = next,
                 None => return false,
             }
@@ -50,7 +58,7 @@ impl<'a> Chains<'a> {
     pub(super) fn depth(&self, backup: &Candidate) -> usize {
         let mut link = backup;
         for depth in 0..self.length {
-            match self.parents(link).iter().find(|parent| parent.tier == link.tier).or(self.parents(link).first()) {
+            match self.parent(link) {
                 Some(next) => link = next,
                 None => return depth,
             }

@@ -14,7 +14,9 @@ mod reason;
 mod rule;
 mod wal;
 
-pub use candidate::{Attestations, Candidate, CandidateKey, ClusterSpan, DamagedManifest, Survey, WalSegment};
+pub use candidate::{
+    Attestations, Candidate, CandidateGroup, CandidateKey, ClusterSpan, DamagedManifest, Survey, WalSegment,
+};
 pub use plan::{Kept, Removed, RetentionPlan, plan};
 pub use policy::{ClockTrust, Known, Moment, Policy};
 pub use reason::{KeepReason, Period, Refusal};

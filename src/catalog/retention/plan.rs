@@ -44,7 +44,7 @@ pub struct Removed {
     pub why: String,
 }
 
-/// What stays so far, with every reason.
+/// What stays so far, of all environments, with every reason.
 pub(super) type Reasons<'a> = BTreeMap<CandidateKey<'a>, Vec<KeepReason>>;
 
 /// Plans what may go. The order of what was found is irrelevant; after the plan was carried out, in whole or in
@@ -65,18 +65,37 @@ pub fn plan(survey: &Survey, policy: &Policy, moment: &Moment) -> RetentionPlan 
     for backup in &all {
         groups.entry(backup.group()).or_default().push(backup);
     }
-    let mut plan = RetentionPlan::default();
-    for ((environment, ..), group) in groups {
+    let (chains, mut kept) = (Chains::of(&all), Reasons::new());
+    let mut judged: BTreeMap<_, Judged<'_>> = BTreeMap::new();
+    for (key, group) in groups {
+        let (environment, ..) = key;
         match (policy.for_environment(environment), environment) {
-            (Some(retention), _) => judge(&group, retention, moment.now, &mut plan),
+            (Some(retention), _) => {
+                judged.insert(key, judge(&group, &chains, (retention, moment.now), &mut kept));
+            }
             (None, name) => {
-                let reason = KeepReason::OtherEnvironment(name.unwrap_or_default().to_owned());
-                let kept = |backup: &&Candidate| Kept { backup: (*backup).clone(), reasons: vec![reason.clone()] };
-                plan.keep.extend(group.iter().map(kept));
+                for backup in group {
+                    let reason = KeepReason::OtherEnvironment(name.unwrap_or_default().to_owned());
+                    kept.entry(backup.key()).or_default().push(reason);
+                }
             }
         }
     }
-    plan.keep.sort_by(|a, b| (a.backup.ended_at, &a.backup.id).cmp(&(b.backup.ended_at, &b.backup.id)));
+    // An increment may rest on a backup of another environment, so all are closed together, before the floor and after.
+    chains.close(&mut kept);
+    judged.values().for_each(|one| floor(&one.good, one.retention.floor(), &mut kept));
+    chains.close(&mut kept);
+    let mut plan = RetentionPlan::default();
+    for backup in all {
+        match (kept.get(&backup.key()), judged.get(&backup.group())) {
+            (Some(reasons), _) => plan.keep.push(Kept { backup: backup.clone(), reasons: reasons.clone() }),
+            (None, Some(group)) => plan.remove.push(Removed { backup: backup.clone(), why: group.why(backup) }),
+            // What nobody judged is kept above.
+            (None, None) => {}
+        }
+    }
+    // An increment goes before what it rests on: whoever stops in between leaves nothing that is of no use.
+    plan.remove.sort_by_cached_key(|removed| std::cmp::Reverse(chains.depth(&removed.backup)));
     plan.wal = wal::plan(survey, &plan.keep, policy, moment.now);
     plan
 }
@@ -96,38 +115,42 @@ fn refusals(survey: &Survey, moment: &Moment) -> Vec<Refusal> {
     behind.into_iter().chain(future).collect()
 }
 
-/// Judges the backups of one environment, source and kind, oldest first.
+/// The backups of one environment, source and kind, held against the rules.
+struct Judged<'a> {
+    /// The good ones, newest first.
+    good: Vec<&'a Candidate>,
+    /// The rules.
+    retention: &'a Retention,
+    /// What ages are counted from.
+    anchor: Timestamp,
+}
+
+/// Names what stays of one environment, source and kind, oldest first, for its own sake.
 ///
 /// One that is dated in the future stays, and stands for no other: who takes it for the newest lets the true one go.
-fn judge(group: &[&Candidate], retention: &Retention, now: Timestamp, plan: &mut RetentionPlan) {
-    let chains = Chains::of(group);
+fn judge<'a>(
+    group: &[&'a Candidate],
+    chains: &Chains<'a>,
+    (retention, now): (&'a Retention, Timestamp),
+    kept: &mut Reasons<'a>,
+) -> Judged<'a> {
     let counts = |backup: &&Candidate| chains.is_good(backup) && !is_future(backup, now);
     let good: Vec<&Candidate> = group.iter().rev().copied().filter(counts).collect();
     let anchor = good.first().map_or(now, |newest| newest.ended_at.min(now));
-    let mut kept = Reasons::new();
     for backup in group.iter().filter(|backup| is_future(backup, now)) {
         let by = clock::between(now, backup.ended_at);
         kept.entry(backup.key()).or_default().push(KeepReason::FromTheFuture(by));
     }
-    named(group, &chains, &mut kept);
-    by_rule(&good, retention, anchor, &mut kept);
+    named(group, chains, kept);
+    by_rule(&good, retention, anchor, kept);
     if let Some(newest) = good.first() {
         kept.entry(newest.key()).or_default().insert(0, KeepReason::Newest);
     }
     if let Some(proven) = good.iter().find(|backup| backup.standing.proven_at.is_some()) {
         kept.entry(proven.key()).or_default().push(KeepReason::LastProven);
     }
-    unruled(group, retention, &mut kept);
-    chains.close(&mut kept);
-    floor(&good, retention.floor(), &mut kept);
-    chains.close(&mut kept);
-    let (stay, mut go): (Vec<&Candidate>, Vec<&Candidate>) =
-        group.iter().partition(|one| kept.contains_key(&one.key()));
-    // An increment goes before what it rests on: whoever stops in between leaves nothing that is of no use.
-    go.sort_by_key(|backup| std::cmp::Reverse(chains.depth(backup)));
-    let reasons = |backup: &Candidate| kept.get(&backup.key()).cloned().unwrap_or_default();
-    plan.keep.extend(stay.into_iter().map(|one| Kept { reasons: reasons(one), backup: one.clone() }));
-    plan.remove.extend(go.into_iter().map(|one| Removed { why: why(one, retention, anchor), backup: one.clone() }));
+    unruled(group, retention, kept);
+    Judged { good, retention, anchor }
 }
 
 /// What people and damage keep.
@@ -182,9 +205,12 @@ fn floor<'a>(good: &[&'a Candidate], floor: usize, kept: &mut Reasons<'a>) {
     }
 }
 
-fn why(backup: &Candidate, retention: &Retention, anchor: Timestamp) -> String {
-    let age = human_duration(clock::between(backup.ended_at, anchor));
-    let tier = backup.tier.as_ref().map_or("no tier".to_owned(), |tier| format!("tier `{tier}`"));
-    let rule = retention.rule(backup.tier.as_deref()).map(ToString::to_string).unwrap_or_default();
-    format!("{tier} keeps {rule}; it is {age} older than the newest")
+impl Judged<'_> {
+    /// Why nothing keeps a backup.
+    fn why(&self, backup: &Candidate) -> String {
+        let age = human_duration(clock::between(backup.ended_at, self.anchor));
+        let tier = backup.tier.as_ref().map_or("no tier".to_owned(), |tier| format!("tier `{tier}`"));
+        let rule = self.retention.rule(backup.tier.as_deref()).map(ToString::to_string).unwrap_or_default();
+        format!("{tier} keeps {rule}; it is {age} older than the newest")
+    }
 }

@@ -83,7 +83,7 @@ pub(super) fn plan(survey: &Survey, keep: &[Kept], policy: &Policy, now: Timesta
         match (sizes.len(), survey.damaged.is_empty()) {
             (_, false) => plan.spared.push((*system_id, WalWhy::DamagedManifest)),
             (0, true) => plan.spared.push((*system_id, WalWhy::NoBackup)),
-            (1, true) => plan.remove.extend(ranges(*system_id, segments, &Needs::of(&kept, policy, now))),
+            (1, true) => plan.remove.extend(ranges(*system_id, segments, &Needs::of(&kept, segments, (policy, now)))),
             (_, true) => plan.spared.push((*system_id, WalWhy::SegmentSizes)),
         }
     }
@@ -104,12 +104,12 @@ struct Needs {
 
 impl Needs {
     /// What any environment that keeps one of them needs.
-    fn of(kept: &[(&Candidate, ClusterSpan)], policy: &Policy, now: Timestamp) -> Self {
+    fn of(kept: &[(&Candidate, ClusterSpan)], segments: &[WalSegment], (policy, now): (&Policy, Timestamp)) -> Self {
         let environments: BTreeSet<Option<&str>> =
             kept.iter().map(|(backup, _)| backup.environment.as_deref()).collect();
         let theirs = environments.into_iter().map(|environment| policy.for_environment(environment));
-        let mut needs = Self::under(kept, Some(&policy.own), now);
-        for other in theirs.map(|retention| Self::under(kept, retention, now)) {
+        let mut needs = Self::under((kept, segments), Some(&policy.own), now);
+        for other in theirs.map(|retention| Self::under((kept, segments), retention, now)) {
             needs.open.extend(other.open);
             needs.young_from = [needs.young_from, other.young_from].into_iter().flatten().min();
         }
@@ -117,7 +117,11 @@ impl Needs {
     }
 
     /// What one retention needs; without one, all that leads on from any of them.
-    fn under(kept: &[(&Candidate, ClusterSpan)], retention: Option<&Retention>, now: Timestamp) -> Self {
+    fn under(
+        (kept, segments): (&[(&Candidate, ClusterSpan)], &[WalSegment]),
+        retention: Option<&Retention>,
+        now: Timestamp,
+    ) -> Self {
         let spans: Vec<ClusterSpan> = kept.iter().map(|(_, span)| *span).collect();
         let segment_size = spans.first().map_or(SegmentSize::DEFAULT, |span| span.segment_size);
         let within = retention.and_then(|retention| Some((retention, retention.wal.as_ref()?.keep_within?)));
@@ -127,8 +131,15 @@ impl Needs {
             return Self { open: spans.clone(), spans, young_from: None, segment_size };
         };
         let from = age.before(newest, retention.zone().as_tz());
-        // The window begins inside what the last backup before it leads on from.
-        let bases = kept.iter().filter(|(backup, _)| backup.is_sound() && backup.ended_at <= from);
+        // The window begins inside what the last backup before it leads on from. One below whose end a timeline branched
+        // off that is written in the window leads on to nothing of that.
+        let written = segments.iter().filter(|one| one.archived_at >= from).map(|one| one.name.timeline()).max();
+        let is_left = |span: &ClusterSpan| {
+            let leaves = span.timeline.0.saturating_add(1)..=written.map_or(0, |timeline| timeline.0);
+            let branch = |one: &WalSegment| leaves.contains(&one.name.timeline().0);
+            segments.iter().any(|one| branch(one) && one.name.start(segment_size) < span.stop)
+        };
+        let bases = kept.iter().filter(|(backup, span)| backup.is_sound() && backup.ended_at <= from && !is_left(span));
         let begin = bases.map(|(backup, _)| backup.ended_at).max();
         let is_open = |backup: &Candidate| begin.is_none_or(|begin| backup.ended_at >= begin);
         let open = kept.iter().filter(|(backup, _)| is_open(backup)).map(|(_, span)| *span).collect();

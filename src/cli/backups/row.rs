@@ -31,11 +31,11 @@ pub fn standing(backup: &Backup, weak: Option<&str>, now: Timestamp) -> String {
         words.push(format!("its restore FAILED its checks {} ago", age(proof.at, now)));
     }
     if let Some(hold) = &attested.hold {
-        match hold.until {
-            _ if !hold.counts_at(now) => words.push("hold has ended".to_owned()),
-            Some(until) => words.push(format!("held until {}", until.strftime("%F"))),
-            None => words.push("held".to_owned()),
-        }
+        words.push(match hold.lasting(now).map(|hold| hold.until) {
+            None => "hold has ended".to_owned(),
+            Some(Some(until)) => format!("held until {}", until.strftime("%F")),
+            Some(None) => "held".to_owned(),
+        });
     }
     if words.is_empty() { "unverified".to_owned() } else { words.join(", ") }
 }

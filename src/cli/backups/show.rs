@@ -104,9 +104,11 @@ fn people((backup, weak): (&Backup, Option<&str>), proofs: &[SignedProof], signe
     fact("state", &row::standing(backup, weak, now));
     if let Some(hold) = &backup.attested.hold {
         for hold in hold.before.iter().chain([hold]) {
-            let lifted = hold.lifted.as_ref();
-            let end =
-                lifted.map(|end| format!("; lifted {} by {}: {}", end.at, end.by, end.reason)).unwrap_or_default();
+            let end = match (&hold.lifted, hold.until) {
+                (Some(end), _) => format!("; lifted {} by {}: {}", end.at, end.by, end.reason),
+                (None, Some(until)) => format!("; until {until}"),
+                (None, None) => String::new(),
+            };
             fact("hold", &format!("since {} by {}: {}{end}", hold.since, hold.by, hold.reason));
         }
     }

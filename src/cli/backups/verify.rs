@@ -1,11 +1,13 @@
 //! `runbook backups verify`.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::open_store::{Found, Shelves, Stores, of_catalog};
 use super::row;
 use crate::action::ReadHost;
-use crate::actions::backup::{Inspected, Inspector, due};
+use crate::actions::backup::{Inspected, Inspector, ReadBudget, sort_by_due};
 use crate::base::clock;
 use crate::base::units::ByteSize;
 use crate::catalog::Backup;
@@ -81,7 +83,15 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let chosen = chosen(args, &mut found)?;
     let host = machine()?;
     let mut documents = Vec::new();
+    let mut budgets: BTreeMap<&str, ReadBudget> = BTreeMap::new();
     for backup in &chosen {
+        let mut budget = args
+            .budget
+            .filter(|_| args.all)
+            .map(|limit| budgets.entry(&backup.store).or_insert_with(|| ReadBudget::new(limit)));
+        if budget.as_mut().is_some_and(|budget| !budget.covers(backup)) {
+            continue;
+        }
         let inspected = match one(args, (&open_stores, backup), host.as_ref()) {
             Ok(inspected) => inspected,
             // It says nothing of the other copies: they are read all the same.
@@ -97,11 +107,14 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             }
             Err(failure) => return Err(failure),
         };
+        if let Some(budget) = budget {
+            budget.took(inspected.read_bytes);
+        }
         holds &= inspected.faults.is_empty() && found.weak(backup).is_none();
         if args.json {
             let mut value = row::document(backup, found.weak(backup));
             value["verification"] = json!({ "level": Level::from(args.level), "read_bytes": inspected.read_bytes,
-                "faults": inspected.faults, "skipped": inspected.skipped });
+                "faults": inspected.faults, "skipped": inspected.skipped, "beside": inspected.beside });
             documents.push(value);
         } else {
             people((backup, found.weak(backup)), &inspected);
@@ -116,14 +129,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 fn chosen(args: &Args, found: &mut Found) -> Result<Vec<Backup>, Failure> {
-    match (&args.backup, args.budget) {
-        (Some(text), _) => Ok(found.copies(text)?.into_iter().cloned().collect()),
-        (None, budget) => {
-            let budget = budget.unwrap_or_default();
-            let lists = found.lists.iter_mut().map(|(_, list)| std::mem::take(&mut list.backups));
-            Ok(lists.flat_map(|backups| due(backups, args.level.into(), budget)).collect())
-        }
-    }
+    let Some(text) = &args.backup else {
+        let lists = found.lists.iter_mut().map(|(_, list)| std::mem::take(&mut list.backups));
+        return Ok(lists
+            .flat_map(|mut backups| {
+                sort_by_due(&mut backups, args.level.into());
+                backups
+            })
+            .collect());
+    };
+    Ok(found.copies(text)?.into_iter().cloned().collect())
 }
 
 fn one(args: &Args, (open_stores, backup): (&Shelves, &Backup), host: &dyn ReadHost) -> Result<Inspected, Failure> {
@@ -179,5 +194,5 @@ fn people((backup, weak): (&Backup, Option<&str>), inspected: &Inspected) {
         (false, _) => out!("DAMAGED  {id} in `{store}`"),
     }
     inspected.faults.iter().for_each(|fault| out!("  {}", mask_text(fault)));
-    inspected.skipped.iter().for_each(|what| tell!("  warning: {}", mask_text(what)));
+    inspected.skipped.iter().chain(&inspected.beside).for_each(|what| tell!("  warning: {}", mask_text(what)));
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::PruneOutput;
 use super::order::{Order, PlannedBackup};
+use super::{PruneOutput, PruneParams, help, open};
 use crate::action::{ActionError, ObjectKey, RunContext, Store, StoreError};
 use crate::actions::store::{catalog_failed, store_failed};
 use crate::base::{Digest, Timestamp, clock};
@@ -19,11 +19,15 @@ use crate::event::Progress;
 /// The largest object that is looked at to tell whether it is a manifest.
 const MANIFEST_LIMIT: u64 = 64 << 20;
 
+/// How many segments are deleted before it is asked again whether a recovery has begun.
+const SEGMENTS_AT_ONCE: usize = 100;
+
 /// What deletes.
 pub(super) struct Carrier<'a> {
     store: &'a dyn Store,
     cx: &'a RunContext,
     prefix: &'a str,
+    params: &'a PruneParams,
 }
 
 /// Whether a backup may go right now.
@@ -37,8 +41,8 @@ enum Now {
 }
 
 impl<'a> Carrier<'a> {
-    pub(super) fn new(store: &'a dyn Store, cx: &'a RunContext, prefix: &'a str) -> Self {
-        Self { store, cx, prefix }
+    pub(super) fn new(store: &'a dyn Store, cx: &'a RunContext, prefix: &'a str, params: &'a PruneParams) -> Self {
+        Self { store, cx, prefix, params }
     }
 
     /// Deletes backups, then WAL, then what was left behind. What an earlier attempt has deleted is no difference.
@@ -48,14 +52,17 @@ impl<'a> Carrier<'a> {
         for (index, backup) in order.backups.iter().enumerate() {
             self.go_on()?;
             self.progress(index, order.backups.len());
-            let why = match needed.contains(&backup.id) {
-                true => Some("a backup that stays rests on it".to_owned()),
-                false => self.backup(backup, &mut done).await?,
+            let kept = order.kept.get(backup);
+            let why = match (kept, needed.contains(&backup.id)) {
+                (Some(why), _) => Some(why.clone()),
+                (None, true) => Some("a backup that stays rests on it".to_owned()),
+                (None, false) => self.backup(backup, &mut done).await?,
             };
             if let Some(why) = why {
                 self.note(format!("backup `{}` stays: {why}", backup.id), json!({ "backup": backup.id }));
                 done.spared.push(format!("{}: {why}", backup.id));
-                done.kept += 1;
+                // One that is kept by the plan is counted there.
+                done.kept += u64::from(kept.is_none());
                 needed.extend(order.bonds.below(&backup.id));
                 stays.insert(backup.id.as_str());
             }
@@ -76,6 +83,17 @@ impl<'a> Carrier<'a> {
         Ok(())
     }
 
+    /// Stops where a recovery has begun since: it may read what was planned to go.
+    async fn unfrozen(&self) -> Result<(), ActionError> {
+        match open(self.params, (self.store.as_read(), self.prefix), &self.cx.about.run).await? {
+            Some(freeze) => {
+                let fact = format!("{}; what is not gone yet stays", freeze.fact());
+                Err(ActionError::fatal(fact).help(help(&freeze)))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn progress(&self, done: usize, of: usize) {
         let (done, total) = (done as u64, Some(of as u64));
         self.cx.reporter.progress(Progress::Units { done, total, unit: "backups" });
@@ -88,6 +106,7 @@ impl<'a> Carrier<'a> {
         match self.look(planned, &place, &manifest).await? {
             Now::Spared(why) => return Ok(Some(why)),
             Now::Same => {
+                self.unfrozen().await?;
                 let message = format!("deletes backup `{}`", planned.id);
                 self.note(message, json!({ "backup": planned.id, "manifest": planned.manifest }));
                 self.store.delete(&manifest).await.map_err(store_failed)?;
@@ -140,7 +159,7 @@ impl<'a> Carrier<'a> {
 
     async fn held(&self, place: &BackupPlace, manifest: Digest, now: Timestamp) -> Result<Option<String>, ActionError> {
         let said = attested(self.store.as_read(), place, manifest).await.map_err(catalog_failed)?;
-        let hold = said.hold.filter(|hold| hold.counts_at(now));
+        let hold = said.hold.as_ref().and_then(|hold| hold.lasting(now));
         Ok(hold.map(|hold| format!("held: {} by {}", hold.reason, hold.by)))
     }
 
@@ -199,8 +218,11 @@ impl<'a> Carrier<'a> {
         let (first, last) = (first.segment.name.to_string(), last.segment.name.to_string());
         let message = format!("deletes {} WAL segments from `{first}` to `{last}`", objects.len());
         self.note(message, json!({ "first": first, "last": last, "segments": objects.len() }));
-        for object in objects {
+        for (index, object) in objects.iter().enumerate() {
             self.go_on()?;
+            if index % SEGMENTS_AT_ONCE == 0 {
+                self.unfrozen().await?;
+            }
             if let Some(why) = self.locked(&object.key, clock::now()).await? {
                 self.note(
                     format!("segment `{}` stays: {why}", object.segment.name),
@@ -224,6 +246,7 @@ impl<'a> Carrier<'a> {
             done.spared.push(format!("{}: {why}", orphan.folder));
             return Ok(());
         }
+        self.unfrozen().await?;
         let message = format!("deletes `{}`, which has no manifest", orphan.folder);
         self.note(message, json!({ "folder": orphan.folder, "objects": orphan.keys.len() }));
         for key in &orphan.keys {

@@ -219,7 +219,7 @@ impl Action for Prune {
             asked.held_against(&planned).map_err(|difference| ActionError::fatal(difference).help(order::ANEW))?;
         }
         let order = Order::of(params, &found, &planned, clock::now());
-        Carrier::new(&*store, cx, &place.prefix).carry_out(&order, planned.keep.len()).await
+        Carrier::new(&*store, cx, &place.prefix, params).carry_out(&order, planned.keep.len()).await
     }
 }
 

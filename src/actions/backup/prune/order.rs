@@ -1,6 +1,6 @@
 //! What goes in this step: what was planned and shown, as far as it is still planned.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -10,7 +10,7 @@ use super::PruneParams;
 use super::bond::Bonds;
 use crate::base::{Digest, Timestamp, clock};
 use crate::catalog::family;
-use crate::catalog::retention::{KeepReason, RetentionPlan};
+use crate::catalog::retention::{KeepReason, Kept, RetentionPlan};
 use crate::catalog::survey::{Holdings, Orphan, WalObject};
 use crate::pgformat::{SegmentName, SystemId};
 
@@ -64,6 +64,8 @@ pub struct PlannedWal {
 pub(super) struct Order {
     /// Backups, each before what it rests on, else oldest first. Some may be half gone already.
     pub backups: Vec<PlannedBackup>,
+    /// Those of them that are kept now, and why: they stay, whatever becomes of the reason meanwhile.
+    pub kept: BTreeMap<PlannedBackup, String>,
     /// WAL objects in order.
     pub wal: Vec<WalObject>,
     /// Folders without a manifest.
@@ -106,12 +108,8 @@ impl PlannedPrune {
                 now.keep.iter().find(|kept| asked.is(&kept.backup.id, &kept.backup.kind, kept.backup.tier.as_ref()));
             let is_held = |reason: &KeepReason| matches!(reason, KeepReason::Held(_));
             if let Some(kept) = kept.filter(|kept| !kept.reasons.iter().any(is_held)) {
-                let reasons: Vec<String> = kept.reasons.iter().map(ToString::to_string).collect();
-                return Err(format!(
-                    "the plan removes backup `{}`, which is kept now: {}",
-                    asked.id,
-                    reasons.join(", ")
-                ));
+                let reasons = told(&kept.reasons);
+                return Err(format!("the plan removes backup `{}`, which is kept now: {reasons}", asked.id));
             }
             let planned = now.remove.iter().map(|removed| &removed.backup);
             let mut same = planned.filter(|backup| asked.is(&backup.id, &backup.kind, backup.tier.as_ref()));
@@ -130,6 +128,10 @@ impl PlannedPrune {
                 && (range.first.as_str()..=range.last.as_str()).contains(&name.as_str())
         })
     }
+}
+
+fn told(reasons: &[KeepReason]) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl PlannedBackup {
@@ -151,6 +153,11 @@ impl Order {
         let mut backups = params.plan.as_ref().map_or(planned.backups, |asked| asked.backups.clone());
         let bonds = Bonds::of(found);
         backups.sort_by_cached_key(|backup| std::cmp::Reverse(bonds.below(&backup.id).len()));
+        let still = |backup: &PlannedBackup| {
+            let is_it = |kept: &&Kept| backup.is(&kept.backup.id, &kept.backup.kind, kept.backup.tier.as_ref());
+            now.keep.iter().find(is_it).map(|kept| (backup.clone(), told(&kept.reasons)))
+        };
+        let kept = backups.iter().filter_map(still).collect();
         let named: BTreeSet<&PlannedBackup> = backups.iter().collect();
         let backup_bytes = now.remove.iter().map(|removed| &removed.backup);
         let backup_bytes = backup_bytes
@@ -171,6 +178,7 @@ impl Order {
             wal: found.wal.iter().filter(goes).cloned().collect(),
             orphans: found.orphans.iter().filter(abandoned).cloned().collect(),
             backups,
+            kept,
             bonds,
             backup_bytes,
         }

@@ -284,10 +284,14 @@ impl Action for Sync {
             })
         };
         let (from, to) = (side(params.from.known()?)?, side(params.to.known()?)?);
-        if params.delete
-            && let Ok(Some(freeze)) = frozen::open(&from, &to).await
-        {
-            return Ok(Findings::default().refuse(freeze.fact(), frozen::help(&freeze)));
+        // What is frozen is refused ahead of the step, too.
+        if params.delete {
+            match frozen::open(&from, &to).await {
+                Ok(None) => {}
+                Ok(Some(freeze)) => return Ok(Findings::default().refuse(freeze.fact(), frozen::help(&freeze))),
+                Err(error) if cx.ahead => return Ok(Findings::default().pending(error.to_string())),
+                Err(error) => return Ok(refused(&error)),
+            }
         }
         match params.plan(&from, &to, &cx.about).await {
             Ok(plan) => {
@@ -298,10 +302,7 @@ impl Action for Sync {
                 })
             }
             Err(error) if cx.ahead => Ok(Findings::default().pending(error.to_string())),
-            Err(error) => {
-                let help = error.info().help.clone().unwrap_or_else(|| "nothing was changed".to_owned());
-                Ok(Findings::default().refuse(error.to_string(), help))
-            }
+            Err(error) => Ok(refused(&error)),
         }
     }
 
@@ -320,6 +321,11 @@ impl Action for Sync {
         let work = Work { from, to, proof: params.proof, parallel: params.parallel as usize, cx };
         until_cancelled(cx, carry_out(params, work)).await
     }
+}
+
+fn refused(error: &ActionError) -> Findings {
+    let help = error.info().help.clone().unwrap_or_else(|| "nothing was changed".to_owned());
+    Findings::default().refuse(error.to_string(), help)
 }
 
 async fn carry_out(params: &SyncParams, work: Work<'_>) -> Result<SyncOutput, ActionError> {

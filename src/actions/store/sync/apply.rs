@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::frozen;
 use super::plan::Plan;
 use super::side::{Item, MTIME, Side, key_of};
 use crate::action::{ActionError, FileKind, Files, HostError, PlainFacts, PutOptions, RunContext, Store};
@@ -16,6 +17,8 @@ use crate::base::Timestamp;
 
 const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
+/// How many are deleted before it is asked again whether a recovery has begun: that may read a whole listing.
+const DELETED_AT_ONCE: usize = 1000;
 /// Faults that the error names.
 const NAMED: usize = 10;
 
@@ -51,8 +54,17 @@ impl Work<'_> {
 
     /// Deletes what the plan says, each only while it is what was planned.
     pub(super) async fn delete(&self, plan: &Plan) -> Result<(), ActionError> {
-        let done = each(self.parallel, &plan.delete, |item| self.remove(item)).await;
-        judge("deleted", plan.delete.len(), done.into_iter().filter_map(Result::err).collect())
+        let to = self.to.side();
+        for items in plan.delete.chunks(DELETED_AT_ONCE) {
+            // Copying may have taken hours, and a recovery may have begun meanwhile.
+            if let Some(freeze) = frozen::open(&self.from, &to).await? {
+                let fact = format!("{}; what is not deleted yet stays", freeze.fact());
+                return Err(ActionError::fatal(fact).help(frozen::help(&freeze)));
+            }
+            let done = each(self.parallel, items, |item| self.remove(item)).await;
+            judge("deleted", plan.delete.len(), done.into_iter().filter_map(Result::err).collect())?;
+        }
+        Ok(())
     }
 
     async fn one(&self, item: &Item, meter: &Meter) -> Result<(), ActionError> {
