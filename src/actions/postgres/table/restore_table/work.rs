@@ -307,9 +307,10 @@ fn outcome(table: &str, state: TableState, rows_in_copy: u64, difference: Option
 
 fn output(tables: Vec<TableOutcome>, undo: Option<TableUndo>) -> RestoreTableOutput {
     let sum = |of: fn(&Difference) -> u64| tables.iter().filter_map(|one| one.difference.as_ref()).map(of).sum::<u64>();
-    let gone = tables.iter().filter(|one| one.difference.is_none()).map(|one| one.rows_in_copy).sum::<u64>();
+    let gone: Vec<u64> = tables.iter().filter(|one| one.difference.is_none()).map(|one| one.rows_in_copy).collect();
     RestoreTableOutput {
-        missing: sum(|one| one.missing) + gone,
+        gone: gone.len() as u64,
+        missing: sum(|one| one.missing) + gone.iter().sum::<u64>(),
         changed: sum(|one| one.changed),
         extra: sum(|one| one.extra),
         applied: tables.iter().map(|one| one.inserted + one.updated + one.deleted).sum(),
