@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::record::Record;
 use super::side_dump;
 use super::side_instance_by_hand;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Files, Findings, Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, ReadFiles, Recovery,
-    RunContext, Target,
+    Findings, Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, Target,
 };
 use crate::actions::postgres::cluster::by_hand;
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -40,8 +40,6 @@ use crate::base::Timestamp;
 use crate::base::units::ByteSize;
 use crate::catalog::KIND_POSTGRES_DUMP;
 
-/// The file that says which step a side instance belongs to.
-const OWNER: &str = "owner.json";
 /// The outputs of an attempt whose instance is ready.
 const READY: &str = "side.json";
 /// The name of a side instance that nobody named.
@@ -251,9 +249,11 @@ impl Action for SideInstance {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let side = params.place(cluster, &cx.about.scratch)?;
         let files = cx.host.files();
-        claim(&side, files.as_ref(), cx).await?;
-        let output = match params.backup.get()?.kind == KIND_POSTGRES_DUMP {
-            true => loaded(params, &side, cx).await?,
+        let kind = &params.backup.get()?.kind;
+        let record = Record { step: cx.step.to_string(), kind: Some(kind.clone()) };
+        claim(&side, &record, cx).await?;
+        let output = match kind == KIND_POSTGRES_DUMP {
+            true => loaded(params, (&side, &record), cx).await?,
             false => self.restored(params, &side, cx).await?,
         };
         let text = serde_json::to_vec(&output)
@@ -331,7 +331,7 @@ impl SideInstance {
 /// Restores a dump into an empty server.
 async fn loaded(
     params: &SideInstanceParams,
-    side: &Cluster,
+    (side, record): (&Cluster, &Record),
     cx: &RunContext,
 ) -> Result<SideInstanceOutput, ActionError> {
     let handle = params.backup.get()?;
@@ -343,7 +343,7 @@ async fn loaded(
         return Err(ActionError::fatal(fact).help("leave the target out, or choose a base backup"));
     }
     let restored = side_dump::load(side, handle, cx).await?;
-    mark(side, cx.host.files().as_ref(), cx)?;
+    record.write(side, cx.host.files().as_ref())?;
     let (databases, session) = cut_off(side, cx).await?;
     Ok(SideInstanceOutput {
         databases,
@@ -357,15 +357,16 @@ async fn loaded(
 }
 
 /// Takes the place of the instance for this step. What an earlier attempt left without its marker is removed.
-async fn claim(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(), ActionError> {
+async fn claim(side: &Cluster, record: &Record, cx: &RunContext) -> Result<(), ActionError> {
+    let files = cx.host.files();
+    let files = files.as_ref();
     let root = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
     let cannot = |error: crate::action::HostError| {
         ActionError::retryable(format!("`{}` cannot be made", root.display())).because(&error)
     };
-    let path = root.join(OWNER);
     let label = side.side.clone().unwrap_or_default();
-    if let Some(step) = owner_step(files, &path)
-        && step != cx.step.to_string()
+    if let Some(Record { step, .. }) = Record::of(side, files)
+        && step != record.step
     {
         let fact = format!("step `{step}` of this run has a side instance `{label}` of `{}` already", side.name);
         return Err(ActionError::fatal(fact).help("give this one a `name` of its own"));
@@ -383,22 +384,7 @@ async fn claim(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(),
         files.create_dir(folder, 0o700).map_err(cannot)?;
         files.chown(folder, owner.uid, owner.gid).map_err(cannot)?;
     }
-    mark(side, files, cx)
-}
-
-/// Says which step the instance belongs to.
-fn mark(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(), ActionError> {
-    let path = side.pgdata.with_file_name(OWNER);
-    let text = serde_json::json!({ "step": cx.step }).to_string();
-    files
-        .replace(&path, text.as_bytes(), 0o600)
-        .map_err(|error| ActionError::retryable(format!("`{}` cannot be written", path.display())).because(&error))
-}
-
-fn owner_step(files: &dyn ReadFiles, path: &Path) -> Option<String> {
-    let bytes = files.read(path, 4096).ok()?;
-    let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-    value.get("step")?.as_str().map(ToOwned::to_owned)
+    record.write(side, files)
 }
 
 /// Cuts the open instance off from what its catalogs still name. Gives its databases, and what opens a session.

@@ -14,7 +14,12 @@ use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::client::Client;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::actions::postgres::session::subscription;
+use crate::actions::postgres::side::record::Record;
 use crate::event::Progress;
+
+/// Where the rows of an unlogged table are.
+const UNLOGGED: &str =
+    "leave it out of `tables`; a dump has its rows: take the side instance of a dump (`-p kind=postgres.dump`)";
 
 /// Both databases, and what is to be done.
 pub(super) struct Work<'a> {
@@ -52,6 +57,7 @@ impl<'a> Work<'a> {
         let dbname = Some(params.dbname(live));
         let mut sessions =
             (Endpoint::of(&copy, dbname, secrets)?.open().await?, Endpoint::of(live, dbname, secrets)?.open().await?);
+        let is_of_dump = Record::of(&copy, cx.host.read_files().as_ref()).is_some_and(|record| record.is_of_dump());
         let (mut pairs, mut gone, mut same) = (Vec::new(), Vec::new(), Vec::new());
         for table in &params.tables {
             let Some(then) = Shape::look(&mut sessions.0, table).await? else {
@@ -62,6 +68,11 @@ impl<'a> Work<'a> {
                      was not there at that moment",
                 ));
             };
+            if !then.unlogged.is_empty() && !is_of_dump {
+                let names = then.unlogged.join(", ");
+                let fact = format!("{names} is UNLOGGED: no base backup and no WAL has its rows, so the copy has none");
+                return Err(ActionError::fatal(fact).help(UNLOGGED));
+            }
             match Shape::look(&mut sessions.1, table).await? {
                 Some(now) if now.key.is_empty() && recreate::is_same(&then, &now, &mut sessions).await? => {
                     same.push(then);
@@ -268,6 +279,10 @@ pub(super) async fn judge(
             findings = lacking.judge(table, session, findings).await?;
             continue;
         };
+        if !shape.unlogged.is_empty() {
+            let fact = format!("{} is UNLOGGED: a copy of a base backup has no rows of it", shape.unlogged.join(", "));
+            findings = findings.warn(fact, UNLOGGED);
+        }
         if shape.key.is_empty() && params.mode == RestoreTableMode::Compare {
             let fact = format!("{} has no primary key: only whether all of its rows are the same is told", shape.name);
             findings = findings.pass(fact);
