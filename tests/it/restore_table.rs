@@ -156,6 +156,44 @@ async fn a_copy_of_a_base_backup_takes_no_row_of_an_unlogged_table_away_and_one_
 }
 
 #[tokio::test]
+async fn what_attempts_did_whose_answer_was_lost_is_taken_back_with_the_rest() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DELETE FROM orders; DELETE FROM users WHERE id <= 5");
+    let now = shop.sql(ROWS);
+    let attempt = async |number: u32| {
+        let mut context = run.context();
+        context.attempt_dir = run.dir.join("attempts").join(number.to_string());
+        fs::create_dir_all(&context.attempt_dir).unwrap();
+        let with = json!({ "database": "main", "instance": copy, "tables": ["users"], "mode": "apply" });
+        RestoreTable.run(&serde_json::from_value(with).unwrap(), &context).await.unwrap()
+    };
+    assert_eq!(attempt(1).await.applied, 5);
+    let late = shop.sql("DELETE FROM users WHERE id = 9 RETURNING id");
+    let second = attempt(2).await;
+    assert_eq!((second.applied, late.as_str()), (1, "9"));
+    let paths = |undo: &Option<TableUndo>| {
+        let scripts = undo.clone().unwrap().scripts.into_iter();
+        scripts.map(|one| one.path.parent().unwrap().file_name().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(paths(&second.undo), ["2", "1"]);
+    // One that was rolled back, as when the server died before the commit, has nothing to take back.
+    let rolled_back = shop.sql("BEGIN; SELECT pg_current_xact_id(); ROLLBACK");
+    let script = fs::read_to_string(run.dir.join("attempts/2/undo-rows.sql")).unwrap();
+    let line = script.lines().find(|line| line.starts_with("-- transaction ")).unwrap();
+    let folder = run.dir.join("attempts/3");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("undo-rows.sql"), script.replace(line, &format!("-- transaction {rolled_back}"))).unwrap();
+    let fourth = attempt(4).await;
+    assert_eq!((fourth.applied, paths(&fourth.undo)), (0, vec!["2".into(), "1".into()]));
+    revert(&run, &fourth.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT count(*) FROM users WHERE id <= 5 OR id = 9"), "0");
+    shop.sql("INSERT INTO users(id, name, age) VALUES (9, 'user 9', 29)");
+    assert_eq!(shop.sql(ROWS), now);
+}
+
+#[tokio::test]
 async fn a_dropped_partition_comes_back_into_the_table_that_it_was_part_of() {
     let shop = Shop::new();
     shop.sql(

@@ -131,7 +131,8 @@ impl<'a> Work<'a> {
         self.keeps_what_came_since(mode, &outcomes)?;
         let earlier = |name| undo::earlier(self.cx.host.read_files().as_ref(), &self.cx.attempt_dir, name);
         // What another attempt did in one transaction, this one does not find left to do.
-        let (tables, mut rows) = (earlier(TABLES), earlier(ROWS));
+        let (tables, before) = (earlier(TABLES).into_iter().next(), earlier(ROWS));
+        let mut rows = Vec::new();
         let tables = if self.gone.is_empty() { tables } else { Some(self.recreate(&mut outcomes).await?) };
         let wanted: u64 = outcomes.iter().filter_map(|one| one.difference.as_ref()).map(|found| mode.rows(found)).sum();
         if wanted > 0 {
@@ -147,7 +148,13 @@ impl<'a> Work<'a> {
                     format!("{}: {inserted} rows inserted, {updated} updated, {deleted} deleted", outcome.table);
                 self.cx.reporter.note(message, serde_json::json!({ "sequences_moved": done.sequences }));
             }
-            rows = Some(script.finish()?);
+            rows.push(script.finish()?);
+        }
+        // An attempt whose commit nobody heard of has done its part all the same, and this one found only the rest.
+        for script in before {
+            if undo::counts(self.cx.host.read_files().as_ref(), &script.path, &mut self.sessions.1).await {
+                rows.push(script);
+            }
         }
         // What came last is taken back first.
         let scripts: Vec<UndoScript> = rows.into_iter().chain(tables).collect();
