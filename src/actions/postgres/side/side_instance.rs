@@ -26,6 +26,8 @@ use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::actions::postgres::recovery::archive_access;
 use crate::actions::postgres::recovery::attempt::Recovering;
+use crate::actions::postgres::recovery::forecast::RecoveryForecast;
+use crate::actions::postgres::recovery::moment;
 use crate::actions::postgres::recovery::original;
 use crate::actions::postgres::recovery::recover::{Landmark, RecoverLoss, RecoverParams, TargetSpec};
 use crate::actions::postgres::restore::context::RecoveryContext;
@@ -38,7 +40,7 @@ use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::target::Goal;
 use crate::base::Timestamp;
 use crate::base::units::ByteSize;
-use crate::catalog::KIND_POSTGRES_DUMP;
+use crate::catalog::{KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 
 /// The outputs of an attempt whose instance is ready.
 const READY: &str = "side.json";
@@ -240,7 +242,10 @@ impl Action for SideInstance {
         }
         match cx.foreseen.of(&params.backup) {
             Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, &handle, cx, findings).await,
-            Some(handle) => restore_base::fits(&side, (&handle, Existing::KeepBeside), cx, findings).await,
+            Some(handle) => {
+                let findings = restore_base::fits(&side, (&handle, Existing::KeepBeside), cx, findings).await?;
+                way(params, (&side, handle), cx, findings).await
+            }
             None => restore_base::any_readable(&side, cx, findings.pending("the backup is not chosen yet")).await,
         }
     }
@@ -326,6 +331,24 @@ impl SideInstance {
             loss: Some(recovered.loss),
         })
     }
+}
+
+/// Judges whether the archive leads from the backup to the target, before anything is staged. What the live server still has
+/// to archive is counted: it is waited for.
+async fn way(
+    params: &SideInstanceParams,
+    (side, handle): (&Cluster, BackupHandle),
+    cx: &CheckContext,
+    findings: Findings,
+) -> Result<Findings, ActionError> {
+    let Ok(recovery_target) = params.recovery().recovery_target() else { return Ok(findings) };
+    let findings = moment::judged(Some(&recovery_target.goal), cx, findings);
+    if findings.refused() || handle.kind != KIND_POSTGRES_BASE {
+        return Ok(findings);
+    }
+    let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+    let place = (&cluster, params.wal_location.as_ref());
+    RecoveryForecast::beside(place, side, handle).told(&recovery_target, cx, findings).await
 }
 
 /// Restores a dump into an empty server.
