@@ -122,6 +122,21 @@ async fn what_is_whole_passes_and_each_fault_that_is_planted_is_named() {
 }
 
 #[tokio::test]
+async fn a_sequence_that_only_a_default_names_must_be_ahead_too() {
+    let site = Site::new();
+    site.cluster.sql(
+        "CREATE SEQUENCE shared; CREATE SEQUENCE doubled; CREATE TABLE a(id bigint DEFAULT nextval('shared') PRIMARY KEY, \
+         n int DEFAULT nextval('doubled') * 2); CREATE TABLE \"B\"(\"Id\" int DEFAULT nextval('shared')::int, k int) PARTITION BY RANGE (k); \
+         CREATE TABLE b1 PARTITION OF \"B\" DEFAULT; INSERT INTO a(n) VALUES (7), (7); INSERT INTO \"B\"(k) VALUES (1)",
+    );
+    let ahead = || proved(&site, json!([{ "sequences": "ahead" }]));
+    let output = ahead().await.unwrap();
+    assert_eq!(output.checks[0].value, "0 faults in 2", "{output:?}");
+    site.cluster.sql("INSERT INTO b1(\"Id\", k) VALUES (40, 1)");
+    fails(ahead().await, "sequence `public.shared` gives 4 next, but `public.\"B\".\"Id\"` is at 40 already");
+}
+
+#[tokio::test]
 async fn a_pinned_schema_passes_until_somebody_changes_it_and_survives_a_dump() {
     let site = Site::new();
     site.cluster.sql(
