@@ -190,7 +190,9 @@ impl Action for SideInstance {
     fn effects(&self, params: &SideInstanceParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
-        cluster.within_reach(Wish::Copy)?;
+        if !cluster.is_managed() {
+            cluster.within_reach(Wish::Copy)?;
+        }
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let faults = params.faults();
@@ -216,8 +218,11 @@ impl Action for SideInstance {
 
     async fn check(&self, params: &SideInstanceParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let side = params.place(cluster, &cx.about.scratch)?;
         let mut findings = Findings::default();
+        if let Some(Err((fact, help))) = cx.foreseen.of(&params.backup).map(|handle| openable(&cluster, &handle)) {
+            return Ok(findings.refuse(fact, help));
+        }
+        let side = params.place(cluster, &cx.about.scratch)?;
         if cx.host.find_program(&self.program.to_string_lossy()).is_none() {
             let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());
             return Ok(findings.refuse(fact, "install runbook where the server's user can run it"));
@@ -252,6 +257,7 @@ impl Action for SideInstance {
 
     async fn run(&self, params: &SideInstanceParams, cx: &RunContext) -> Result<SideInstanceOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        openable(&cluster, params.backup.get()?).map_err(|(fact, help)| ActionError::fatal(fact).help(help))?;
         let side = params.place(cluster, &cx.about.scratch)?;
         let files = cx.host.files();
         let kind = &params.backup.get()?.kind;
@@ -418,4 +424,16 @@ async fn cut_off(side: &Cluster, cx: &RunContext) -> Result<(Vec<String>, String
     let databases = subscription::disable(&side, secrets).await?;
     let own = databases.iter().find(|name| **name == side.dbname).or(databases.first());
     Ok((databases.clone(), by_hand::psql(&side, own.map_or("postgres", String::as_str))))
+}
+
+/// Refuses a base backup of a server that only sessions reach; its dumps can be opened. Gives the fact and what to do.
+fn openable(cluster: &Cluster, handle: &BackupHandle) -> Result<(), (String, String)> {
+    if handle.kind == KIND_POSTGRES_DUMP {
+        return Ok(());
+    }
+    let told = |faults: Vec<ParamFault>| {
+        let fault = faults.into_iter().next();
+        fault.map(|fault| (fault.message, fault.help.unwrap_or_default())).unwrap_or_default()
+    };
+    cluster.within_reach(Wish::Copy).map_err(told)
 }
