@@ -150,6 +150,35 @@ fn a_managed_server_is_dumped_drilled_and_restored_over_tls_that_proves_who_answ
 }
 
 #[test]
+fn one_table_comes_back_out_of_a_dump_beside_a_server_that_only_sessions_reach() {
+    let provider = Provider::start();
+    provider.shop("CREATE UNLOGGED TABLE cache(id int PRIMARY KEY); INSERT INTO cache VALUES (1), (2)");
+    provider.run(&["run", "daily-backup"]).ends(0);
+    let then =
+        provider.shop("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    provider.shop("DROP TABLE orders; DELETE FROM cache WHERE id = 1; CREATE TABLE later(n int)");
+    // A newer dump, in which it is gone as well, is not the one that is taken.
+    provider.run(&["run", "daily-backup"]).ends(0);
+    let recover_to = format!("recover_to={then}");
+    let words = |mode: &'static str, procedure: &'static str| {
+        [mode, procedure, "-p", recover_to.as_str(), "-p", "tables=orders, cache", "-p", "kind=postgres.dump"]
+    };
+    let real = ["-p", "incident_at=now"];
+    let unnamed = provider.run(&[&words("run", "accidental-drop")[..], &real].concat());
+    assert!(unnamed.code != Some(0), "{unnamed:?}");
+    unnamed.says("a dump is of one database");
+    let named = ["-p", "dbname=shop"];
+    provider.run(&[&words("run", "accidental-drop")[..], &named, &real].concat()).ends(0);
+    assert_eq!(provider.shop("SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM cache)"), "300|2");
+    let run = provider.cli.id();
+    provider.cli.run(&["undo", &run, "--confirm", "production"]).ends(0);
+    assert_eq!(provider.shop("SELECT to_regclass('orders') IS NULL, (SELECT count(*) FROM cache)"), "t|1");
+    provider.shop("CREATE TABLE orders(id int PRIMARY KEY); INSERT INTO orders VALUES (1), (999)");
+    provider.run(&[&words("run", "table-recovery")[..], &named, &real].concat()).ends(0);
+    assert_eq!(provider.shop("SELECT count(*), max(id) FROM orders"), "301|999");
+}
+
+#[test]
 fn who_cannot_prove_to_be_the_server_gets_nothing() {
     let provider = Provider::start();
     provider.cli.file(

@@ -122,6 +122,50 @@ async fn what_is_whole_passes_and_each_fault_that_is_planted_is_named() {
 }
 
 #[tokio::test]
+async fn a_sequence_that_only_a_default_names_must_be_ahead_too() {
+    let site = Site::new();
+    site.cluster.sql(
+        "CREATE SEQUENCE shared; CREATE SEQUENCE doubled; CREATE TABLE a(id bigint DEFAULT nextval('shared') PRIMARY KEY, \
+         n int DEFAULT nextval('doubled') * 2); CREATE TABLE \"B\"(\"Id\" int DEFAULT nextval('shared')::int, k int) PARTITION BY RANGE (k); \
+         CREATE TABLE b1 PARTITION OF \"B\" DEFAULT; INSERT INTO a(n) VALUES (7), (7); INSERT INTO \"B\"(k) VALUES (1)",
+    );
+    let ahead = || proved(&site, json!([{ "sequences": "ahead" }]));
+    let output = ahead().await.unwrap();
+    assert_eq!(output.checks[0].value, "0 faults in 2", "{output:?}");
+    site.cluster.sql("INSERT INTO b1(\"Id\", k) VALUES (40, 1)");
+    fails(ahead().await, "sequence `public.shared` gives 4 next, but `public.\"B\".\"Id\"` is at 40 already");
+}
+
+#[tokio::test]
+async fn a_role_that_policies_hold_back_passes_nothing_that_it_does_not_see() {
+    let site = Site::new();
+    site.cluster.sql(
+        "CREATE ROLE clerk LOGIN; CREATE TABLE users(id int PRIMARY KEY, at timestamptz DEFAULT now()); \
+         CREATE TABLE orders(id int PRIMARY KEY, who int CONSTRAINT orders_who REFERENCES users); \
+         INSERT INTO users VALUES (1); INSERT INTO orders VALUES (1, 1), (2, 1); GRANT SELECT ON users, orders TO clerk",
+    );
+    let entry = runbook::language::inventory::Database { user: "clerk".to_owned(), ..site.entry() };
+    site.others.lock().unwrap().insert("seen".to_owned(), entry);
+    let checked = async |checks: Value| {
+        let params = json!({ "database": "seen", "checks": checks });
+        Check.run(&serde_json::from_value(params).unwrap(), &site.run().context()).await
+    };
+    let all = || {
+        let counted = json!({ "sql": "SELECT count(*) FROM orders", "expect": "= 2" });
+        json!([{ "foreign_keys": "all", "dbname": "postgres" }, { "rows": { "orders": "= 2" } }, counted])
+    };
+    checked(all()).await.unwrap();
+    // An orphan among the rows that it may not see.
+    site.cluster.sql(
+        "SET session_replication_role = replica; INSERT INTO orders VALUES (3, 99); ALTER TABLE orders ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY own ON orders FOR SELECT TO clerk USING (who = 1)",
+    );
+    for check in all().as_array().unwrap() {
+        fails(checked(json!([check])).await, "row-level security policy");
+    }
+}
+
+#[tokio::test]
 async fn a_pinned_schema_passes_until_somebody_changes_it_and_survives_a_dump() {
     let site = Site::new();
     site.cluster.sql(

@@ -498,6 +498,46 @@ async fn a_part_of_a_database_never_takes_the_name_of_the_whole() {
 }
 
 #[tokio::test]
+async fn a_dump_goes_into_a_database_that_is_there_by_one_or_many_and_cleans_only_where_that_is_said() {
+    let site = site(Depot::default());
+    let then = portrait(&site, "shop");
+    let backup = dump(&site.run(), json!({})).await.backup;
+    let into = |more: Value| with(json!({ "mode": "into" }), &more);
+    let rows = |dbname: &str| {
+        within(&site, dbname, "SELECT (SELECT count(*) FROM public.users), (SELECT count(*) FROM public.orders)")
+    };
+
+    // What is there stands in the way; it is one transaction, so nothing was changed.
+    within(&site, "shop", "DELETE FROM public.orders WHERE id > 100");
+    let error = try_restore(&site.run(), &backup, into(json!({}))).await.unwrap_err();
+    assert!(format!("{:?}", error.info()).contains("already exists"), "{:#?}", error.info());
+    assert_eq!(rows("shop"), "500|100");
+    // Dropped and made anew, what is there and what is not.
+    let cleaned = restore(&site.run(), &backup, into(json!({ "clean": true }))).await;
+    assert_eq!((cleaned.dbname.as_str(), cleaned.old_dbname, cleaned.compared), ("shop", None, Compared::Hashes));
+    assert_eq!(portrait(&site, "shop"), then);
+    within(&site, "shop", "DROP TABLE public.orders CASCADE");
+    let error = try_restore(&site.run(), &backup, into(json!({ "clean": true }))).await.unwrap_err();
+    assert!(format!("{:?}", error.info()).contains("does not exist"), "{:#?}", error.info());
+    assert_eq!(
+        within(&site, "shop", "SELECT count(*), to_regclass('public.orders') IS NULL FROM public.users"),
+        "500|t"
+    );
+    restore(&site.run(), &backup, into(json!({ "clean": true, "if_exists": true }))).await;
+    assert_eq!(portrait(&site, "shop"), then);
+    // Into an empty one, by several connections at once; the database's own state is left as it is.
+    site.cluster.sql("CREATE DATABASE other");
+    let other = restore(&site.run(), &backup, into(json!({ "dbname": "other", "jobs": 3 }))).await;
+    assert_eq!((other.dbname.as_str(), other.compared), ("other", Compared::Hashes));
+    assert_eq!(rows("other"), "500|300");
+    assert_eq!(site.cluster.sql("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'other'"), "postgres");
+    // One schema of it, into a database that has it not.
+    site.cluster.sql("CREATE DATABASE part");
+    let part = restore(&site.run(), &backup, into(json!({ "dbname": "part", "schemas": ["public"] }))).await;
+    assert_eq!((part.compared, rows("part").as_str()), (Compared::Hashes, "500|300"));
+}
+
+#[tokio::test]
 async fn a_step_leaves_alone_what_another_step_of_the_same_run_restored() {
     let site = site(Depot::default());
     let run = site.run();

@@ -5,7 +5,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use runbook::action::{Action as _, ActionError, InstanceHandle};
-use runbook::actions::postgres::{RestoreTable, RestoreTableOutput, SideInstance, TableOutcome, TableState, TableUndo};
+use runbook::actions::postgres::{
+    Dump, RestoreTable, RestoreTableOutput, SideInstance, TableOutcome, TableState, TableUndo,
+};
 use serde_json::{Value, json};
 
 use crate::support::recovery::{Run, Site};
@@ -55,7 +57,18 @@ impl Shop {
 
     async fn copy(&self, run: &Run<'_>) -> InstanceHandle {
         let backup = run.base_backup().await.backup;
-        let params = serde_json::from_value(json!({ "database": "main", "backup": backup })).unwrap();
+        self.copy_of(run, json!({ "database": "main", "backup": backup })).await
+    }
+
+    /// A copy of a dump.
+    async fn copy_of_dump(&self, run: &Run<'_>) -> InstanceHandle {
+        let dumped = Dump.run(&serde_json::from_value(json!({ "database": "main" })).unwrap(), &run.context()).await;
+        let backup = dumped.unwrap_or_else(|error| panic!("{:#?}", error.info())).backup;
+        self.copy_of(run, json!({ "database": "main", "backup": backup, "name": "dump" })).await
+    }
+
+    async fn copy_of(&self, run: &Run<'_>, with: Value) -> InstanceHandle {
+        let params = serde_json::from_value(with).unwrap();
         let side = SideInstance::new(env!("CARGO_BIN_EXE_runbook").into()).run(&params, &run.context()).await;
         side.unwrap_or_else(|error| panic!("{:#?}", error.info())).instance
     }
@@ -105,6 +118,79 @@ async fn a_dropped_table_comes_back_whole_and_so_does_what_went_with_it() {
     shop.sql("DELETE FROM users WHERE name = 'new'");
     revert(&run, &back.undo).await.unwrap();
     assert_eq!(shop.sql("SELECT to_regclass('users') IS NULL AND to_regclass('adults') IS NULL"), "t");
+}
+
+#[tokio::test]
+async fn a_copy_of_a_base_backup_takes_no_row_of_an_unlogged_table_away_and_one_of_a_dump_brings_them_back() {
+    let shop = Shop::new();
+    shop.sql(
+        "CREATE UNLOGGED TABLE cache(id int PRIMARY KEY, v text); INSERT INTO cache SELECT n, 'v' FROM generate_series(1, 3) n; \
+         CREATE TABLE days(id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE UNLOGGED TABLE monday PARTITION OF days DEFAULT; \
+         INSERT INTO days VALUES (1)",
+    );
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    for (table, names) in [("cache", "public.cache"), ("days", "public.monday"), ("monday", "public.monday")] {
+        for more in [json!({}), json!({ "mode": "apply", "apply": "mirror" })] {
+            let mut with = json!({ "instance": copy, "tables": [table] });
+            with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let error = try_restore(&run, with).await.unwrap_err();
+            assert!(error.to_string().contains(&format!("{names} is UNLOGGED")), "{error}");
+        }
+    }
+    let params = json!({ "database": "main", "instance": copy, "tables": ["cache"] });
+    let told = RestoreTable.check(&serde_json::from_value(params).unwrap(), &run.check_context()).await.unwrap();
+    assert!(format!("{told:?}").contains("public.cache is UNLOGGED"), "{told:?}");
+    assert_eq!(shop.sql("SELECT (SELECT count(*) FROM cache), (SELECT count(*) FROM days)"), "3|1");
+    let dump = shop.copy_of_dump(&run).await;
+    shop.sql("DELETE FROM cache WHERE id = 1; INSERT INTO cache VALUES (9, 'late'); TRUNCATE days");
+    let all = json!({ "instance": dump, "tables": ["cache", "days"], "mode": "apply", "apply": "mirror" });
+    assert_eq!(restore(&run, all.clone()).await.applied, 3);
+    assert_eq!(shop.sql("SELECT string_agg(id::text, ' ' ORDER BY id) FROM cache"), "1 2 3");
+    shop.sql("DROP TABLE cache");
+    assert_eq!(restore(&run, all).await.tables.last().unwrap().state, TableState::Recreated);
+    assert_eq!(
+        shop.sql("SELECT count(*), (SELECT relpersistence FROM pg_class WHERE relname = 'cache') FROM cache"),
+        "3|u"
+    );
+}
+
+#[tokio::test]
+async fn what_attempts_did_whose_answer_was_lost_is_taken_back_with_the_rest() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DELETE FROM orders; DELETE FROM users WHERE id <= 5");
+    let now = shop.sql(ROWS);
+    let attempt = async |number: u32| {
+        let mut context = run.context();
+        context.attempt_dir = run.dir.join("attempts").join(number.to_string());
+        fs::create_dir_all(&context.attempt_dir).unwrap();
+        let with = json!({ "database": "main", "instance": copy, "tables": ["users"], "mode": "apply" });
+        RestoreTable.run(&serde_json::from_value(with).unwrap(), &context).await.unwrap()
+    };
+    assert_eq!(attempt(1).await.applied, 5);
+    let late = shop.sql("DELETE FROM users WHERE id = 9 RETURNING id");
+    let second = attempt(2).await;
+    assert_eq!((second.applied, late.as_str()), (1, "9"));
+    let paths = |undo: &Option<TableUndo>| {
+        let scripts = undo.clone().unwrap().scripts.into_iter();
+        scripts.map(|one| one.path.parent().unwrap().file_name().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(paths(&second.undo), ["2", "1"]);
+    // One that was rolled back, as when the server died before the commit, has nothing to take back.
+    let rolled_back = shop.sql("BEGIN; SELECT pg_current_xact_id(); ROLLBACK");
+    let script = fs::read_to_string(run.dir.join("attempts/2/undo-rows.sql")).unwrap();
+    let line = script.lines().find(|line| line.starts_with("-- transaction ")).unwrap();
+    let folder = run.dir.join("attempts/3");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("undo-rows.sql"), script.replace(line, &format!("-- transaction {rolled_back}"))).unwrap();
+    let fourth = attempt(4).await;
+    assert_eq!((fourth.applied, paths(&fourth.undo)), (0, vec!["2".into(), "1".into()]));
+    revert(&run, &fourth.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT count(*) FROM users WHERE id <= 5 OR id = 9"), "0");
+    shop.sql("INSERT INTO users(id, name, age) VALUES (9, 'user 9', 29)");
+    assert_eq!(shop.sql(ROWS), now);
 }
 
 #[tokio::test]

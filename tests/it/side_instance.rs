@@ -142,6 +142,63 @@ async fn a_copy_that_would_lack_what_the_live_server_never_archived_is_refused_a
 }
 
 #[tokio::test]
+async fn a_way_that_leads_nowhere_is_refused_before_a_byte_is_staged() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    let verdict = async |more: Value| {
+        let found = SideInstance::new(env!("CARGO_BIN_EXE_runbook").into());
+        let found = found.check(&params(&backup, more), &run.check_context()).await.unwrap();
+        (found.refused(), format!("{found:?}"))
+    };
+    let insert = |n: u32| {
+        site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+        let segment = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+        site.archive();
+        segment
+    };
+    let before = now(&site);
+    insert(2);
+    let lost = insert(3);
+    let after = now(&site);
+    insert(4);
+    let (refused, told) = verdict(json!({ "target_time": after })).await;
+    assert!(!refused && told.contains("the archive leads there"), "{told}");
+    let (refused, told) = verdict(json!({ "target_time": "2099-01-01T00:00:00Z" })).await;
+    assert!(refused && told.contains("is still to come"), "{told}");
+    // Neither the archive nor the server itself has that segment any more.
+    let mut gone = 0;
+    for folder in [site.depot.root.clone(), site.cluster.pgdata().join("pg_wal")] {
+        gone += remove_named(&folder, &lost);
+    }
+    assert!(gone > 0, "no file of {lost}");
+    let (refused, told) = verdict(json!({ "target_time": after })).await;
+    assert!(
+        refused && told.contains("nor does the server's own `pg_wal`") && told.contains("choose a moment before"),
+        "{told}"
+    );
+    assert!(!told.contains("run pitr"), "no way to a copy is one that replaces the database: {told}");
+    let (refused, told) = verdict(json!({ "target_time": before })).await;
+    assert!(!refused, "{told}");
+    assert!(!run.dir.join("side").exists(), "something was staged");
+}
+
+/// Removes the files below a folder whose names begin so; tells how many there were.
+fn remove_named(folder: &std::path::Path, name: &str) -> usize {
+    let mut removed = 0;
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        if entry.path().is_dir() {
+            removed += remove_named(&entry.path(), name);
+        } else if entry.file_name().to_string_lossy().starts_with(name) {
+            fs::remove_file(entry.path()).unwrap();
+            removed += 1;
+        }
+    }
+    removed
+}
+
+#[tokio::test]
 async fn a_dump_is_looked_at_in_an_empty_server_of_its_own() {
     let site = Site::new();
     site.cluster

@@ -51,6 +51,27 @@ fn a_dropped_table_is_back_beside_a_server_that_never_stopped_and_undo_takes_it_
 }
 
 #[test]
+fn a_dropped_table_that_had_no_row_is_missing_all_the_same() {
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    cluster.sql("CREATE TABLE hollow(id int PRIMARY KEY, v text DEFAULT 'x'); CREATE INDEX ON hollow(v)");
+    let then = cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    cluster.sql("SELECT pg_sleep(0.01)");
+    cluster.sql("DROP TABLE hollow");
+    production.site.archive();
+    let recover_to = format!("recover_to={then}");
+    for procedure in ["accidental-drop", "table-recovery"] {
+        let words = ["run", procedure, "-p", "database=main", "-p", &recover_to, "-p", "tables=hollow"];
+        let ran = production.cli.run(&[&words[..], &["-p", "incident_at=1m ago", "--confirm", "production"]].concat());
+        let ran = ran.ends(0);
+        assert!(!ran.err.contains("nothing is missing") && !ran.out.contains("nothing is missing"), "{ran:?}");
+        assert_eq!(cluster.sql("SELECT count(*) FROM pg_indexes WHERE tablename = 'hollow'"), "2");
+        cluster.sql("DROP TABLE hollow");
+        fs::remove_dir_all(production.cli.state()).unwrap();
+    }
+}
+
+#[test]
 fn what_was_committed_right_before_an_accident_is_back_though_nobody_had_archived_it() {
     let (production, then) = shop();
     let cluster = &production.site.cluster;

@@ -7,19 +7,26 @@ use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::integrity::Proof;
 use crate::pgformat::Change;
 
-/// Sequences that number a column, with what tells the number they give next and the column's highest.
+/// Sequences that number a column, owned by it or given by its default as they are, with what tells the number they give next
+/// and the column's highest. A default that a table has from its parent is looked at there, with the rows of both.
 const SEQUENCES: &str = "
 SELECT s.oid::regclass::text, format('%s.%I', t.oid::regclass, a.attname),
   format('SELECT (CASE WHEN q.is_called THEN q.last_value + %1$s ELSE q.last_value END)::text,
     (SELECT (CASE WHEN %1$s > 0 THEN max(x.%2$I) ELSE min(x.%2$I) END)::text FROM %3$s x) FROM %4$s q',
     p.seqincrement, a.attname, t.oid::regclass, s.oid::regclass), p.seqincrement > 0
-FROM pg_class s
+FROM (SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS number FROM pg_depend d
+    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
+  UNION SELECT d.refobjid, ad.adrelid, ad.adnum FROM pg_attrdef ad
+    JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid AND d.refclassid = 'pg_class'::regclass
+    WHERE pg_get_expr(ad.adbin, ad.adrelid) ~ '^\\(?nextval\\(''[^()]+''::regclass\\)\\)?(::(smallint|integer|bigint))?$'
+    AND NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_attrdef pa ON pa.adrelid = i.inhparent
+      JOIN pg_depend pd ON pd.classid = 'pg_attrdef'::regclass AND pd.objid = pa.oid AND pd.refobjid = d.refobjid
+      WHERE i.inhrelid = ad.adrelid)) u
+JOIN pg_class s ON s.oid = u.sequence AND s.relkind = 'S'
 JOIN pg_sequence p ON p.seqrelid = s.oid
-JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.refclassid = 'pg_class'::regclass
-  AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
-JOIN pg_class t ON t.oid = d.refobjid AND t.relkind IN ('r', 'p')
-JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
-WHERE s.relkind = 'S' AND NOT p.seqcycle AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) ORDER BY 1";
+JOIN pg_class t ON t.oid = u.relation AND t.relkind IN ('r', 'p')
+JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = u.number
+WHERE NOT p.seqcycle AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) ORDER BY 1, 2";
 
 /// A version is known that can be installed here or be updated from: after `pg_upgrade` old ones live on.
 const EXTENSIONS: &str = "

@@ -306,7 +306,7 @@ impl Prover<'_> {
 
     async fn reading(&self, dbname: Option<&str>) -> Result<Session, ActionError> {
         let mut session = self.open(dbname).await?;
-        session.query("BEGIN READ ONLY").await?;
+        session.query(&format!("{}; BEGIN READ ONLY", integrity::ALL_ROWS)).await?;
         Ok(session)
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct RecoveryForecast<'a> {
     place: (&'a Cluster, Option<&'a WalLocation>),
     /// The backup that is staged before, where that is known by now, and what becomes of the data that is there.
     staged: Option<(BackupHandle, Existing)>,
+    /// Where it is laid down: the database's own place, or that of a copy beside it.
+    seat: &'a Cluster,
 }
 
 impl<'a> RecoveryForecast<'a> {
@@ -46,7 +48,16 @@ impl<'a> RecoveryForecast<'a> {
             let handle = cx.foreseen.of(late)?.backup;
             Some((handle, cx.foreseen.beside(late, restore_base::EXISTING).unwrap_or_default()))
         });
-        Self { place, staged }
+        Self { place, staged, seat: place.0 }
+    }
+
+    /// Of a copy beside the database, whose live server goes on writing and archiving.
+    pub(crate) fn beside(
+        place: (&'a Cluster, Option<&'a WalLocation>),
+        seat: &'a Cluster,
+        backup: BackupHandle,
+    ) -> Self {
+        Self { place, staged: Some((backup, Existing::KeepBeside)), seat }
     }
 
     /// Adds what a recovery to a target would come to. Only what neither the old server's WAL nor an earlier step could
@@ -124,7 +135,7 @@ impl<'a> RecoveryForecast<'a> {
             }
             Ok(Planned::Impossible(why)) if is_counted && among.is_some() && unclosed::is_certain(&why.why, cx) => {
                 let fact = format!("the archive does not lead there, nor does the server's own `pg_wal`: {}", why.why);
-                findings.refuse(fact, unclosed::ways_out(&why, cluster, cx))
+                findings.refuse(fact, self.ways_out(&why, cx))
             }
             Ok(Planned::Impossible(why)) => impossible(&why, findings),
             Err(error) => findings.warn(
@@ -140,9 +151,26 @@ impl<'a> RecoveryForecast<'a> {
         destroys && cx.ahead && !self.place.0.is_scratch() && cx.foreseen.machine() == Machine::AsItIs
     }
 
-    /// Whether there is no data whose WAL could be rescued: it was lost, or this is another machine.
+    /// Whether it is of a copy beside a server that goes on.
+    fn is_copy(&self) -> bool {
+        self.seat.side.is_some()
+    }
+
+    fn ways_out(&self, why: &Impossible, cx: &CheckContext) -> String {
+        let (cluster, _) = self.place;
+        match self.is_copy() {
+            true => format!("{}; or choose a moment before the hole: {MAPS}", unclosed::ELSEWHERE),
+            false => unclosed::ways_out(why, cluster, cx),
+        }
+    }
+
+    /// Whether there is no data whose WAL could be rescued: it was lost, or this is another machine. The server that a
+    /// copy is made beside may live on another one.
     fn is_gone(&self, cx: &CheckContext) -> bool {
         let (cluster, _) = self.place;
+        if self.is_copy() {
+            return false;
+        }
         let old = Old::find(cluster, &cx.about.run, cx.host.read_files().as_ref());
         !cluster.is_scratch() && matches!(old, Ok(None))
     }
@@ -151,7 +179,7 @@ impl<'a> RecoveryForecast<'a> {
     /// step that stages it to say.
     async fn placement(&self, plan: &Plan, cx: &CheckContext, findings: Findings) -> Result<Findings, ActionError> {
         let Some((handle, existing)) = &self.staged else { return Ok(findings) };
-        let (cluster, _) = self.place;
+        let cluster = self.seat;
         let (store, prefix) = restore_base::place(cluster, handle)?;
         let store = cx.store(store)?;
         let backup = restore_base::opened(store.as_ref(), prefix, cluster, handle).await?;

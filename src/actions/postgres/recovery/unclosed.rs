@@ -28,6 +28,9 @@ const BRING_NOTHING: [&str; 16] = [
     "service.stop",
 ];
 
+/// Where segments may be that no store of the archive has.
+pub(crate) const ELSEWHERE: &str = "bring the segment back; where another program archived it, name that place (`-p wal_store=STORE`, `-p wal_folder=FOLDER`)";
+
 /// Whether what stands against a recovery is a hole that stays one: segments that are in no store of it, though the old
 /// server's own WAL was counted with them.
 pub(crate) fn is_certain(why: &Refusal, cx: &CheckContext) -> bool {
@@ -51,8 +54,7 @@ pub(crate) fn first(why: &Refusal) -> Option<SegmentName> {
 
 /// What leads on: the segments, wherever they are, or a recovery to the last position before the hole.
 pub(crate) fn ways_out(why: &Impossible, cluster: &Cluster, cx: &CheckContext) -> String {
-    let elsewhere = "bring the segment back; where another program archived it, name that place (`-p wal_store=STORE`, `-p wal_folder=FOLDER`)";
-    let Some((timeline, lsn)) = why.before_hole else { return elsewhere.to_owned() };
+    let Some((timeline, lsn)) = why.before_hole else { return ELSEWHERE.to_owned() };
     let params =
         [format!("database={}", cluster.name), format!("recover_to_lsn={lsn}"), format!("timeline={timeline}")];
     let params = params.iter().map(String::as_str).chain(["incident_at=now"]).flat_map(|param| ["-p", param]);
@@ -61,5 +63,5 @@ pub(crate) fn ways_out(why: &Impossible, cluster: &Cluster, cx: &CheckContext) -
     let confirm = [("--confirm", environment.as_str())].into_iter().filter(|_| is_protected);
     let words = ["runbook", "run", "pitr", "-e", environment.as_str()].into_iter().chain(params);
     let command = command_line(words.chain(confirm.flat_map(|(option, word)| [option, word])));
-    format!("{elsewhere}; or give up what was committed behind the hole: `{command}`")
+    format!("{ELSEWHERE}; or give up what was committed behind the hole: `{command}`")
 }

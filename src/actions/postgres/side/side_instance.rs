@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::record::Record;
 use super::side_dump;
 use super::side_instance_by_hand;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Files, Findings, Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, ReadFiles, Recovery,
-    RunContext, Target,
+    Findings, Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, Target,
 };
 use crate::actions::postgres::cluster::by_hand;
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -26,6 +26,8 @@ use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::actions::postgres::recovery::archive_access;
 use crate::actions::postgres::recovery::attempt::Recovering;
+use crate::actions::postgres::recovery::forecast::RecoveryForecast;
+use crate::actions::postgres::recovery::moment;
 use crate::actions::postgres::recovery::original;
 use crate::actions::postgres::recovery::recover::{Landmark, RecoverLoss, RecoverParams, TargetSpec};
 use crate::actions::postgres::restore::context::RecoveryContext;
@@ -38,10 +40,8 @@ use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::target::Goal;
 use crate::base::Timestamp;
 use crate::base::units::ByteSize;
-use crate::catalog::KIND_POSTGRES_DUMP;
+use crate::catalog::{KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 
-/// The file that says which step a side instance belongs to.
-const OWNER: &str = "owner.json";
 /// The outputs of an attempt whose instance is ready.
 const READY: &str = "side.json";
 /// The name of a side instance that nobody named.
@@ -190,7 +190,9 @@ impl Action for SideInstance {
     fn effects(&self, params: &SideInstanceParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
-        cluster.within_reach(Wish::Copy)?;
+        if !cluster.is_managed() {
+            cluster.within_reach(Wish::Copy)?;
+        }
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let faults = params.faults();
@@ -216,8 +218,11 @@ impl Action for SideInstance {
 
     async fn check(&self, params: &SideInstanceParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let side = params.place(cluster, &cx.about.scratch)?;
         let mut findings = Findings::default();
+        if let Some(Err((fact, help))) = cx.foreseen.of(&params.backup).map(|handle| openable(&cluster, &handle)) {
+            return Ok(findings.refuse(fact, help));
+        }
+        let side = params.place(cluster, &cx.about.scratch)?;
         if cx.host.find_program(&self.program.to_string_lossy()).is_none() {
             let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());
             return Ok(findings.refuse(fact, "install runbook where the server's user can run it"));
@@ -242,18 +247,24 @@ impl Action for SideInstance {
         }
         match cx.foreseen.of(&params.backup) {
             Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, &handle, cx, findings).await,
-            Some(handle) => restore_base::fits(&side, (&handle, Existing::KeepBeside), cx, findings).await,
+            Some(handle) => {
+                let findings = restore_base::fits(&side, (&handle, Existing::KeepBeside), cx, findings).await?;
+                way(params, (&side, handle), cx, findings).await
+            }
             None => restore_base::any_readable(&side, cx, findings.pending("the backup is not chosen yet")).await,
         }
     }
 
     async fn run(&self, params: &SideInstanceParams, cx: &RunContext) -> Result<SideInstanceOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        openable(&cluster, params.backup.get()?).map_err(|(fact, help)| ActionError::fatal(fact).help(help))?;
         let side = params.place(cluster, &cx.about.scratch)?;
         let files = cx.host.files();
-        claim(&side, files.as_ref(), cx).await?;
-        let output = match params.backup.get()?.kind == KIND_POSTGRES_DUMP {
-            true => loaded(params, &side, cx).await?,
+        let kind = &params.backup.get()?.kind;
+        let record = Record { step: cx.step.to_string(), kind: Some(kind.clone()) };
+        claim(&side, &record, cx).await?;
+        let output = match kind == KIND_POSTGRES_DUMP {
+            true => loaded(params, (&side, &record), cx).await?,
             false => self.restored(params, &side, cx).await?,
         };
         let text = serde_json::to_vec(&output)
@@ -328,10 +339,28 @@ impl SideInstance {
     }
 }
 
+/// Judges whether the archive leads from the backup to the target, before anything is staged. What the live server still has
+/// to archive is counted: it is waited for.
+async fn way(
+    params: &SideInstanceParams,
+    (side, handle): (&Cluster, BackupHandle),
+    cx: &CheckContext,
+    findings: Findings,
+) -> Result<Findings, ActionError> {
+    let Ok(recovery_target) = params.recovery().recovery_target() else { return Ok(findings) };
+    let findings = moment::judged(Some(&recovery_target.goal), cx, findings);
+    if findings.refused() || handle.kind != KIND_POSTGRES_BASE {
+        return Ok(findings);
+    }
+    let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+    let place = (&cluster, params.wal_location.as_ref());
+    RecoveryForecast::beside(place, side, handle).told(&recovery_target, cx, findings).await
+}
+
 /// Restores a dump into an empty server.
 async fn loaded(
     params: &SideInstanceParams,
-    side: &Cluster,
+    (side, record): (&Cluster, &Record),
     cx: &RunContext,
 ) -> Result<SideInstanceOutput, ActionError> {
     let handle = params.backup.get()?;
@@ -343,7 +372,7 @@ async fn loaded(
         return Err(ActionError::fatal(fact).help("leave the target out, or choose a base backup"));
     }
     let restored = side_dump::load(side, handle, cx).await?;
-    mark(side, cx.host.files().as_ref(), cx)?;
+    record.write(side, cx.host.files().as_ref())?;
     let (databases, session) = cut_off(side, cx).await?;
     Ok(SideInstanceOutput {
         databases,
@@ -357,15 +386,16 @@ async fn loaded(
 }
 
 /// Takes the place of the instance for this step. What an earlier attempt left without its marker is removed.
-async fn claim(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(), ActionError> {
+async fn claim(side: &Cluster, record: &Record, cx: &RunContext) -> Result<(), ActionError> {
+    let files = cx.host.files();
+    let files = files.as_ref();
     let root = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
     let cannot = |error: crate::action::HostError| {
         ActionError::retryable(format!("`{}` cannot be made", root.display())).because(&error)
     };
-    let path = root.join(OWNER);
     let label = side.side.clone().unwrap_or_default();
-    if let Some(step) = owner_step(files, &path)
-        && step != cx.step.to_string()
+    if let Some(Record { step, .. }) = Record::of(side, files)
+        && step != record.step
     {
         let fact = format!("step `{step}` of this run has a side instance `{label}` of `{}` already", side.name);
         return Err(ActionError::fatal(fact).help("give this one a `name` of its own"));
@@ -383,22 +413,7 @@ async fn claim(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(),
         files.create_dir(folder, 0o700).map_err(cannot)?;
         files.chown(folder, owner.uid, owner.gid).map_err(cannot)?;
     }
-    mark(side, files, cx)
-}
-
-/// Says which step the instance belongs to.
-fn mark(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(), ActionError> {
-    let path = side.pgdata.with_file_name(OWNER);
-    let text = serde_json::json!({ "step": cx.step }).to_string();
-    files
-        .replace(&path, text.as_bytes(), 0o600)
-        .map_err(|error| ActionError::retryable(format!("`{}` cannot be written", path.display())).because(&error))
-}
-
-fn owner_step(files: &dyn ReadFiles, path: &Path) -> Option<String> {
-    let bytes = files.read(path, 4096).ok()?;
-    let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-    value.get("step")?.as_str().map(ToOwned::to_owned)
+    record.write(side, files)
 }
 
 /// Cuts the open instance off from what its catalogs still name. Gives its databases, and what opens a session.
@@ -409,4 +424,16 @@ async fn cut_off(side: &Cluster, cx: &RunContext) -> Result<(Vec<String>, String
     let databases = subscription::disable(&side, secrets).await?;
     let own = databases.iter().find(|name| **name == side.dbname).or(databases.first());
     Ok((databases.clone(), by_hand::psql(&side, own.map_or("postgres", String::as_str))))
+}
+
+/// Refuses a base backup of a server that only sessions reach; its dumps can be opened. Gives the fact and what to do.
+fn openable(cluster: &Cluster, handle: &BackupHandle) -> Result<(), (String, String)> {
+    if handle.kind == KIND_POSTGRES_DUMP {
+        return Ok(());
+    }
+    let told = |faults: Vec<ParamFault>| {
+        let fault = faults.into_iter().next();
+        fault.map(|fault| (fault.message, fault.help.unwrap_or_default())).unwrap_or_default()
+    };
+    cluster.within_reach(Wish::Copy).map_err(told)
 }

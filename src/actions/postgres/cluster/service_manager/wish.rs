@@ -47,7 +47,7 @@ impl Wish {
             Self::Archiving => {
                 "the provider archives it: set there for how long; dumps (`postgres.dump`) are the copies that leave it"
             }
-            Self::Copy => "restore a dump beside, under another `dbname` (`postgres.restore_dump`)",
+            Self::Copy => "open one of its dumps (`kind: postgres.dump` of `backup.find`)",
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::emptied::Unlogged;
 use super::super::forecast::RecoveryForecast;
 use super::super::old_data::Replaced;
-use super::super::{archive_access, old_data, replay_plan, replica};
+use super::super::{archive_access, moment, old_data, replay_plan, replica};
 use super::{NOT_OURS, RecoverParams};
 use crate::action::{ActionError, CheckContext, Findings, Late, ReadFiles, ReadHost};
 use crate::actions::postgres::archiving;
@@ -16,8 +16,6 @@ use crate::actions::postgres::cluster::server::{self, Programs};
 use crate::actions::postgres::cluster::{ha_manager, live};
 use crate::actions::postgres::restore::marker::{self, Marker};
 use crate::actions::postgres::stores::archive::{self, WalArchive};
-use crate::base::clock;
-use crate::catalog::recovery::Goal;
 use crate::wal::Keys;
 
 const ANOTHER: &str = "after `pg_upgrade` or `initdb` a cluster has a prefix of its own (`prefix` of the entry): recover from \
@@ -41,14 +39,10 @@ impl Readiness<'_> {
     pub(super) async fn judge(&self) -> Result<Findings, ActionError> {
         let Self { params, cx, .. } = *self;
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let findings = Findings::default();
-        if let Ok(Goal::Time(at)) = params.target.goal()
-            && at > clock::now()
-        {
-            let fact = format!("the target {at} is still to come");
-            return Ok(findings.refuse(fact, "leave the target out to recover as far as the archive leads"));
+        let findings = moment::judged(params.target.goal().ok().as_ref(), cx, Findings::default());
+        if findings.refused() {
+            return Ok(findings);
         }
-        let findings = late(params.target.goal().ok().as_ref(), cx, findings);
         if let Some((fact, help)) = self.unusable(&cluster, cx.host.as_ref()).await? {
             return Ok(findings.refuse(fact, help));
         }
@@ -198,19 +192,5 @@ impl Readiness<'_> {
         }
         let help = "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)";
         Ok(owner::barred(self.program, &owner, host).await.map(|fact| (fact, help.to_owned())))
-    }
-}
-
-/// Warns of a target after the incident: what went wrong then is in the recovered data.
-fn late(goal: Option<&Goal>, cx: &CheckContext, findings: Findings) -> Findings {
-    let incident_at = cx.about.incident_at;
-    match goal {
-        Some(Goal::Time(at)) if *at > incident_at => findings.warn(
-            format!("the target {at} lies after the incident at {incident_at}"),
-            "what went wrong at the incident is in the recovered data then: is one of the two mistyped?",
-        ),
-        Some(Goal::Time(_) | Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_)) | None => {
-            findings
-        }
     }
 }

@@ -185,12 +185,15 @@ async fn revert(
     let major = major(&mut session).await?;
     drop(session);
     let client = Client::of(live, &major, (cx.host.as_ref(), cx.about.secrets.as_ref()))?;
-    for script in &wanted.scripts {
+    for (number, script) in wanted.scripts.iter().enumerate() {
         let spec = client.command("psql", &wanted.dbname)?;
         let spec = spec.args(["-X", "-q", "-o", "/dev/null", "-f", &script.path.display().to_string()]);
         psql(spec, cx).await.map_err(|error| {
             let mut info = error.into_info();
             info.message = format!("`{}` took nothing back", script.path.display());
+            if number > 0 {
+                info.message = format!("{}; what was done after it is taken back", info.message);
+            }
             ActionError::from(info)
                 .help("rows that were changed since stop it: look at the last lines, and decide row by row")
         })?;

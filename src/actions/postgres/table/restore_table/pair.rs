@@ -190,6 +190,7 @@ mod tests {
             only: "ONLY ",
             columns: columns.iter().map(column).collect(),
             key: key.iter().map(|name| (*name).to_owned()).collect(),
+            unlogged: Vec::new(),
         }
     }
 

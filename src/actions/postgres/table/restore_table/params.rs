@@ -105,6 +105,9 @@ pub enum Orphans {
 pub struct RestoreTableOutput {
     /// Each table.
     pub tables: Vec<TableOutcome>,
+    /// Tables of the copy that the live database was found to lack, with rows or without.
+    #[serde(default)]
+    pub gone: u64,
     /// Rows of the copy that the live tables lack, those of tables that are gone included.
     pub missing: u64,
     /// Rows that are others now.

@@ -28,6 +28,8 @@ pub(super) struct Shape {
     pub(super) columns: Vec<Column>,
     /// The columns of its primary key, else of a unique index without NULLs; empty without any.
     pub(super) key: Vec<String>,
+    /// Which of it is unlogged, itself or partitions: no base backup and no WAL has their rows.
+    pub(super) unlogged: Vec<String>,
 }
 
 /// A foreign key of another table, or of this one, that leads to a table.
@@ -56,6 +58,10 @@ const KEY: &str = "SELECT quote_ident(a.attname) FROM (SELECT i.indrelid, i.indk
  AND NOT EXISTS (SELECT 1 FROM pg_attribute n WHERE n.attrelid = i.indrelid AND n.attnum = ANY (i.indkey) AND NOT n.attnotnull) \
  ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1) k \
  JOIN pg_attribute a ON a.attrelid = k.indrelid AND a.attnum = ANY ((k.indkey::int2[])[0:k.indnkeyatts - 1]) ORDER BY a.attnum";
+
+/// The table itself or those of its partitions that hold rows and are `UNLOGGED`.
+const UNLOGGED: &str = "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+ WHERE c.relkind = 'r' AND c.relpersistence = 'u' AND (c.oid = $ OR c.oid IN (SELECT relid FROM pg_partition_tree($))) ORDER BY 1";
 
 const REFERENCES: &str = "SELECT quote_ident(f.conname), format('%I.%I', n.nspname, r.relname), \
  (SELECT string_agg(format('c.%I = d.%I', a.attname, b.attname), ' AND ') FROM unnest(f.conkey, f.confkey) AS k(child, parent) \
@@ -91,7 +97,8 @@ impl Shape {
         });
         let columns = columns.collect();
         let key = texts(session, &of(KEY, oid)).await?;
-        Ok(Some(Self { oid, name: found.at(0, 1).unwrap_or_default().to_owned(), only, columns, key }))
+        let unlogged = texts(session, &of(UNLOGGED, oid)).await?;
+        Ok(Some(Self { oid, name: found.at(0, 1).unwrap_or_default().to_owned(), only, columns, key, unlogged }))
     }
 
     /// The foreign keys that lead to it.

@@ -4,7 +4,7 @@
 //! durable before what it undoes is.
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,10 +21,16 @@ use crate::actions::postgres::session::copying;
 use crate::base::Digest;
 use crate::base::digest::Hasher;
 
+/// Within as many lines the transaction is named.
+const HEAD: usize = 20;
+
 /// The script that takes changed rows back.
 pub(super) const ROWS: &str = "undo-rows.sql";
 /// The script that takes recreated tables back.
 pub(super) const TABLES: &str = "undo-tables.sql";
+
+/// How the line of a script begins that names the transaction it takes back.
+const TRANSACTION: &str = "-- transaction ";
 
 /// What takes an application back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -70,6 +76,8 @@ impl Script {
         live: &mut Session,
     ) -> Result<(), ActionError> {
         let mut to = self.begin()?;
+        let transaction = live.value("SELECT pg_current_xact_id()").await?;
+        line(&mut to, &format!("{TRANSACTION}{transaction}"))?;
         for (number, pair) in pairs.iter().enumerate() {
             self.rows(&mut to, (pair, number), live).await?;
         }
@@ -140,15 +148,28 @@ impl Script {
     }
 }
 
-/// Finds the script of a kind that an earlier attempt of the same step left, the last one's: one that was cut off after
-/// its commit told nobody, and one may have brought tables back before it failed.
-pub(super) fn earlier(files: &dyn ReadFiles, attempt_dir: &Path, name: &str) -> Option<UndoScript> {
-    let step = attempt_dir.parent()?;
+/// Finds the scripts of a kind that earlier attempts of the same step left, the last one's first: one that was cut off
+/// after its commit told nobody, and one may have brought tables back before it failed.
+pub(super) fn earlier(files: &dyn ReadFiles, attempt_dir: &Path, name: &str) -> Vec<UndoScript> {
+    let Some(step) = attempt_dir.parent() else { return Vec::new() };
     let mut attempts = files.list(step).unwrap_or_default();
     attempts.retain(|entry| Some(entry.name.as_os_str()) != attempt_dir.file_name());
     attempts.sort_by_key(|entry| std::cmp::Reverse(entry.name.to_string_lossy().parse::<u32>().unwrap_or_default()));
     let paths = attempts.iter().map(|attempt| step.join(&attempt.name).join(name));
-    paths.into_iter().find_map(|path| Some(UndoScript { sha256: digest(files, &path).ok()?, path }))
+    paths.filter_map(|path| Some(UndoScript { sha256: digest(files, &path).ok()?, path })).collect()
+}
+
+/// Whether the script of an earlier attempt may have something to take back: its transaction was not rolled back. Where that
+/// is not known it counts, since it refuses by itself where the rows are not those that it wrote.
+pub(super) async fn counts(files: &dyn ReadFiles, path: &Path, live: &mut Session) -> bool {
+    let Ok(file) = files.open(path) else { return true };
+    let mut head = BufReader::new(file).lines().take(HEAD).map_while(Result::ok);
+    let Some(xid) = head.find_map(|line| line.strip_prefix(TRANSACTION)?.parse::<u64>().ok()) else { return true };
+    // A number that is still to come is of another server, or of this one before it was recovered.
+    let asked = format!(
+        "SELECT (CASE WHEN '{xid}'::xid8 < pg_snapshot_xmax(pg_current_snapshot()) THEN pg_xact_status('{xid}') END = 'aborted') IS TRUE"
+    );
+    live.value(&asked).await.map_or(true, |aborted| aborted != "t")
 }
 
 /// The statements between the rows and the commit.

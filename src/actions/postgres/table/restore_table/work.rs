@@ -14,7 +14,12 @@ use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::client::Client;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::actions::postgres::session::subscription;
+use crate::actions::postgres::side::record::Record;
 use crate::event::Progress;
+
+/// Where the rows of an unlogged table are.
+const UNLOGGED: &str =
+    "leave it out of `tables`; a dump has its rows: take the side instance of a dump (`-p kind=postgres.dump`)";
 
 /// Both databases, and what is to be done.
 pub(super) struct Work<'a> {
@@ -52,6 +57,7 @@ impl<'a> Work<'a> {
         let dbname = Some(params.dbname(live));
         let mut sessions =
             (Endpoint::of(&copy, dbname, secrets)?.open().await?, Endpoint::of(live, dbname, secrets)?.open().await?);
+        let is_of_dump = Record::of(&copy, cx.host.read_files().as_ref()).is_some_and(|record| record.is_of_dump());
         let (mut pairs, mut gone, mut same) = (Vec::new(), Vec::new(), Vec::new());
         for table in &params.tables {
             let Some(then) = Shape::look(&mut sessions.0, table).await? else {
@@ -62,6 +68,11 @@ impl<'a> Work<'a> {
                      was not there at that moment",
                 ));
             };
+            if !then.unlogged.is_empty() && !is_of_dump {
+                let names = then.unlogged.join(", ");
+                let fact = format!("{names} is UNLOGGED: no base backup and no WAL has its rows, so the copy has none");
+                return Err(ActionError::fatal(fact).help(UNLOGGED));
+            }
             match Shape::look(&mut sessions.1, table).await? {
                 Some(now) if now.key.is_empty() && recreate::is_same(&then, &now, &mut sessions).await? => {
                     same.push(then);
@@ -120,7 +131,8 @@ impl<'a> Work<'a> {
         self.keeps_what_came_since(mode, &outcomes)?;
         let earlier = |name| undo::earlier(self.cx.host.read_files().as_ref(), &self.cx.attempt_dir, name);
         // What another attempt did in one transaction, this one does not find left to do.
-        let (tables, mut rows) = (earlier(TABLES), earlier(ROWS));
+        let (tables, before) = (earlier(TABLES).into_iter().next(), earlier(ROWS));
+        let mut rows = Vec::new();
         let tables = if self.gone.is_empty() { tables } else { Some(self.recreate(&mut outcomes).await?) };
         let wanted: u64 = outcomes.iter().filter_map(|one| one.difference.as_ref()).map(|found| mode.rows(found)).sum();
         if wanted > 0 {
@@ -136,7 +148,13 @@ impl<'a> Work<'a> {
                     format!("{}: {inserted} rows inserted, {updated} updated, {deleted} deleted", outcome.table);
                 self.cx.reporter.note(message, serde_json::json!({ "sequences_moved": done.sequences }));
             }
-            rows = Some(script.finish()?);
+            rows.push(script.finish()?);
+        }
+        // An attempt whose commit nobody heard of has done its part all the same, and this one found only the rest.
+        for script in before {
+            if undo::counts(self.cx.host.read_files().as_ref(), &script.path, &mut self.sessions.1).await {
+                rows.push(script);
+            }
         }
         // What came last is taken back first.
         let scripts: Vec<UndoScript> = rows.into_iter().chain(tables).collect();
@@ -268,6 +286,10 @@ pub(super) async fn judge(
             findings = lacking.judge(table, session, findings).await?;
             continue;
         };
+        if !shape.unlogged.is_empty() {
+            let fact = format!("{} is UNLOGGED: a copy of a base backup has no rows of it", shape.unlogged.join(", "));
+            findings = findings.warn(fact, UNLOGGED);
+        }
         if shape.key.is_empty() && params.mode == RestoreTableMode::Compare {
             let fact = format!("{} has no primary key: only whether all of its rows are the same is told", shape.name);
             findings = findings.pass(fact);
@@ -307,9 +329,10 @@ fn outcome(table: &str, state: TableState, rows_in_copy: u64, difference: Option
 
 fn output(tables: Vec<TableOutcome>, undo: Option<TableUndo>) -> RestoreTableOutput {
     let sum = |of: fn(&Difference) -> u64| tables.iter().filter_map(|one| one.difference.as_ref()).map(of).sum::<u64>();
-    let gone = tables.iter().filter(|one| one.difference.is_none()).map(|one| one.rows_in_copy).sum::<u64>();
+    let gone: Vec<u64> = tables.iter().filter(|one| one.difference.is_none()).map(|one| one.rows_in_copy).collect();
     RestoreTableOutput {
-        missing: sum(|one| one.missing) + gone,
+        gone: gone.len() as u64,
+        missing: sum(|one| one.missing) + gone.iter().sum::<u64>(),
         changed: sum(|one| one.changed),
         extra: sum(|one| one.extra),
         applied: tables.iter().map(|one| one.inserted + one.updated + one.deleted).sum(),
