@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use runbook::action::{Action as _, NoSecrets, StagedHandle};
 use runbook::actions::postgres::VerifyBackup;
 use runbook::language::inventory::StoreEntry;
-use runbook::pgformat::WalFileName;
+use runbook::pgformat::{SegmentSize, WalFileName};
 use runbook::transfer::Packing;
 use runbook::wal::{Destination, Identity, Keys, Source, push_file, read_file};
 use serde_json::{Value, json};
@@ -453,10 +453,14 @@ async fn a_timeline_is_given_up_in_the_stores_that_answer_and_a_later_call_compl
     let system = site.cluster.sql("SELECT system_identifier FROM pg_control_system()");
     let fork = site.cluster.sql("SELECT pg_current_wal_lsn()");
     let history = |store: &Path| store.join(format!("main/wal/{system}/history"));
-    for store in [&own, &offsite] {
-        fs::create_dir_all(history(store)).unwrap();
-        fs::write(history(store).join("00000002.history"), format!("1\t{fork}\tno recovery target specified\n"))
-            .unwrap();
+    let written = site.cluster.folder("second").join("00000002.history");
+    fs::write(&written, format!("1\t{fork}\tno recovery target specified\n")).unwrap();
+    let identity = Identity { system_id: system.parse().unwrap(), segment_size: Some(SegmentSize::DEFAULT) };
+    let name: WalFileName = "00000002.history".parse().unwrap();
+    for store in ["primary", "offsite"] {
+        let (store, packing) = (site.run().context().store(store).unwrap(), Packing::plain());
+        let to = Destination { store: &*store, prefix: "main", identity, packing: &packing };
+        push_file(to, &written, name).await.unwrap();
     }
     let notes = |store: &Path| {
         let names = fs::read_dir(history(store)).unwrap().map(|entry| entry.unwrap().file_name());
