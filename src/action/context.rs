@@ -62,6 +62,9 @@ pub trait Reporter: Send + Sync {
 pub struct Surroundings {
     /// The run.
     pub run: RunId,
+    /// The run whose steps these are: of an undo the run that is undone, of one that goes on from an earlier run that one,
+    /// else the run itself.
+    pub steps_of: RunId,
     /// The mode.
     pub mode: Mode,
     /// The environment's name.

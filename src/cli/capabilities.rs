@@ -41,6 +41,7 @@ impl LocalCapabilities {
         let secrets: Arc<dyn Secrets> = Arc::clone(&vault) as Arc<dyn Secrets>;
         let about = Surroundings {
             run: plan.run.clone(),
+            steps_of: plan.origin.as_ref().map_or(&plan.run, |origin| &origin.run).clone(),
             mode: plan.mode,
             environment: plan.environment.clone(),
             inventory: Arc::new(plan.inventory.clone()),

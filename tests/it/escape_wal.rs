@@ -177,3 +177,64 @@ async fn wal_that_nobody_can_look_at_is_replayed_on_another_machine_only() {
     assert!(waived.status.success(), "{}", said(&waived));
     assert!(said(&waived).contains("START IT ONLY WHERE NO OTHER SERVER USES"), "{}", said(&waived));
 }
+
+#[tokio::test]
+async fn the_script_says_what_it_cannot_tell_of_a_timeline_and_every_way_on_before_it_unpacks() {
+    let scene = Scene::new().await;
+    let (home, cluster) = (scene.site.cluster.folder("rescued"), &scene.site.cluster);
+    let fork = cluster.sql("SELECT pg_current_wal_insert_lsn()");
+    let segment =
+        cluster.sql("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").replacen("00000001", "00000002", 1);
+    scene.site.archive();
+    let (history, second) = (scene.archive.join("history"), scene.archive.join("00000002"));
+    fs::create_dir_all(&history).unwrap();
+    fs::create_dir_all(&second).unwrap();
+    fs::write(history.join("00000002.history"), format!("1\t{fork}\tno recovery target specified\n")).unwrap();
+    let (high, low) = fork.split_once('/').unwrap();
+    fs::write(history.join(format!("00000002.given-up.{high:0>8}{low:0>8}.json")), "{}").unwrap();
+    // Where its server stopped is locked with a key that nobody has here.
+    let locked = second.join(format!("{segment}.zst.age"));
+    fs::write(&locked, "age-encryption.org/v1\n").unwrap();
+    cluster.give(&scene.archive);
+    let follows = |target: &Path| {
+        let settings = fs::read_to_string(target.join("data/postgresql.auto.conf")).unwrap();
+        let line = settings.lines().rfind(|line| line.starts_with("recovery_target_timeline")).unwrap().to_owned();
+        line.trim_start_matches("recovery_target_timeline = ").to_owned()
+    };
+    let restored = scene.restore(&home.join("locked"), &[]);
+    assert!(restored.status.success(), "{}", said(&restored));
+    let words = ["NOT KNOWN", "is encrypted", "timeline 00000002 was given up", "start again with --timeline 2"];
+    assert!(words.iter().all(|word| said(&restored).contains(word)), "{}", said(&restored));
+    assert_eq!(follows(&home.join("locked")), "'current'");
+    assert!(!home.join("locked/wal-copy").exists() && !home.join("locked/wal-ends").exists());
+    let told = scene.restore(&home.join("told"), &["--timeline", "2"]);
+    assert!(told.status.success() && !said(&told).contains("NOT KNOWN"), "{}", said(&told));
+    assert_eq!(follows(&home.join("told")), "'2'");
+    // It can be read, and nobody can see whether it was written on.
+    fs::remove_file(&locked).unwrap();
+    fs::write(second.join(&segment), vec![0; 16 << 20]).unwrap();
+    cluster.give(&scene.archive);
+    let whole = fs::read_to_string(&scene.script).unwrap();
+    fs::write(&scene.script, whole.replace("pg_waldump", "no_waldump")).unwrap();
+    let blind = scene.restore(&home.join("blind"), &["--other-machine"]);
+    assert!(blind.status.success() && said(&blind).contains("NOT KNOWN"), "{}", said(&blind));
+    assert_eq!(follows(&home.join("blind")), "'current'");
+    fs::write(&scene.script, whole).unwrap();
+    // A recovery left what came after the backup, and another number is none of this backup's.
+    fs::write(history.join("00000003.history"), "1\t0/1000028\tno recovery target specified\n").unwrap();
+    cluster.give(&scene.archive);
+    let refusals: [(&[&str], &str); 4] = [
+        (&[], "name another with --timeline (1 is"),
+        (&["--timeline", "3"], "does not lead on from this backup"),
+        (&["--timeline", "9"], "00000009.history is missing"),
+        (&["--timeline", "x"], "takes a number"),
+    ];
+    for (more, words) in refusals {
+        let refused = scene.restore(&home.join("refused"), more);
+        assert!(!refused.status.success() && said(&refused).contains(words), "{more:?}: {}", said(&refused));
+        assert!(!home.join("refused").exists() && !home.join(".refused.restoring").exists());
+    }
+    let left = scene.restore(&home.join("left"), &["--timeline", "1"]);
+    assert!(left.status.success(), "{}", said(&left));
+    assert_eq!(follows(&home.join("left")), "'current'");
+}

@@ -138,6 +138,34 @@ fn a_restore_in_place_overwrites_no_old_wal_that_breaks_off_before_its_target() 
 }
 
 #[test]
+fn a_restore_in_place_into_the_drop_of_a_database_is_refused_before_it_takes_the_old_data_apart() {
+    let site = backed_up();
+    site.cluster.sql("CREATE DATABASE shop");
+    site.cluster.sql_in("shop", "CREATE TABLE goods AS SELECT generate_series(1, 300) AS n");
+    let now = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+    let good = site.cluster.sql(now);
+    site.cluster.sql("DROP DATABASE shop");
+    site.cluster.sql("INSERT INTO t VALUES (1501)");
+    site.archives();
+    site.cluster.stop("fast");
+    let before = listing(&site.cluster.pgdata());
+    let ran = site.restores(&format!(", delta: true, target_time: '{good}'")).ends(10);
+    assert!(ran.err.contains("inside the drop of database") && ran.err.contains("is as it was"), "{}", ran.err);
+    assert_eq!(listing(&site.cluster.pgdata()), before, "nothing was touched");
+    let last = ran.err.split_once("its last position is `").unwrap().1.split('`').next().unwrap();
+    site.restores(&format!(", delta: true, target_lsn: '{last}'")).ends(0);
+    assert_eq!(
+        (site.rows().as_str(), site.cluster.sql_in("shop", "SELECT count(*) FROM goods").as_str()),
+        ("1500 1500", "300")
+    );
+    // Where nothing is left to be lost, it is decided behind the restore.
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    site.restores(", delta: true").ends(0);
+    assert_eq!(site.rows(), "1500 1500");
+}
+
+#[test]
 fn a_wrong_stanza_a_live_server_and_an_unknown_backup_are_refused_before_anything_is_touched() {
     let site = backed_up();
     site.inventory("elsewhere");

@@ -84,3 +84,35 @@ fn old_data_may_go_once_a_recovery_has_gone_well_and_never_while_the_data_direct
     assert!(Command::new("sh").args(["-c", &remove]).status().unwrap().success());
     assert_eq!(rows(&production), "1000|500500");
 }
+
+#[test]
+fn the_undo_of_a_recovery_that_opened_and_was_never_proven_does_not_start_what_it_recovered() {
+    let production = Production::new();
+    let (cli, cluster) = (&production.cli, &production.site.cluster);
+    let kept = cli.dir().join("marker.json");
+    let staged = format!("{}.runbook-staged-*", cluster.pgdata().display());
+    let name = "runbook-restore.json";
+    cli.file(
+        "attempt.yaml",
+        &format!(
+            "version: 1\nname: attempt\nsteps:\n  \
+             - {{ id: choose, uses: backup.find, with: {{ database: main }} }}\n  \
+             - {{ id: stage, uses: postgres.restore_base, with: {{ database: main, backup: '{{{{ steps.choose.backup }}}}' }} }}\n  \
+             - {{ id: keep, run: 'cp {staged}/{name} {}' }}\n  \
+             - id: stop_server\n    uses: postgres.stop\n    with: {{ database: main, if_running: true }}\n    \
+             undo: {{ uses: postgres.start, with: {{ database: main, only_if: stopped, stopped: '{{{{ steps.stop_server.stopped }}}}' }} }}\n  \
+             - {{ id: recover, uses: postgres.recover, with: {{ database: main, staged: '{{{{ steps.stage.staged }}}}' }} }}\n  \
+             - {{ id: prove, run: 'false' }}\n",
+            kept.display()
+        ),
+    );
+    cli.run(&["run", "attempt.yaml", CONFIRM[0], CONFIRM[1]]).ends(10).says("prove");
+    // As if the recovery had died between the opening and the proof that the server archives.
+    cluster.stop("fast");
+    let mut marker: Value = serde_json::from_str(&fs::read_to_string(&kept).unwrap()).unwrap();
+    marker["opened"] = serde_json::json!({ "timeline": 2, "newest_commit": null, "is_short": false });
+    fs::write(cluster.pgdata().join(name), marker.to_string()).unwrap();
+    cluster.give(&cluster.pgdata().join(name));
+    cli.run(&["undo", "last", CONFIRM[0], CONFIRM[1]]).ends(10).says("whose recovery has not ended");
+    assert!(!cluster.pgdata().join("postmaster.pid").exists());
+}

@@ -1,8 +1,11 @@
 //! Tables brought back from a side instance: real clusters, real accidents.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use runbook::action::{Action as _, ActionError, InstanceHandle};
 use runbook::actions::postgres::{
@@ -120,6 +123,37 @@ async fn a_dropped_table_comes_back_whole_and_so_does_what_went_with_it() {
     assert_eq!(shop.sql("SELECT to_regclass('users') IS NULL AND to_regclass('adults') IS NULL"), "t");
 }
 
+/// The programs of a site, with a `pg_restore` that shows a dump as those before PostgreSQL 14 are: what attaches a partition has
+/// no entry of its own, and stands in the script of the tables.
+fn before_14(site: &Site) -> PathBuf {
+    let (own, folder) = (site.cluster.bin(), site.cluster.folder("programs"));
+    for program in fs::read_dir(own).unwrap().flatten().filter(|entry| entry.file_name() != "pg_restore") {
+        std::os::unix::fs::symlink(program.path(), folder.join(program.file_name())).unwrap();
+    }
+    let script = "#!/bin/sh\nset -e\nlist='' shown=''\nfor word in \"$@\"; do\n  case $word in\n    --list) shown=yes ;;\n    \
+         --file=*) [ -z \"$shown\" ] || list=${word#--file=} ;;\n    --use-list=*) list=${word#--use-list=} ;;\n  esac\ndone\n\
+         if [ -n \"$shown\" ]; then\n  REAL \"$@\"\n  grep ' TABLE ATTACH ' \"$list\" >\"$list.attach\" || :\n  \
+         grep -v ' TABLE ATTACH ' \"$list\" >\"$list.own\"\n  cat \"$list.own\" >\"$list\"\n  exit\nfi\n\
+         awk -v attach=\"$list.attach\" '/ TABLE DATA / && !done { while ((getline line < attach) > 0) print line; done = 1 } { print }' \
+         \"$list\" >\"$list.own\"\ncat \"$list.own\" >\"$list\"\nREAL \"$@\"\n\
+         grep -v ' TABLE ATTACH ' \"$list\" >\"$list.own\"\ncat \"$list.own\" >\"$list\"\n";
+    let script = script.replace("REAL", &own.join("pg_restore").display().to_string());
+    fs::write(folder.join("pg_restore"), script).unwrap();
+    fs::set_permissions(folder.join("pg_restore"), fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+async fn restore_with(bin: &Path, run: &Run<'_>, with: Value) -> RestoreTableOutput {
+    let mut all = json!({ "database": "main" });
+    all.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+    let mut context = run.context();
+    let mut inventory = (*context.about.inventory).clone();
+    inventory.databases.get_mut("main").unwrap().bin = Some(bin.to_owned());
+    context.about.inventory = Arc::new(inventory);
+    let restored = RestoreTable.run(&serde_json::from_value(all).unwrap(), &context).await;
+    restored.unwrap_or_else(|error| panic!("{:#?}", error.info()))
+}
+
 #[tokio::test]
 async fn a_copy_of_a_base_backup_takes_no_row_of_an_unlogged_table_away_and_one_of_a_dump_brings_them_back() {
     let shop = Shop::new();
@@ -217,6 +251,10 @@ async fn a_dropped_partition_comes_back_into_the_table_that_it_was_part_of() {
     assert_eq!((shop.sql(structure), shop.sql(rows)), before);
     revert(&run, &back.undo).await.unwrap();
     assert_eq!(shop.sql("SELECT count(*) FROM pg_inherits WHERE inhparent = 'day'::regclass"), "0");
+    let with = json!({ "instance": copy, "tables": ["\"day one\"", "rest", "ten"], "mode": "apply" });
+    let back = restore_with(&before_14(&shop.site), &run, with).await;
+    assert_eq!((shop.sql(structure), shop.sql(rows)), before);
+    revert(&run, &back.undo).await.unwrap();
 }
 
 #[tokio::test]

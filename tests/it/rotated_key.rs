@@ -46,6 +46,7 @@ impl Site {
              stores:\n  primary:\n    url: \"file://{}\"\n    encryption:\n      \
              recipients: [{{ key: {key}, name: ours }}, {{ key: {offline}, name: safe, offline: true }}]\n      \
              identities: [{identity}]\nsecrets: {{ {identity}: {{ file: {} }} }}\n\
+             backups: {{ base: {{ source: {name}, kind: postgres.base, max_age: 7d }} }}\n\
              environments:\n  production: {{ protected: true, default: true }}\n",
             cluster.pgdata().display(),
             cluster.port(),
@@ -87,6 +88,13 @@ fn a_server_that_encrypts_for_the_key_of_before_is_told_until_archiving_is_set_u
     tells(&told, &["another key than the inventory's", "no backup can be read here", &old, "`earlier`", "backup main"]);
     let told = site.cli.run(&["doctor", "--store", "primary"]);
     tells(&told, &["another key than the inventory's", "setup-archiving -p database=main"]);
+    let told = site.cli.run(&["doctor", "--keys"]).ends(4);
+    tells(
+        &told,
+        &["the server of `main` encrypts its WAL for another key", &old, &new, "setup-archiving -p database=main"],
+    );
+    let told = site.cli.run(&["backups", "health"]).ends(1);
+    tells(&told, &["WARNING", "another key than the inventory's", "setup-archiving -p database=main"]);
     let told = site.cli.run(&["dry-run", "setup-archiving", "-p", "database=main"]);
     tells(&told, &["the keys of `file://", "become the inventory's", &old, &new]);
     assert!(!words(&told).contains("is set to archive as it shall"), "{}", words(&told));
@@ -98,6 +106,10 @@ fn a_server_that_encrypts_for_the_key_of_before_is_told_until_archiving_is_set_u
     tells(&site.set_up("main"), &["become the inventory's"]);
     let after = words(&site.cli.run(&["wal", "status", "main"]));
     assert!(!after.contains("another key"), "{after}");
+    for asked in [&["backups", "health"], &["doctor", "--keys"]] {
+        let after = words(&site.cli.run(asked).ends(0));
+        assert!(!after.contains("another key"), "{after}");
+    }
     let told = words(&site.cli.run(&["dry-run", "setup-archiving", "-p", "database=main"]));
     assert!(told.contains("is set to archive as it shall"), "{told}");
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use runbook::action::{Action as _, NoSecrets, StagedHandle};
 use runbook::actions::postgres::VerifyBackup;
 use runbook::language::inventory::StoreEntry;
-use runbook::pgformat::WalFileName;
+use runbook::pgformat::{SegmentSize, WalFileName};
 use runbook::transfer::Packing;
 use runbook::wal::{Destination, Identity, Keys, Source, push_file, read_file};
 use serde_json::{Value, json};
@@ -439,4 +439,51 @@ async fn a_store_that_lacks_the_first_segment_of_the_new_timeline_is_told_where_
     assert!(recovered.archived.is_some());
     let said = site.said();
     assert!(said.contains("did not reach store `offsite`") && said.contains("runbook wal mend main"), "{said}");
+}
+
+#[tokio::test]
+async fn a_timeline_is_given_up_in_the_stores_that_answer_and_a_later_call_completes_it() {
+    let site = Site::new();
+    site.archive_offsite();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    site.run().base_backup().await;
+    site.archive();
+    let (own, away) = (site.cluster.dir().join("store"), site.cluster.dir().join("away"));
+    let (offsite, gone) = (site.cluster.dir().join("offsite"), site.cluster.dir().join("gone"));
+    let system = site.cluster.sql("SELECT system_identifier FROM pg_control_system()");
+    let fork = site.cluster.sql("SELECT pg_current_wal_lsn()");
+    let history = |store: &Path| store.join(format!("main/wal/{system}/history"));
+    let written = site.cluster.folder("second").join("00000002.history");
+    fs::write(&written, format!("1\t{fork}\tno recovery target specified\n")).unwrap();
+    let identity = Identity { system_id: system.parse().unwrap(), segment_size: Some(SegmentSize::DEFAULT) };
+    let name: WalFileName = "00000002.history".parse().unwrap();
+    for store in ["primary", "offsite"] {
+        let (store, packing) = (site.run().context().store(store).unwrap(), Packing::plain());
+        let to = Destination { store: &*store, prefix: "main", identity, packing: &packing };
+        push_file(to, &written, name).await.unwrap();
+    }
+    let notes = |store: &Path| {
+        let names = fs::read_dir(history(store)).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("00000002.given-up.")).count()
+    };
+    let cli = asking(&site, "offsite");
+    let give_up = ["wal", "give-up", "main", "--timeline", "2"];
+    // The store of the backups is away: the size of a segment is told by the server.
+    fs::rename(&own, &away).unwrap();
+    let half = cli.run(&give_up).ends(5).prints("store `offsite`: timeline 2 is noted as given up");
+    assert!(
+        half.err.contains("store `primary` gives no answer") && half.err.contains("wal give-up main"),
+        "{}",
+        half.err
+    );
+    assert!(
+        cli.run(&["wal", "give-up", "main", "--timeline", "9"]).ends(5).out.contains("that answers knows timeline 9")
+    );
+    fs::rename(&offsite, &gone).unwrap();
+    cli.run(&give_up).ends(10).says("`primary`").says("`offsite`");
+    fs::rename(&gone, &offsite).unwrap();
+    fs::rename(&away, &own).unwrap();
+    assert_eq!((notes(&own), notes(&offsite)), (0, 1));
+    cli.run(&give_up).ends(0).prints("store `primary`: timeline 2 is noted as given up");
+    assert_eq!((notes(&own), notes(&offsite)), (1, 1));
 }

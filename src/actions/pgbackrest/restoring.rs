@@ -19,7 +19,7 @@ use crate::action::{ActionError, Files, HostError, InstanceHandle, ReadHost, Rea
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
-use crate::actions::postgres::cluster::pg_control::cannot;
+use crate::actions::postgres::cluster::pg_control::{cannot, control};
 use crate::actions::postgres::cluster::settings::STANDBY_SIGNAL;
 use crate::actions::postgres::cluster::{live, server, settings};
 use crate::actions::postgres::recovery::attempt::{self, Recovering};
@@ -214,25 +214,36 @@ impl Restoring<'_> {
         let tail = recovering.tail(marker, Some(&old)).await?;
         let remnants = Remnants { stanza: &self.stanza, old: &old, cx: self.cx };
         remnants.refuse(&recovering.context.wal_archive(marker), &tail).await?;
-        self.unbroken(&recovering, marker, &tail).await?;
+        self.leads(&recovering, marker, &tail).await?;
         self.rescue(&tail, &old.dir).await?;
         Ok(tail.end)
     }
 
-    /// Refuses, before the old WAL is overwritten, to take the place where it breaks off for its end.
-    async fn unbroken(&self, recovering: &Recovering<'_>, marker: &Marker, tail: &Tail) -> Result<(), ActionError> {
-        if tail.torn.is_none() {
+    /// Decides, before the old data is overwritten, whether its WAL and the archive lead to the target: afterwards there is
+    /// nothing left to go back to. Where no data directory of the cluster is left, pgBackRest gives no WAL to look at yet, and there is
+    /// nothing to be lost.
+    async fn leads(&self, recovering: &Recovering<'_>, marker: &Marker, tail: &Tail) -> Result<(), ActionError> {
+        let (files, size) = (self.cx.host.read_files(), marker.segment_size);
+        let own = control(files.as_ref(), &self.cluster.pgdata).ok();
+        if own.is_none_or(|own| own.system_id != marker.system_id) {
             return Ok(());
         }
-        let (files, size) = (self.cx.host.read_files(), marker.segment_size);
         // What came with the backup is not restored yet.
         let own = size.number_of(marker.start)..=size.number_of(Lsn(marker.stop.0.saturating_sub(1)));
         let embedded = own.map(|number| SegmentName::new(marker.timeline, number, size)).collect();
         let aside = UnarchivedWal { embedded: &embedded, folders: &[], tail, files: files.as_ref() };
-        replay_plan::settled(&recovering.context, marker, aside, &self.recovery_target)
-            .await
-            .map(drop)
-            .map_err(|error| recovering.untouched(files.as_ref(), error))
+        let decided = replay_plan::settled(&recovering.context, marker, aside, &self.recovery_target).await;
+        let plan = decided.map_err(|error| recovering.untouched(files.as_ref(), error))?;
+        self.tried(recovering, marker, &plan).await.map_err(|error| recovering.untouched(files.as_ref(), error))
+    }
+
+    /// Reads a segment of the way as the server will.
+    async fn tried(&self, recovering: &Recovering<'_>, marker: &Marker, plan: &ReplayPlan) -> Result<(), ActionError> {
+        let trial = if plan.goal == Goal::Newest { plan.probe_segment() } else { plan.first() };
+        match trial {
+            Some(segment) => recovering.context.wal_archive(marker).segment(segment).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Pushes WAL that the repository lacks, by pgBackRest itself: it holds each file against the stanza.
@@ -317,11 +328,7 @@ impl Restoring<'_> {
             true => outside_writes::refuse(plan.passage(&wal_archive, aside), marker).await?,
             false => None,
         };
-        let trial = if plan.goal == Goal::Newest { plan.probe_segment() } else { plan.first() };
-        if let Some(segment) = trial {
-            let read = wal_archive.segment(segment).await;
-            read.map_err(told)?;
-        }
+        self.tried(recovering, marker, &plan).await.map_err(told)?;
         for note in &plan.notes {
             self.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }

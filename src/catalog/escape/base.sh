@@ -10,14 +10,7 @@ fi
 
 say '4. writing recovery settings'
 @MAP@if [ -n "$wal" ]; then
-    wal=$(CDPATH='' cd -- "$wal" && pwd -P) || die "the WAL folder cannot be entered"
-    if [ -n "$identity" ]; then
-        identity=$(CDPATH='' cd -- "$(dirname -- "$identity")" && pwd -P)/$(basename -- "$identity")
-    fi
-    case $wal$target$identity$waldump in *[\'\"\\%\$\`]*) die "a path with quotes, backslashes, dollars or % cannot stand in restore_command: $wal, $target, $identity, $waldump" ;; esac
-    cat >"$stage/fetch-wal.sh" <<'FETCH'
-@FETCH@FETCH
-    follow=$(sh "$stage/fetch-wal.sh" "$wal" --timeline-@TIMELINE@ "$stage/wal-copy" "$identity" "$waldump") || die "which timeline leads to the newest state cannot be told"
+    fetcher >"$stage/fetch-wal.sh"
     {
         printf '%s\n' '# Written by restore.sh; remove these lines after the recovery.'
         printf '%s\n' "restore_command = 'sh \"$target/fetch-wal.sh\" \"$wal\" \"%f\" \"%p\" \"$identity\" \"$waldump\" \"$look\"'"

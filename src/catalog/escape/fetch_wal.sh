@@ -1,7 +1,8 @@
 # restore_command: sh fetch-wal.sh FOLDER %f %p IDENTITY PG_WALDUMP LOOK; each of the last three may be empty. With LOOK no record is
 # replayed that reaches into another server's folders.
 # 0: copied. 1: surely absent, so recovery ends here. 126: anything else, so recovery stops instead of opening too early.
-# restore.sh asks sh fetch-wal.sh FOLDER --timeline-OWN SCRATCH IDENTITY PG_WALDUMP for the value of recovery_target_timeline.
+# restore.sh asks sh fetch-wal.sh FOLDER --timeline-OWN SCRATCH IDENTITY PG_WALDUMP WANTED END for the value of recovery_target_timeline:
+# WANTED is the one that was asked for, or empty, and END is where the backup ends.
 wal=$1 file=$2 to=$3 identity=${4:-} waldump=${5:-} look=${6:-}
 fail() { echo "fetch-wal.sh: $*" >&2; rm -f -- "$to.opened" "$to.copying" "$to.longest"; exit 126; }
 @TABLESPACE@# guard SEGMENT: ends the recovery before a segment is replayed that makes a tablespace where another server has one. A record
@@ -57,7 +58,7 @@ copy() {
             *.age)
                 [ -n "$identity" ] || fail "$stored is encrypted: restore with --identity FILE"
                 opened=$to.opened
-                age -d -i "$identity" -o "$opened" "$stored" || fail "$stored cannot be decrypted"
+                age -d -i "$identity" -o "$opened" "$stored" || fail "$stored cannot be decrypted: where the key was changed, $identity may hold both identities, a line each"
                 ending=${ending%.age} ;;
         esac
         case $ending in
@@ -89,20 +90,48 @@ given_up() {
     file=$1$(printf '%.8s' "$until")$(printf '%08X' $((0x$(printf '%s' "$until" | cut -c 9-16) / @SEGMENT_BYTES@)))
     from=$wal/$1
     if later "$from" "$file"; then return 1; fi
-    copy
+    # What nobody can read tells nothing against the note: no later segment is there.
+    if ! found=$(copy && printf '%s' "$found"); then
+        unsure "$1" "$from/$file cannot be read"
+        return 0
+    fi
     [ -n "$found" ] || return 0
     if [ ! -x "$waldump" ] && [ "$(tail -c 8192 "$to.longest" | tr -d '\000' | wc -c)" -eq 0 ]; then
-        fail "$found may be all that a server wrote after $told: with pg_waldump in PATH that can be told"
+        rm -f -- "$to.longest"
+        unsure "$1" "without pg_waldump in PATH nobody can see where $found ends"
+        return 0
     fi
     gone_on=1
     if breaks_off "$to.longest"; then gone_on=''; fi
     rm -f -- "$to.longest"
     [ -z "$gone_on" ]
 }
-# timeline OWN: what a server that starts on this one has to follow. Where none was given up that is for the server to find. A number,
-# and not a history that is held back: the server looks for the first free number by the histories that are there.
+unsure() {
+    echo "fetch-wal.sh: NOT KNOWN is whether a server went on with timeline $1 after $told was written: $2." >&2
+    echo "fetch-wal.sh:    It is taken as given up. Where a server did go on with it, start again with --timeline $((0x$1))" >&2
+}
+# leads OWN END NEXT: a server of the backup's timeline can go on to this one: it parted from it behind the end of the backup.
+leads() {
+    file=$3.history from=$wal/history
+    found=$(copy && printf '%s' "$found") || fail "$from/$file cannot be read: nobody can tell whether timeline $3 leads on from the backup"
+    [ -n "$found" ] || fail "$from/$file is missing"
+    parted=$(sed -n "s|^[[:space:]]*$((0x$1))[[:space:]][[:space:]]*\\([0-9A-Fa-f]*/[0-9A-Fa-f]*\\).*|\\1|p" "$to.longest" | sed -n 1p)
+    rm -f -- "$to.longest"
+    [ -n "$parted" ] || return 1
+    parted=$(printf '%08X%08X' 0x${parted%/*} 0x${parted#*/})
+    if expr "x$parted" '<' "x$2" >/dev/null; then return 1; fi
+}
+# timeline OWN WANTED END: what a server that starts on this one has to follow. Where none was given up that is for the server to find.
+# A number, and not a history that is held back: the server looks for the first free number by the histories that are there.
 timeline() {
     newest=$1 left=''
+    if [ -n "$2" ]; then
+        newest=$(printf '%08X' "$2")
+        [ "$newest" != "$1" ] || { echo current; return; }
+        leads "$1" "$3" "$newest" || fail "timeline $2 does not lead on from this backup: take one of before timeline $2 began, or of it"
+        echo "$2"
+        return
+    fi
     for next in "$wal"/history/*.history*; do
         [ -f "$next" ] || continue
         next=$(basename -- "$next")
@@ -115,12 +144,15 @@ timeline() {
             newest=$next
         fi
     done
+    if [ "$newest" != "$1" ] && ! leads "$1" "$3" "$newest"; then
+        fail "the newest timeline, $((0x$newest)), does not lead on from this backup: a recovery has left what came after it. Take a backup of before that one began, or of it; or name another with --timeline ($((0x$1)) is the backup's own)"
+    fi
     if [ -z "$left" ]; then echo latest; elif [ "$newest" = "$1" ]; then echo current; else echo $((0x$newest)); fi
 }
 [ -d "$wal" ] || fail "there is no folder $wal"
 case $file in
     --timeline-*)
-        timeline "${file#--timeline-}"
+        timeline "${file#--timeline-}" "$look" "${7:-}"
         rmdir -- "$(dirname -- "$0")/wal-ends" 2>/dev/null || :
         exit 0 ;;
     *.history) from=$wal/history ;;

@@ -14,15 +14,16 @@ usage() {
 }
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
-target='' identity='' password='' wal='' other=''
+target='' identity='' password='' wal='' timeline='' other=''
 while [ $# -gt 0 ]; do
     case $1 in
-        --identity|--password-file|--wal)
+        --identity|--password-file|--wal|--timeline)
             [ $# -ge 2 ] || usage
             case $1 in
                 --identity) identity=$2 ;;
                 --password-file) password=$2 ;;
                 --wal) wal=$2 ;;
+                --timeline) timeline=$2 ;;
             esac
             shift ;;
         --other-machine) other=yes ;;
@@ -46,7 +47,7 @@ target=${parent%/}/$name
 stage=${parent%/}/.$name.restoring
 [ ! -e "$target" ] || die "'$target' exists; name a folder that does not"
 [ ! -e "$stage" ] || die "an earlier attempt left '$stage': look at it, remove it (rm -r '$stage'), and start again"
-
+@WAY@
 say "1. verifying the digests of $here"
 if command -v sha256sum >/dev/null 2>&1; then sums='sha256sum'; else sums='shasum -a 256'; fi
 (cd -- "$here" && $sums -c SHA256SUMS >&2) || die 'the backup is damaged; nothing was written; use another copy or another backup'

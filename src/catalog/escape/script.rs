@@ -14,12 +14,14 @@ const HEAD: &str = include_str!("head.sh");
 const FILES: &str = include_str!("files.sh");
 const DUMP: &str = include_str!("dump.sh");
 const BASE: &str = include_str!("base.sh");
+const BASE_WAY: &str = include_str!("base_way.sh");
 const BASE_MAP: &str = include_str!("base_map.sh");
 const BASE_WORDS: &str = include_str!("base_words.sh");
 const INCREMENT_MAP: &str = include_str!("increment_map.sh");
 const INCREMENT_WORDS: &str = include_str!("increment_words.sh");
 const DEMANDS: &str = include_str!("base_demands.sh");
 const TABLESPACE: &str = include_str!("tablespace.sh");
+const FETCHER: &str = include_str!("fetcher.sh");
 const FETCH: &str = include_str!("fetch_wal.sh");
 
 /// The script of a backup.
@@ -47,6 +49,7 @@ fn head(place: &BackupPlace, manifest: &Manifest) -> String {
         .replace("@USAGE@", &usage)
         .replace("@OPTIONS@", &options)
         .replace("@DEMANDS@", &demands(place, manifest))
+        .replace("@WAY@", &way(manifest))
         .replace("@ENDED@", &manifest.stopped_at.to_string())
         .replace("@KIND@", &shown(&manifest.kind))
         .replace("@ID@", &shown(&manifest.id))
@@ -66,6 +69,10 @@ fn options(manifest: &Manifest) -> (String, String) {
     }
     if is_base {
         found.push(("--wal FOLDER", "the archived WAL of the cluster (with folders like 00000001 and history)"));
+        found.push((
+            "--timeline NUMBER",
+            "the timeline that --wal is to follow; without it the newest one that was not given up",
+        ));
         found.push((
             "--other-machine",
             "no other server here uses the folders of its tablespaces: nothing is looked at",
@@ -96,6 +103,21 @@ fn demands(place: &BackupPlace, manifest: &Manifest) -> String {
             .replace("@TABLESPACE@", TABLESPACE)
     });
     format!("{identity}{}", base.unwrap_or_default())
+}
+
+/// The choice of the timeline, before anything is written.
+fn way(manifest: &Manifest) -> String {
+    let facts = manifest.postgres.as_ref().filter(|_| manifest.kind == KIND_POSTGRES_BASE);
+    let way = facts.map(|facts| {
+        let fetch = FETCH
+            .replace("@TABLESPACE@", TABLESPACE)
+            .replace("@SEGMENT_BYTES@", &facts.segment_size.bytes().to_string());
+        let choice = BASE_WAY
+            .replace("@TIMELINE@", &facts.timeline.hex().to_string())
+            .replace("@END@", &format!("{:016X}", facts.stop_lsn.0));
+        format!("{}{choice}", FETCHER.replace("@FETCH@", &fetch))
+    });
+    way.unwrap_or_default()
 }
 
 /// The major version of the server, as its programs tell it.
@@ -171,9 +193,6 @@ fn base(manifest: &Manifest) -> String {
         .replace("@TABLESPACE_MAP@", &map)
         .replace("@TABLESPACE_LINKS@", &absolute)
         .replace("@MAPPINGS@", &mappings)
-        .replace("@FETCH@", &FETCH.replace("@TABLESPACE@", TABLESPACE))
-        .replace("@SEGMENT_BYTES@", &facts.segment_size.bytes().to_string())
-        .replace("@TIMELINE@", &facts.timeline.hex().to_string())
         .replace("@MAJOR@", &major(facts))
         .replace("@SYSTEM_ID@", &facts.system_id.to_string())
         .replace("@VERSION@", &bare(&facts.server_version));

@@ -1,5 +1,6 @@
 //! `runbook backups health`: one line and one code, as monitoring systems expect them.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -7,8 +8,11 @@ use serde_json::json;
 use super::expected::Expectations;
 use super::open_store::Stores;
 use crate::base::units::{ByteSize, human_duration};
-use crate::catalog::health::{Health, Level, prometheus};
-use crate::cli::{Exit, Failure, document};
+use crate::catalog::KIND_POSTGRES_BASE;
+use crate::catalog::health::{Finding, Health, Level, prometheus};
+use crate::cli::site::Site;
+use crate::cli::wal::other_keys;
+use crate::cli::{Exit, Failure, document, wiring};
 use crate::report::mask_text;
 
 /// Arguments of `backups health`.
@@ -51,6 +55,27 @@ impl Args {
         if all.is_empty() {
             return Err(Failure::new(Exit::Usage, "the inventory expects no such backup, so nothing can be judged")
                 .help("say what is expected: `backups: { orders-base: { source: orders, kind: postgres.base, max_age: 26h } }`"));
+        }
+        self.with_keys(&open_stores.site, all)
+    }
+
+    /// Adds where a server archives with other keys than the inventory's: its backups may be read, and its WAL not.
+    fn with_keys(&self, site: &Site, mut all: Vec<Health>) -> Result<Vec<Health>, Failure> {
+        let rests_on_wal = |health: &&Health| health.kind == KIND_POSTGRES_BASE;
+        let sources: BTreeSet<String> = all.iter().filter(rests_on_wal).map(|health| health.source.clone()).collect();
+        for source in sources {
+            let differing = wiring::block_on(async { other_keys(site, &source).await })?;
+            for (store, what) in differing {
+                if !self.stores.store.is_empty() && !self.stores.store.contains(&store) {
+                    continue;
+                }
+                let message =
+                    format!("the server {what}, in `{store}`: `runbook run setup-archiving -p database={source}`");
+                for health in all.iter_mut().filter(|health| rests_on_wal(&&**health) && health.source == source) {
+                    health.findings.push(Finding { level: Level::Warning, message: message.clone() });
+                    health.level = health.level.worse(Level::Warning);
+                }
+            }
         }
         Ok(all)
     }

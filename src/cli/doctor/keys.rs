@@ -7,6 +7,7 @@ use super::kept::{self, Kept, Trials};
 use crate::action::ByteStream;
 use crate::cli::screen::Face;
 use crate::cli::site::Site;
+use crate::cli::wal::other_keys;
 use crate::cli::{Exit, Failure, document, wiring};
 use crate::language::inventory::{EarlierKeys, Encryption, Recipient, StoreEntry};
 use crate::transfer::{Expected, Packing, PlainFacts, TransferError, Unpacking, has_password, public_keys};
@@ -35,6 +36,17 @@ pub struct Report {
     /// What older backups need.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     earlier: Vec<Earlier>,
+    /// Servers that archive into it with other keys than these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    servers: Vec<Server>,
+}
+
+/// A server whose own configuration encrypts otherwise than the inventory says.
+#[derive(Debug, Serialize)]
+struct Server {
+    database: String,
+    /// What it does.
+    what: String,
 }
 
 /// A key that older backups were made with.
@@ -75,7 +87,24 @@ pub fn examine(site: &Site, only: Option<&str>) -> Result<Vec<Report>, Failure> 
     }
     let stores = site.inventory.stores.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
     let encrypting = stores.filter_map(|(name, entry)| entry.encryption.as_ref().map(|how| (name, entry, how)));
-    encrypting.map(|(name, entry, how)| Examination { site, entry, how }.report(name)).collect()
+    let encrypting: Vec<_> = encrypting.collect();
+    let servers = if encrypting.is_empty() { Vec::new() } else { servers(site)? };
+    let report = |(name, entry, how): (&String, _, _)| {
+        let own = servers.iter().filter(|(store, ..)| store == name);
+        let own = own.map(|(_, database, what)| Server { database: database.clone(), what: what.clone() });
+        Ok(Report { servers: own.collect(), ..Examination { site, entry, how }.report(name)? })
+    };
+    encrypting.into_iter().map(report).collect()
+}
+
+/// Each store into which a server archives with other keys, with the database and what it does.
+fn servers(site: &Site) -> Result<Vec<(String, String, String)>, Failure> {
+    let mut all = Vec::new();
+    for database in site.inventory.databases.keys() {
+        let differing = wiring::block_on(async { other_keys(site, database).await })?;
+        all.extend(differing.into_iter().map(|(store, what)| (store, database.clone(), what)));
+    }
+    Ok(all)
 }
 
 struct Examination<'a> {
@@ -96,6 +125,7 @@ impl Examination<'_> {
             earlier: self.earlier(),
             kept: Vec::new(),
             unseen: None,
+            servers: Vec::new(),
         };
         let canary = match wiring::block_on(self.pack())? {
             Ok(canary) => canary,
@@ -234,7 +264,7 @@ pub fn print(reports: &[Report], site: &Site, face: Face) -> Result<Exit, Failur
     }
     let lost = |report: &Report| {
         let is_lost = report.earlier.iter().any(|key| !key.at_hand) || report.kept.iter().any(|kept| !kept.readable);
-        !report.readable || is_lost
+        !report.readable || is_lost || !report.servers.is_empty()
     };
     let unreadable = reports.iter().filter(|report| lost(report)).count();
     Ok(if unreadable == 0 { Exit::Success } else { Exit::Refused })
@@ -268,6 +298,12 @@ fn show(reports: &[Report], site: &Site) {
             if let Some(other) = &kept.elsewhere {
                 out!("             its copy in store `{other}` is read: a restore takes that one");
             }
+        }
+        for Server { database, what } in &report.servers {
+            out!("  WAL        the server of `{database}` {what}");
+            tell!(
+                "  help: `runbook run setup-archiving -p database={database}` has it archive with the keys of the inventory"
+            );
         }
         if report.kept.iter().any(|kept| !kept.readable) {
             tell!(

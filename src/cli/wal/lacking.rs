@@ -6,7 +6,7 @@ use crate::cli::recoverable::Recoverable;
 use crate::cli::site::Site;
 use crate::language::inventory::StoreEntry;
 use crate::wal::archiving_status::{Lacking, ServerSide};
-use crate::wal::{self, Config, Invocation};
+use crate::wal::{self, Config, Invocation, encrypts_otherwise};
 
 /// Looks at the configuration that the server's `archive_command` names. Nothing is known to lack where another program
 /// archives.
@@ -53,4 +53,29 @@ pub async fn differences(site: &Site, database: &str) -> Result<Vec<String>, Str
     });
     let keys = lacking.otherwise.keys.iter().map(|what| format!("`{database}`: {what}"));
     Ok(prefix.chain(keys).chain(unnamed).chain(unfed).collect())
+}
+
+/// What a database's server encrypts for other keys than the inventory's: each store by name, with the difference. None where that is
+/// not known here: only a server that answers names its configuration, and only its own machine has that.
+pub async fn other_keys(site: &Site, database: &str) -> Vec<(String, String)> {
+    let Some(config) = configured(site, database).await else { return Vec::new() };
+    let Some(entry) = site.inventory.databases.get(database) else { return Vec::new() };
+    let differs = |store: &str| {
+        let wanted = site.inventory.stores.get(store)?;
+        let own = config.stores().find(|own| own.plain_url() == wanted.plain_url())?;
+        let what = encrypts_otherwise(own.encryption.as_ref(), wanted.encryption.as_ref())?;
+        Some((store.to_owned(), what))
+    };
+    entry.archives().filter_map(differs).collect()
+}
+
+async fn configured(site: &Site, database: &str) -> Option<Config> {
+    let entry = site.inventory.databases.get(database)?;
+    if entry.store.is_none() || entry.scratch || entry.is_managed() || entry.elsewhere().is_some() {
+        return None;
+    }
+    let found = Recoverable::open(site, database).ok()?;
+    let server = PgWal::of(site, &found).await.ok()?.server.ok()?;
+    let command = Invocation::of(&server.archiving.command)?;
+    Config::of_server(&found.entry, &command.config).ok()
 }

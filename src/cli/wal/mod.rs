@@ -14,7 +14,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-pub use lacking::differences;
+pub use lacking::{differences, other_keys};
 pub use status::standing;
 
 use super::{Exit, Failure};

@@ -33,6 +33,8 @@ pub struct Recoverable {
     pub(super) lying: bool,
     /// What only its server has, where that counts as well.
     pub(super) remnant: Option<Remnant>,
+    /// How large the segments of a cluster are, where its server tells it.
+    told: Option<(SystemId, SegmentSize)>,
     /// The objects of each base backup, by its id.
     pub(super) objects: BTreeMap<String, Vec<ObjectKey>>,
 }
@@ -100,6 +102,7 @@ impl Recoverable {
             lying: false,
             secrets,
             remnant: None,
+            told: None,
         }
     }
 
@@ -119,6 +122,12 @@ impl Recoverable {
         Self { copies, ..self }
     }
 
+    /// Goes by the segment size that a server tells, where no backup does: a segment itself may be locked.
+    #[must_use]
+    pub fn told(self, told: Option<(SystemId, SegmentSize)>) -> Self {
+        Self { told, ..self }
+    }
+
     /// Counts what only its server has as well: a recovery rescues it first.
     #[must_use]
     pub fn and(self, remnant: Option<Remnant>) -> Self {
@@ -128,6 +137,12 @@ impl Recoverable {
     /// The store of its backups, with its settings.
     pub(super) fn own(&self) -> Result<(&dyn ReadStore, &StoreEntry), LookError> {
         self.stores.first().map(|(store, settings)| (&**store, settings)).ok_or(LookError::NoStore)
+    }
+
+    /// The names of the stores that its WAL is looked for in.
+    #[must_use]
+    pub fn stores(&self) -> Vec<String> {
+        self.stores.iter().map(|(store, _)| store.name().to_owned()).collect()
     }
 
     /// Reads what there is.
@@ -160,7 +175,8 @@ impl Recoverable {
         ids.retain(|id| seen.insert(*id));
         let mut clusters = Vec::new();
         for system_id in ids {
-            let size = match sizes(system_id) {
+            let told = || self.told.filter(|(id, _)| *id == system_id).map(|(_, size)| size);
+            let size = match sizes(system_id).or_else(told) {
                 Some(size) => size,
                 None => self.segment_size(system_id).await?,
             };

@@ -236,12 +236,18 @@ fn impossible(cluster: &ClusterView, why: Refusal, passed_over: Vec<PassedOver>)
     Impossible { why, passed_over, instead: all.into_iter().flat_map(of_lane).collect(), before_hole: None }
 }
 
-/// The last position before a hole at which a server can stop.
+/// The last position before a hole at which a server can stop, where a backup leads to it.
 async fn before_hole((found, cluster): (&Recoverable, &ClusterView), why: &Refusal) -> Option<(Timeline, Lsn)> {
     let Refusal::Hole { last: Some(last), .. } = why else { return None };
     let (commit_times, beyond) = (found.commit_times(cluster.system_id, cluster.archive.size), found.beyond(cluster));
     let scan = commit_times.with(&beyond).scan(*last).await.ok()?;
-    Some((last.timeline(), scan.last_record?))
+    Some((last.timeline(), scan.last_record?)).filter(|place| is_reached(cluster, *place))
+}
+
+/// Whether a recovery to a position is possible: one before the end of every backup, inside of which the hole lies, is not.
+fn is_reached(cluster: &ClusterView, (timeline, lsn): (Timeline, Lsn)) -> bool {
+    let (choices, _) = choose(&cluster.archive, &cluster.backups, &Goal::Lsn(lsn), Some(timeline));
+    !choices.is_empty()
 }
 
 /// The number of a transaction as the WAL has it: `txid_current()` counts on where that begins anew.
@@ -412,5 +418,44 @@ impl Plan {
         let segment = self.replay.bytes.checked_div(self.replay.segments).unwrap_or_default();
         let wal = self.replay.bytes.saturating_add(BESIDE_REPLAY * segment);
         self.backup.plain_bytes.saturating_add(wal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+    use super::*;
+    use crate::catalog::recovery::{Archive, Base, BaseBackup, Segment};
+    use crate::pgformat::SegmentSize;
+
+    #[test]
+    fn no_position_is_named_before_a_hole_that_lies_inside_every_backup() {
+        let (system_id, size) = (SystemId(7), SegmentSize::DEFAULT);
+        let (start, stop) = (Lsn(2 << 24), Lsn((3 << 24) + 256));
+        let base = Base { timeline: Timeline(1), start, stop, ended_at: "2026-01-28T10:00:00Z".parse().unwrap() };
+        let backup = BaseBackup {
+            id: "one".to_owned(),
+            kind: "postgres_base".to_owned(),
+            system_id,
+            base,
+            embedded: BTreeSet::new(),
+            chain: vec!["one".to_owned()],
+            stored_bytes: 1,
+            plain_bytes: 1,
+            tablespaces: Vec::new(),
+            fault: None,
+        };
+        let with = |numbers: &[u64]| {
+            let mut archive = Archive::empty(size);
+            for number in numbers {
+                let name = SegmentName::new(Timeline(1), *number, size);
+                archive.segments.insert(name, Segment::whole(size.bytes()));
+            }
+            ClusterView { system_id, archive, backups: vec![backup.clone()] }
+        };
+        let inside = with(&[2, 4]);
+        assert!(!is_reached(&inside, (Timeline(1), Lsn((2 << 24) + 4096))));
+        let behind = with(&[2, 3, 5]);
+        assert!(is_reached(&behind, (Timeline(1), Lsn((3 << 24) + 4096))));
     }
 }

@@ -158,6 +158,7 @@ impl Bench {
     fn about(&self, inventory: Inventory) -> Surroundings {
         Surroundings {
             run: "20260128-143002-3fa9c1".parse().unwrap(),
+            steps_of: "20260128-143002-3fa9c1".parse().unwrap(),
             mode: Mode::Real,
             environment: "production".to_owned(),
             inventory: Arc::new(inventory),

@@ -361,6 +361,7 @@ impl Run<'_> {
     fn about(&self) -> Surroundings {
         Surroundings {
             run: self.id.clone(),
+            steps_of: self.id.clone(),
             mode: if self.site.scratch_db { Mode::Drill } else { Mode::Real },
             environment: "production".to_owned(),
             inventory: Arc::new(self.site.inventory()),

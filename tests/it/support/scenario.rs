@@ -550,6 +550,7 @@ impl Hands {
     fn about(&self) -> Surroundings {
         Surroundings {
             run: self.plan.run.clone(),
+            steps_of: self.plan.run.clone(),
             mode: self.plan.mode,
             environment: self.plan.environment.clone(),
             inventory: Arc::new(self.plan.inventory.clone()),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::giving_up;
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
-    Late, ParamFault, PlanContext, ReadFiles, RunContext,
+    Late, ParamFault, PlanContext, ReadFiles, RunContext, Surroundings,
 };
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::ha_manager;
@@ -21,7 +21,7 @@ use crate::actions::postgres::restore::dismantled;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::units::Span;
-use crate::base::{RunId, Timestamp, clock};
+use crate::base::{Timestamp, clock};
 use crate::event::{ErrorClass, Progress};
 use crate::pgformat::ControlFile;
 
@@ -67,7 +67,7 @@ impl StartParams {
         &self,
         cluster: &Cluster,
         files: &dyn ReadFiles,
-        (run, began_at): (&RunId, Timestamp),
+        about: &Surroundings,
     ) -> Result<Option<String>, ActionError> {
         let is_known = match (self.only_if, &self.stopped) {
             (None, _) => return Ok(None),
@@ -78,7 +78,7 @@ impl StartParams {
             (Some(StartIf::Stopped), None) => false,
         };
         let place = cluster.pgdata.display();
-        match replaced(cluster, run, files)? {
+        match replaced(cluster, about, files)? {
             Some(marker) => {
                 let fact = format!(
                     "the server that was stopped is not started: `{place}` was replaced by run `{}`, whose recovery has not ended",
@@ -100,7 +100,7 @@ impl StartParams {
                 Err(ActionError::fatal(fact).help(recover_it(cluster)))
             }
             None if is_known => Ok(None),
-            None => idle(cluster, files, began_at),
+            None => idle(cluster, files, about.began_at),
         }
     }
 }
@@ -185,7 +185,7 @@ impl Action for Start {
         if live::settled(&cluster, files.as_ref()).await {
             return Ok(findings.pass("the server runs already"));
         }
-        if let Some(why) = params.leaves(&cluster, files.as_ref(), (&cx.about.run, cx.about.began_at))? {
+        if let Some(why) = params.leaves(&cluster, files.as_ref(), &cx.about)? {
             return Ok(findings.pass(why));
         }
         if let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
@@ -208,7 +208,7 @@ impl Action for Start {
         let files = cx.host.files();
         let within = params.within.map_or(WITHIN, |span| span.0);
         let runs = live::settled(&cluster, files.as_ref()).await;
-        if !runs && let Some(why) = params.leaves(&cluster, files.as_ref(), (&cx.about.run, cx.about.began_at))? {
+        if !runs && let Some(why) = params.leaves(&cluster, files.as_ref(), &cx.about)? {
             cx.reporter
                 .note(format!("the server of `{}` is not started: {why}", cluster.name), serde_json::Value::Null);
             return Ok(StartOutput { started: false, in_recovery: false, original: false, nothing_to_do: Some(why) });
@@ -227,17 +227,18 @@ impl Action for Start {
             server.tell_log(cx);
         }
         let in_recovery = answers(&server, within, cx).await?;
-        let original = replaced(&cluster, &cx.about.run, files.as_ref())?.is_none();
+        let original = replaced(&cluster, &cx.about, files.as_ref())?.is_none();
         let nothing_to_do = runs.then(|| runs_already(&cluster, files.as_ref())).transpose()?;
         Ok(StartOutput { started: !runs, in_recovery, original, nothing_to_do })
     }
 }
 
 /// The recovery that has put other data into the place of what a run found there. One of another run that has opened is what
-/// this one found.
-fn replaced(cluster: &Cluster, run: &RunId, files: &dyn ReadFiles) -> Result<Option<Marker>, ActionError> {
+/// this one found; to an undo its own run is the one that it undoes.
+fn replaced(cluster: &Cluster, about: &Surroundings, files: &dyn ReadFiles) -> Result<Option<Marker>, ActionError> {
+    let is_own = |marker: &Marker| [&about.run, &about.steps_of].contains(&&marker.run);
     let marker = Marker::read(files, &cluster.pgdata)?;
-    Ok(marker.filter(|marker| marker.run == *run || !marker.has_opened()))
+    Ok(marker.filter(|marker| is_own(marker) || !marker.has_opened()))
 }
 
 /// What is said of a server that runs: whoever undoes a recovery hears that its data stays.

@@ -135,13 +135,14 @@ impl Gone {
         let file = |path: &Path| path.display().to_string();
         let tables = self.dumped.iter().map(|name| format!("--table={name}"));
         let spec = copy.command("pg_dump", dbname)?.arg("--no-password").args(tables);
-        match self.detached.is_empty() {
+        let mut scripts = match self.detached.is_empty() {
             true => {
                 let spec = spec.args(["--format=plain".to_owned(), format!("--file={}", file(&dump))]);
                 client::run(cx.host.as_ref(), spec).await?;
+                vec![dump]
             }
             false => partition::write_detached(&self.detached, spec, (copy, cx), (&*folder.files, &dump)).await?,
-        }
+        };
         let mut statements = vec![format!("SET lock_timeout = '{LOCK_WITHIN}'")];
         statements.extend(self.detached.iter().map(Detached::attach));
         statements.extend(self.references.iter().flat_map(|reference| reference.statements(orphans)));
@@ -152,7 +153,9 @@ impl Gone {
             ActionError::retryable(format!("`{}` cannot be written", after.display())).because(&error)
         })?;
         let spec = live.command("psql", dbname)?.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction"]);
-        let spec = spec.args(["-o", "/dev/null", "-f", &file(&dump), "-f", &file(&after)]);
+        scripts.push(after);
+        let scripts = scripts.iter().flat_map(|script| ["-f".to_owned(), file(script)]);
+        let spec = spec.args(["-o", "/dev/null"]).args(scripts);
         psql(spec, cx).await.map_err(|error| {
             error.help("nothing was made: everything was one transaction; the last lines say what it lacks")
         })

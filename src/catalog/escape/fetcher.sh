@@ -1,0 +1,5 @@
+# What is written as fetch-wal.sh.
+fetcher() {
+    cat <<'FETCH'
+@FETCH@FETCH
+}
