@@ -58,7 +58,7 @@ pub fn planned<'a>(plan: &'a BoundPlan, id: &StepId) -> Option<&'a PlannedStep> 
 
 /// Names the runs that undo a run, oldest first: each with its folder.
 pub fn undoings(runs: &Runs, of: &RunId) -> Result<Vec<RunDir>, Failure> {
-    let later = runs.ids().map_err(wiring::runs_failure)?.into_iter().take_while(|id| id > of);
+    let later = runs.ids().map_err(wiring::runs_failure)?.into_iter().take_while(|id| id != of);
     let undoes = |dir: &RunDir| {
         let origin = dir.header().and_then(|header| header.origin);
         origin.is_some_and(|origin| origin.run == *of && origin.purpose == OriginPurpose::Undo)
@@ -76,12 +76,16 @@ pub fn seeds(runs: &Runs, plan: &BoundPlan, origin: &RunOrigin) -> Result<Vec<Ev
     let earlier = Earlier::read(runs.dir(&origin.run))?;
     match (origin.purpose, &origin.step) {
         (OriginPurpose::Undo, _) => {
-            let undoings = undoings(runs, &origin.run)?;
-            if let Some(later) = undoings.iter().find(|dir| dir.id() > &plan.run) {
+            let (order, own) = (runs.order(), &plan.run);
+            let others = undoings(runs, &origin.run)?.into_iter().filter(|dir| dir.id() != own);
+            // A run that is still to be created comes after all.
+            let is_there = runs.dir(own).path().is_dir();
+            let (after, before): (Vec<RunDir>, Vec<RunDir>) =
+                others.partition(|dir| is_there && order.is_later(dir.id(), own));
+            if let Some(later) = after.first() {
                 let message = format!("run `{}` has undone run `{}` since", later.id(), origin.run);
                 return Err(Failure::new(Exit::Refused, message).help("nothing was changed"));
             }
-            let before: Vec<RunDir> = undoings.into_iter().filter(|dir| dir.id() < &plan.run).collect();
             to_undo(&earlier, before)
         }
         (OriginPurpose::Seed, Some(step)) => Ok(super::restart::seeds(&earlier, plan, step)),

@@ -407,9 +407,8 @@ fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Option<Proven> {
 
 fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
     let mut past = Past::default();
-    let mut ids = runs.ids().map_err(wiring::runs_failure)?;
-    ids.sort();
-    for id in ids.iter().rev().take(LOOK_BACK) {
+    let ids = runs.ids().map_err(wiring::runs_failure)?;
+    for id in ids.iter().take(LOOK_BACK) {
         let dir = runs.dir(id);
         let Ok((plan, _)) = dir.plan() else { continue };
         let concerns = plan.subject() == Some(name);
