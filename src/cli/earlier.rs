@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Exit, Failure, invoke, wiring};
+use super::{Exit, Failure, invoke, operate, wiring};
 use crate::base::{RunId, StepId};
 use crate::engine::may_have_run;
 use crate::event::{EventKind, OriginPurpose, RunOrigin, SeededEnd};
-use crate::journal::{RunDir, Runs};
+use crate::journal::{RunDir, Runs, Verb};
 use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::state::{RunState, StepEnd, StepState, StepStatus};
 
@@ -40,8 +40,15 @@ impl Earlier {
             Failure::new(Exit::Refused, format!("run `{run}` is still going on; nothing was changed"))
                 .help(format!("`runbook show {run} --follow` follows it, `runbook cancel {run}` ends it"))
         } else {
-            Failure::new(Exit::Refused, format!("run `{run}` has not ended; nothing was changed"))
-                .help(format!("`runbook resume {run}` goes on with it; `runbook cancel {run}` first ends it"))
+            let is_cancelled =
+                operate::kept(&self.dir, &self.state)?.iter().any(|verb| matches!(verb, Verb::Cancel { .. }));
+            let help = match is_cancelled {
+                true => {
+                    format!("a `cancel` of it is kept: `runbook resume {run}` carries it out and runs its `finally`")
+                }
+                false => format!("`runbook resume {run}` goes on with it; `{}` first ends it", cancel(&self.plan)),
+            };
+            Failure::new(Exit::Refused, format!("run `{run}` has not ended; nothing was changed")).help(help)
         })
     }
 
@@ -49,6 +56,12 @@ impl Earlier {
     pub fn planned(&self, id: &StepId) -> Option<&PlannedStep> {
         planned(&self.plan, id)
     }
+}
+
+/// What is typed to cancel the run of a plan: a protected environment wants to know why.
+pub fn cancel(plan: &BoundPlan) -> String {
+    let why = if plan.protected { " --reason WHY" } else { "" };
+    format!("runbook cancel {}{why}", plan.run)
 }
 
 /// The step as a plan has it; of an instance, the one it is an instance of.

@@ -17,9 +17,10 @@ pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure
             "run `{id}` began after run `{run}`, and its plan cannot be read: whether it has worked on the same database is not known"
         ),
     };
+    let cancel = earlier::cancel(plan);
     Err(Failure::new(Exit::Refused, message).help(format!(
         "the interrupted run would replace newer data; nothing was changed. Look with `runbook show {id}`, then end the old one with \
-         `runbook cancel {run}`, which undoes nothing, and start a new run"
+         `{cancel}`, which undoes nothing, and start a new run"
     )))
 }
 

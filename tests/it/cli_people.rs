@@ -399,3 +399,15 @@ fn a_no_counts_above_every_yes_on_which_nothing_was_done_whichever_came_first() 
     cli.run(&["resume", "last"]).ends(0).says("`tester` may not answer");
     assert_eq!(log(&cli), ["before", "after ada"]);
 }
+
+#[test]
+fn a_cancel_that_is_kept_is_told_by_show_and_by_who_would_undo_the_run() {
+    let cli = asking("quorum: 1");
+    cli.run(&["run", "runbook.yaml"]).ends(13);
+    cli.run(&["undo", "last"]).ends(4).says("`runbook cancel").says("first ends it");
+    cli.run(&["cancel", "last", "--reason", "wrong database"]).ends(0);
+    cli.run(&["show", "last"]).ends(0).prints("`cancel` by tester: wrong database");
+    cli.run(&["undo", "last"]).ends(4).says("a `cancel` of it is kept").says("carries it out");
+    cli.run(&["resume", "last"]).ends(12);
+    assert_eq!(log(&cli), ["before"]);
+}
