@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Exit, Failure, invoke, wiring};
+use super::{Exit, Failure, invoke, operate, wiring};
 use crate::base::{RunId, StepId};
 use crate::engine::may_have_run;
 use crate::event::{EventKind, OriginPurpose, RunOrigin, SeededEnd};
-use crate::journal::{RunDir, Runs};
+use crate::journal::{RunDir, Runs, Verb};
 use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::state::{RunState, StepEnd, StepState, StepStatus};
 
@@ -40,8 +40,15 @@ impl Earlier {
             Failure::new(Exit::Refused, format!("run `{run}` is still going on; nothing was changed"))
                 .help(format!("`runbook show {run} --follow` follows it, `runbook cancel {run}` ends it"))
         } else {
-            Failure::new(Exit::Refused, format!("run `{run}` has not ended; nothing was changed"))
-                .help(format!("`runbook resume {run}` goes on with it; `runbook cancel {run}` first ends it"))
+            let is_cancelled =
+                operate::kept(&self.dir, &self.state)?.iter().any(|verb| matches!(verb, Verb::Cancel { .. }));
+            let help = match is_cancelled {
+                true => {
+                    format!("a `cancel` of it is kept: `runbook resume {run}` carries it out and runs its `finally`")
+                }
+                false => format!("`runbook resume {run}` goes on with it; `{}` first ends it", cancel(&self.plan)),
+            };
+            Failure::new(Exit::Refused, format!("run `{run}` has not ended; nothing was changed")).help(help)
         })
     }
 
@@ -51,6 +58,12 @@ impl Earlier {
     }
 }
 
+/// What is typed to cancel the run of a plan: a protected environment wants to know why.
+pub fn cancel(plan: &BoundPlan) -> String {
+    let why = if plan.protected { " --reason WHY" } else { "" };
+    format!("runbook cancel {}{why}", plan.run)
+}
+
 /// The step as a plan has it; of an instance, the one it is an instance of.
 pub fn planned<'a>(plan: &'a BoundPlan, id: &StepId) -> Option<&'a PlannedStep> {
     plan.step(id).or_else(|| plan.step(&id.of_instance()?))
@@ -58,7 +71,7 @@ pub fn planned<'a>(plan: &'a BoundPlan, id: &StepId) -> Option<&'a PlannedStep> 
 
 /// Names the runs that undo a run, oldest first: each with its folder.
 pub fn undoings(runs: &Runs, of: &RunId) -> Result<Vec<RunDir>, Failure> {
-    let later = runs.ids().map_err(wiring::runs_failure)?.into_iter().take_while(|id| id > of);
+    let later = runs.ids().map_err(wiring::runs_failure)?.into_iter().take_while(|id| id != of);
     let undoes = |dir: &RunDir| {
         let origin = dir.header().and_then(|header| header.origin);
         origin.is_some_and(|origin| origin.run == *of && origin.purpose == OriginPurpose::Undo)
@@ -76,12 +89,16 @@ pub fn seeds(runs: &Runs, plan: &BoundPlan, origin: &RunOrigin) -> Result<Vec<Ev
     let earlier = Earlier::read(runs.dir(&origin.run))?;
     match (origin.purpose, &origin.step) {
         (OriginPurpose::Undo, _) => {
-            let undoings = undoings(runs, &origin.run)?;
-            if let Some(later) = undoings.iter().find(|dir| dir.id() > &plan.run) {
+            let (order, own) = (runs.order(), &plan.run);
+            let others = undoings(runs, &origin.run)?.into_iter().filter(|dir| dir.id() != own);
+            // A run that is still to be created comes after all.
+            let is_there = runs.dir(own).path().is_dir();
+            let (after, before): (Vec<RunDir>, Vec<RunDir>) =
+                others.partition(|dir| is_there && order.is_later(dir.id(), own));
+            if let Some(later) = after.first() {
                 let message = format!("run `{}` has undone run `{}` since", later.id(), origin.run);
                 return Err(Failure::new(Exit::Refused, message).help("nothing was changed"));
             }
-            let before: Vec<RunDir> = undoings.into_iter().filter(|dir| dir.id() < &plan.run).collect();
             to_undo(&earlier, before)
         }
         (OriginPurpose::Seed, Some(step)) => Ok(super::restart::seeds(&earlier, plan, step)),

@@ -1,6 +1,6 @@
 //! `runbook logs RUN [STEP]`: what the processes of a run's steps wrote.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::{Exit, Failure, wiring};
@@ -111,16 +111,29 @@ fn print(file: &Path, title: &str, single: bool) -> Result<usize, Failure> {
 }
 
 /// Finds a step of which an attempt still runs.
+///
+/// # Errors
+/// Fails where a folder cannot be read: what is not looked at may run. One that is not there holds nothing.
 pub fn running_step(attempts: &Path) -> std::io::Result<Option<String>> {
-    for step in std::fs::read_dir(attempts).into_iter().flatten() {
-        let step = step?;
-        for (_, attempt) in self::attempts(&step.path()) {
-            if crate::supervisor::still_runs(&attempt)? {
-                return Ok(Some(step.file_name().to_string_lossy().into_owned()));
+    for step in entries(attempts)? {
+        for attempt in entries(&step)? {
+            let is_attempt = attempt.file_name().is_some_and(|name| name.to_string_lossy().parse::<u32>().is_ok());
+            if is_attempt && crate::supervisor::still_runs(&attempt)? {
+                let name = step.file_name().unwrap_or_default();
+                return Ok(Some(name.to_string_lossy().into_owned()));
             }
         }
     }
     Ok(None)
+}
+
+/// What lies in a folder; nothing where there is none.
+fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The kept output of a run's attempts, for reports.
@@ -147,5 +160,23 @@ impl LogSource for Attempts {
             text.push_str(&String::from_utf8_lossy(&bytes[start..]));
         }
         (!text.trim().is_empty()).then_some(LogTail { text, omitted_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::running_step;
+
+    #[test]
+    fn a_folder_of_attempts_that_cannot_be_read_is_not_one_in_which_nothing_runs() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let attempts = dir.path().join("attempts");
+        assert_eq!(running_step(&attempts).expect("none was made"), None);
+        std::fs::create_dir(&attempts).expect("a folder");
+        std::fs::File::create(attempts.join("notes")).expect("a file");
+        assert_eq!(running_step(&attempts).expect("reads"), None);
+        let step = attempts.join("a");
+        std::os::unix::fs::symlink(&step, &step).expect("a link to itself");
+        assert!(running_step(&attempts).is_err(), "what is not looked at may run");
     }
 }

@@ -51,12 +51,12 @@ pub struct Open {
 pub fn open(runs: &Runs, lock: &str, besides: Option<&RunId>) -> Result<Option<Open>, Failure> {
     let mut ids = runs.ids().map_err(wiring::runs_failure)?;
     ids.retain(|id| Some(id) != besides);
-    ids.sort();
+    let order = runs.order();
     let mut left_open: Vec<(Open, Option<Timestamp>, Option<Part>)> = Vec::new();
     let mut lifted: Vec<(RunId, Timestamp)> = Vec::new();
-    let mut restored: Vec<(Part, Timestamp)> = Vec::new();
+    let mut restored: Vec<(RunId, Part, Timestamp)> = Vec::new();
     let mut given_back: Vec<RunId> = Vec::new();
-    for id in ids.iter().rev() {
+    for id in &ids {
         let dir = runs.dir(id);
         let Ok((plan, _)) = dir.plan() else { continue };
         if plan.mode != Mode::Real || !concerns(&plan, lock) {
@@ -70,15 +70,18 @@ pub fn open(runs: &Runs, lock: &str, besides: Option<&RunId>) -> Result<Option<O
                 left_open.push((Open { run: id.clone(), database, since, status }, last, part));
             }
             RecoveryEvidence::Lifted(at) => lifted.push((id.clone(), at)),
-            RecoveryEvidence::Restored(at) => restored.extend(Part::of(&plan).map(|part| (part, at))),
+            RecoveryEvidence::Restored(at) => restored.extend(Part::of(&plan).map(|part| (id.clone(), part, at))),
             RecoveryEvidence::Nothing => {}
         }
     }
-    // A run may be resumed after a later one ended: what counts is when it replaced something, where that is known.
+    // A run may be resumed after a later one ended: what counts is when it replaced something, where that is known. What began
+    // when it was over came after it whatever the clock was set to.
     let is_over = |(open, last, part): &(Open, Option<Timestamp>, Option<Part>)| {
-        let again =
-            |(other, at): &(Part, Timestamp)| part.as_ref() == Some(other) && last.is_some_and(|last| *at >= last);
-        let lifts = |(run, at): &(RunId, Timestamp)| last.map_or(*run > open.run, |last| *at >= last);
+        let follows =
+            |run: &RunId, at: Timestamp| order.began_after_end(run, &open.run) || last.is_some_and(|last| at >= last);
+        let again = |(run, other, at): &(RunId, Part, Timestamp)| part.as_ref() == Some(other) && follows(run, *at);
+        let lifts =
+            |(run, at): &(RunId, Timestamp)| follows(run, *at) || (last.is_none() && order.is_later(run, &open.run));
         given_back.contains(&open.run) || lifted.iter().any(lifts) || restored.iter().any(again)
     };
     Ok(left_open.into_iter().find(|one| !is_over(one)).map(|(open, ..)| open))
@@ -86,9 +89,7 @@ pub fn open(runs: &Runs, lock: &str, besides: Option<&RunId>) -> Result<Option<O
 
 /// The newest run that has brought the whole server under a lock back, and went well.
 pub fn newest_that_went_well(runs: &Runs, lock: &str) -> Option<RunId> {
-    let mut ids = runs.ids().ok()?;
-    ids.sort();
-    ids.into_iter().rev().find(|id| {
+    runs.ids().ok()?.into_iter().find(|id| {
         let dir = runs.dir(id);
         let RunStatus::Finished { outcome, .. } = RunSummary::of(&dir).status else { return false };
         let Ok((plan, _)) = dir.plan() else { return false };

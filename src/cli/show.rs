@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::screen::{self, Face};
-use super::{Exit, Failure, earlier, invoke, wiring};
+use super::{Exit, Failure, earlier, invoke, operate, wiring};
 use crate::base::clock;
 use crate::journal::{RunDir, RunSummary, follow};
 use crate::report::{json, summary};
@@ -41,6 +41,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     }
     out_part!("{}", summary::render(&plan, &state, &places(&dir), screen::out_palette()));
+    let kept = operate::kept(&dir, &state)?;
+    if !kept.is_empty() {
+        out!("\nkept, and not taken yet: `runbook resume {}` takes it", dir.id());
+        kept.iter().for_each(|verb| out!("  {}", operate::in_words(verb)));
+    }
     for undoing in earlier::undoings(&runs, dir.id())? {
         out!("\n{}", undone_by(&undoing));
     }

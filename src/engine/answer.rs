@@ -16,8 +16,17 @@ impl Driver {
         let nothing = || format!("step `{step}` asks nothing: it is {}", self.standing(step));
         let state = self.state.steps.get(step).filter(|state| state.status == StepStatus::Asking);
         let (state, question) = state.and_then(|state| Some((state, state.question.as_ref()?))).ok_or_else(nothing)?;
-        if verdict(state) != Verdict::Open {
-            return Err(format!("the question of step `{step}` is settled already"));
+        match verdict(state) {
+            Verdict::Open => {}
+            // Nothing was done on that yes yet: a no still counts, and above it.
+            Verdict::Yes if answer.verdict == HumanVerdict::No => {}
+            Verdict::No(no) if answer.verdict == HumanVerdict::Yes => {
+                let by = &no.by.name;
+                return Err(format!("`{by}` has answered no to step `{step}`, and a no counts above every yes"));
+            }
+            Verdict::Yes | Verdict::No(_) | Verdict::Late(_) => {
+                return Err(format!("the question of step `{step}` is settled already"));
+            }
         }
         if answer.seen != question.digest() {
             return Err("it answers another question than the one that is open; look again and answer then".to_owned());
@@ -48,7 +57,9 @@ impl Driver {
         if initiator && answer.verdict == HumanVerdict::Yes {
             return Err(format!("`{name}` started the run, so somebody else has to approve"));
         }
-        if state.answers.iter().any(|(_, earlier)| earlier.by.name == *name) {
+        let has_answered = || state.answers.iter().any(|(_, earlier)| earlier.by.name == *name);
+        // Whoever said yes may still say no: that adds no second voice to a quorum.
+        if answer.verdict == HumanVerdict::Yes && has_answered() {
             return Err(format!("`{name}` has answered already; somebody else has to"));
         }
         Ok(())

@@ -124,6 +124,38 @@ pub fn request_name() -> String {
     format!("{}-{}", clock::now().strftime("%Y%m%d-%H%M%S-%9f"), std::process::id())
 }
 
+/// Names what waits in a run's control folder, oldest first: the name of each request, and its verb. A live engine takes a
+/// verb within a moment; what it has taken may lie there a moment longer. What is no verb is left out, as the engine does.
+///
+/// # Errors
+/// Fails when the folder cannot be read; one that is not there holds nothing.
+pub fn waiting(control: &Path) -> io::Result<Vec<(String, Verb)>> {
+    let paths = match files(control) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other?,
+    };
+    Ok(paths.iter().filter_map(|path| Some((request_of(path), read(path).ok()?))).collect())
+}
+
+/// The files of verbs in a control folder, in the order in which they are taken.
+fn files(control: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(control)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|extension| extension == "json") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The name of the request that a file makes.
+fn request_of(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// Watches a run's control folder.
 #[derive(Debug)]
 pub struct ControlDir {
@@ -144,32 +176,18 @@ impl ControlDir {
     /// Takes the oldest verb, if there is one, and puts aside what was taken before. One bad file blocks no other.
     fn take(&mut self) -> io::Result<Option<ControlRequest>> {
         self.put_aside();
-        for path in self.waiting()? {
+        for path in files(&self.dir)? {
             if !self.taken.insert(path.clone()) {
                 continue;
             }
             match read(&path) {
                 Ok(verb) => {
-                    let request = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                    return Ok(Some(Verb::into_request(verb, request)));
+                    return Ok(Some(Verb::into_request(verb, request_of(&path))));
                 }
                 Err(error) => tracing::warn!(file = %path.display(), %error, "a control file is not a verb"),
             }
         }
         Ok(None)
-    }
-
-    fn waiting(&self) -> io::Result<Vec<PathBuf>> {
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            if !hidden && path.extension().is_some_and(|extension| extension == "json") {
-                paths.push(path);
-            }
-        }
-        paths.sort();
-        Ok(paths)
     }
 
     /// Moves what was taken to `done/`. What cannot be moved stays taken; a later call tries again.

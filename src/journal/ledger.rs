@@ -5,6 +5,8 @@
 //! still takes new anchors in a disaster, and [`Ledger::read`] keeps naming the damage. What it cannot show
 //! alone is the removal of its own last lines together with their runs; a copy elsewhere can.
 
+mod order;
+
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use super::durable;
 use crate::base::seal::{check_hash, seal, whole_line_prefix};
 use crate::base::{Digest, EventSeq, RunId, Timestamp, clock};
 use crate::event::{Event, EventKind, Outcome};
+
+pub use order::RunOrder;
 
 /// The ledger's name below the state root.
 pub const LEDGER_FILE: &str = "ledger.jsonl";

@@ -39,7 +39,7 @@ pub use guard::{Driver, RunLock};
 pub use head::{Head, HeadError, Signed};
 pub use index::{Index, IndexError, RunFilter, StepSample, bytes_of};
 pub use lease::{Lease, LeaseState, Leases};
-pub use ledger::{Anchor, Anchored, Ledger, LedgerError, LedgerLine};
+pub use ledger::{Anchor, Anchored, Ledger, LedgerError, LedgerLine, RunOrder};
 pub use memory::{Fault, MemoryJournal};
 pub use reader::{History, Opened, Tail, open_for_resume, read};
 pub use root::{RootError, RootFacts, SystemRoot, choose_root, probe_system_root};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::durable;
 use super::file::FileJournal;
 use super::guard::RunLock;
-use super::ledger::{Ledger, LedgerError};
+use super::ledger::{Ledger, LedgerError, RunOrder};
 use super::run::RunDir;
 use super::summary::RunSummary;
 use crate::base::{Digest, RunId};
@@ -167,7 +167,13 @@ impl Runs {
         Ok((journal, lock))
     }
 
-    /// Names all runs, newest first.
+    /// The order in which the runs began and ended, by the ledger. Without one, their ids are all there is.
+    #[must_use]
+    pub fn order(&self) -> RunOrder {
+        self.ledger().order().unwrap_or_default()
+    }
+
+    /// Names all runs, newest first: in the order in which they began, which a clock that was set back does not change.
     ///
     /// # Errors
     /// Fails when the folder cannot be read.
@@ -181,7 +187,7 @@ impl Runs {
             Ok(ids)
         };
         let mut ids = list().map_err(|source| RunsError::File { path: self.folder(), source })?;
-        ids.sort_by(|one, other| other.cmp(one));
+        self.order().sort_newest_first(&mut ids);
         Ok(ids)
     }
 

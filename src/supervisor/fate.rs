@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
-use super::folder::{Claim, Folder, Identity};
+use super::folder::{Claim, Folder, Identity, Owner, is_torn};
 use super::identity::ProcessId;
 use super::request::EndLevel;
 use super::session::Stream;
@@ -22,6 +22,9 @@ use crate::event::Progress;
 
 /// How often the output of an adopted program is looked at.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// What a program is called whose name went with its record.
+const FORGOTTEN: &str = "a program of an earlier boot";
 
 /// What became of an attempt.
 #[derive(Debug)]
@@ -62,14 +65,18 @@ pub fn fate(dir: &Path) -> Result<AttemptFate, HostError> {
 }
 
 fn judge(dir: &Path) -> io::Result<AttemptFate> {
-    let folder = Folder::new(dir);
-    let identity = match folder.identity()? {
-        Some(identity) => identity,
-        None => {
-            let claim = Identity { boot: boot_id()?, supervisor: None, program: String::new() };
+    let (folder, boot) = (Folder::new(dir), boot_id()?);
+    let identity = match folder.owner(&boot)? {
+        Owner::Known(identity) => identity,
+        Owner::Forgotten => return forgotten(&folder),
+        Owner::Nobody => {
+            let claim = Identity { boot: boot.clone(), supervisor: None, program: String::new() };
             match folder.claim(&claim) {
                 Ok(Claim::Ours) => return Ok(AttemptFate::NeverStarted),
-                Ok(Claim::Taken) => folder.identity()?.ok_or(io::ErrorKind::NotFound)?,
+                Ok(Claim::Taken) => match folder.owner(&boot)? {
+                    Owner::Known(identity) => identity,
+                    Owner::Nobody | Owner::Forgotten => return Err(io::ErrorKind::NotFound.into()),
+                },
                 // Without a folder no supervisor can claim it either.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AttemptFate::NeverStarted),
                 Err(error) => return Err(error),
@@ -77,10 +84,14 @@ fn judge(dir: &Path) -> io::Result<AttemptFate> {
         }
     };
     let Some(supervisor) = identity.supervisor else { return Ok(AttemptFate::NeverStarted) };
-    let same_boot = identity.boot == boot_id()?;
+    let same_boot = identity.boot == boot;
     let handle = if same_boot { supervisor.open()? } else { None };
     // Looked at after the process: a supervisor that ended in between has left its record.
-    if let Some(record) = folder.exit()? {
+    let record = match folder.exit() {
+        Err(error) if !same_boot && is_torn(&error) => None,
+        other => other?,
+    };
+    if let Some(record) = record {
         let output = folder.output(&record)?;
         return Ok(AttemptFate::Ended(record.result(output)));
     }
@@ -91,14 +102,29 @@ fn judge(dir: &Path) -> io::Result<AttemptFate> {
     Ok(AttemptFate::Lost { program: identity.program, alive })
 }
 
+/// What became of an attempt whose record an earlier boot took with it. How it ended may have been written out all the same.
+fn forgotten(folder: &Folder) -> io::Result<AttemptFate> {
+    match folder.exit() {
+        Ok(Some(record)) => {
+            let output = folder.output(&record)?;
+            Ok(AttemptFate::Ended(record.result(output)))
+        }
+        Ok(None) => Ok(AttemptFate::Lost { program: FORGOTTEN.to_owned(), alive: Vec::new() }),
+        Err(error) if is_torn(&error) => Ok(AttemptFate::Lost { program: FORGOTTEN.to_owned(), alive: Vec::new() }),
+        Err(error) => Err(error),
+    }
+}
+
 /// Tells whether anything of the attempt in `dir` runs now, watched or not. Claims nothing.
 ///
 /// # Errors
 /// Fails when the folder or the process table cannot be read.
 pub fn still_runs(dir: &Path) -> io::Result<bool> {
-    let folder = Folder::new(dir);
-    let Some(Identity { boot, supervisor: Some(supervisor), .. }) = folder.identity()? else { return Ok(false) };
-    if boot != boot_id()? || folder.exit()?.is_some() {
+    let (folder, now) = (Folder::new(dir), boot_id()?);
+    let Owner::Known(Identity { boot, supervisor: Some(supervisor), .. }) = folder.owner(&now)? else {
+        return Ok(false);
+    };
+    if boot != now || folder.exit()?.is_some() {
         return Ok(false);
     }
     Ok(supervisor.open()?.is_some() || !unwatched(&folder, supervisor)?.is_empty())

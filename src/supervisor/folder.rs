@@ -2,7 +2,9 @@
 //!
 //! `identity.json` is created once and for all before the program starts: whoever creates it owns the
 //! attempt. `child.json` follows the start, `exit.json` the end; `stdout` and `stderr` hold the output.
-//! They must survive the engine, not the machine, so nothing here is synced.
+//! They must survive the engine, not the machine, so nothing here is synced. What a power cut leaves is a name with nothing
+//! in it; so the boot of the machine stands in a name, too: `boot.ID`, made before the attempt is claimed. File systems
+//! keep the order of names.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use super::identity::ProcessId;
 use super::outcome::ExitRecord;
 use crate::action::CommandOutput;
+
+/// How the name begins that tells the boot at which an attempt was claimed.
+const BOOT: &str = "boot.";
 
 /// Who owns an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +35,17 @@ pub(super) struct Identity {
 /// The folder of one attempt.
 #[derive(Debug, Clone)]
 pub(super) struct Folder(PathBuf);
+
+/// Whose an attempt is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Nobody has claimed it.
+    Nobody,
+    /// As its record tells.
+    Known(Identity),
+    /// The machine was started anew since, which has emptied its record: nothing of it runs.
+    Forgotten,
+}
 
 /// Whether an attempt could be claimed.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,6 +71,7 @@ impl Folder {
 
     /// Creates the identity, whole and exclusively: a link cannot be made twice.
     pub(super) fn claim(&self, identity: &Identity) -> io::Result<Claim> {
+        create(&self.boot(&identity.boot))?;
         let whole = self.0.join(format!("identity.{}", std::process::id()));
         write(&whole, identity)?;
         let linked = fs::hard_link(&whole, self.0.join("identity.json"));
@@ -66,8 +83,34 @@ impl Folder {
         }
     }
 
-    pub(super) fn identity(&self) -> io::Result<Option<Identity>> {
-        read(&self.0.join("identity.json"))
+    /// Tells whose the attempt is, at `boot` of the machine.
+    ///
+    /// # Errors
+    /// Fails when the record cannot be read, unless it was made at another boot and is torn.
+    pub(super) fn owner(&self, boot: &str) -> io::Result<Owner> {
+        match read(&self.0.join("identity.json")) {
+            Ok(Some(identity)) => Ok(Owner::Known(identity)),
+            Ok(None) => Ok(Owner::Nobody),
+            Err(error) if is_torn(&error) && self.is_of_another(boot)? => Ok(Owner::Forgotten),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn boot(&self, id: &str) -> PathBuf {
+        self.0.join(format!("{BOOT}{id}"))
+    }
+
+    /// Whether the attempt was claimed at other boots alone. An earlier version left no name that tells.
+    fn is_of_another(&self, boot: &str) -> io::Result<bool> {
+        if self.boot(boot).try_exists()? {
+            return Ok(false);
+        }
+        for entry in fs::read_dir(&self.0)? {
+            if entry?.file_name().to_string_lossy().starts_with(BOOT) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn record_child(&self, child: ProcessId) -> io::Result<()> {
@@ -102,6 +145,11 @@ impl Folder {
     }
 }
 
+/// Whether a record was written in part, or is empty.
+pub(super) fn is_torn(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
+}
+
 /// Creates or empties a file that only its owner may read.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
@@ -121,7 +169,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Claim, Folder, Identity};
+    use super::{Claim, Folder, Identity, Owner};
 
     #[test]
     fn an_attempt_is_claimed_once() {
@@ -130,7 +178,25 @@ mod tests {
         let identity = Identity { boot: "b".to_owned(), supervisor: None, program: "true".to_owned() };
         assert_eq!(folder.claim(&identity).expect("a claim"), Claim::Ours);
         assert_eq!(folder.claim(&identity).expect("a claim"), Claim::Taken);
-        assert_eq!(folder.identity().expect("readable"), Some(identity));
-        assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1, "nothing else remains");
+        assert_eq!(folder.owner("b").expect("readable"), Owner::Known(identity));
+        assert_eq!(
+            std::fs::read_dir(dir.path()).expect("a folder").count(),
+            2,
+            "nothing but that and the boot remains"
+        );
+    }
+
+    #[test]
+    fn a_record_that_a_power_cut_emptied_is_of_an_earlier_boot() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = Folder::new(dir.path());
+        assert_eq!(folder.owner("b").expect("readable"), Owner::Nobody);
+        let identity = Identity { boot: "b".to_owned(), supervisor: None, program: "true".to_owned() };
+        folder.claim(&identity).expect("a claim");
+        super::create(&dir.path().join("identity.json")).expect("empties");
+        assert_eq!(folder.owner("c").expect("readable"), Owner::Forgotten);
+        assert!(folder.owner("b").is_err(), "what was written at this boot is whole, so something else is wrong");
+        std::fs::remove_file(dir.path().join("boot.b")).expect("removes");
+        assert!(folder.owner("c").is_err(), "an earlier version does not tell the boot");
     }
 }

@@ -364,3 +364,50 @@ fn a_lost_terminal_leaves_its_question_to_other_terminals() {
     cli.run(&["resume", "last"]).ends(0);
     assert_eq!(log(&cli), ["before", "after ada"]);
 }
+
+#[test]
+fn a_no_counts_above_every_yes_on_which_nothing_was_done_whichever_came_first() {
+    let yes = ["approve", "last", "declare", "--as", "ada"];
+    let no = ["deny", "last", "--comment", "wrong database"];
+    let cli = asking("quorum: 1");
+    cli.run(&["run", "runbook.yaml"]).ends(13);
+    cli.run(&yes).ends(0).says("is kept");
+    cli.run(&["show", "last"]).ends(0).prints("not taken yet").prints("`approve declare` by ada");
+    cli.run(&no).ends(0).says("`approve declare` by ada is kept").says("this `deny` counts above it");
+    cli.run(&["show", "last"]).ends(0).prints("`deny declare` by tester: wrong database");
+    cli.run(&["approve", "last", "--as", "bob"]).ends(4).says("a no counts above every yes");
+    cli.run(&["resume", "last"]).ends(10).says("denied by tester: wrong database");
+    assert_eq!(log(&cli), ["before"]);
+    assert!(!cli.run(&["show", "last"]).ends(0).out.contains("not taken yet"));
+
+    // Who has said yes may say no, also where the yes was taken and others are waited for.
+    let cli = asking("quorum: 2");
+    cli.run(&["run", "runbook.yaml"]).ends(13);
+    cli.run(&["approve", "last"]).ends(0);
+    cli.run(&["resume", "last"]).ends(13);
+    assert!(!cli.run(&["show", "last"]).ends(0).out.contains("not taken yet"), "it was taken");
+    cli.run(&yes).ends(0);
+    cli.run(&no).ends(0);
+    cli.run(&["resume", "last"]).ends(10).says("denied by tester: wrong database");
+    assert_eq!(log(&cli), ["before"]);
+
+    // Of somebody who may not answer neither counts.
+    let cli = asking("approvers: [ada]");
+    cli.run(&["run", "runbook.yaml"]).ends(13);
+    cli.run(&no).ends(0);
+    cli.run(&yes).ends(0);
+    cli.run(&["resume", "last"]).ends(0).says("`tester` may not answer");
+    assert_eq!(log(&cli), ["before", "after ada"]);
+}
+
+#[test]
+fn a_cancel_that_is_kept_is_told_by_show_and_by_who_would_undo_the_run() {
+    let cli = asking("quorum: 1");
+    cli.run(&["run", "runbook.yaml"]).ends(13);
+    cli.run(&["undo", "last"]).ends(4).says("`runbook cancel").says("first ends it");
+    cli.run(&["cancel", "last", "--reason", "wrong database"]).ends(0);
+    cli.run(&["show", "last"]).ends(0).prints("`cancel` by tester: wrong database");
+    cli.run(&["undo", "last"]).ends(4).says("a `cancel` of it is kept").says("carries it out");
+    cli.run(&["resume", "last"]).ends(12);
+    assert_eq!(log(&cli), ["before"]);
+}

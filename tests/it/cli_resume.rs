@@ -230,6 +230,51 @@ fn an_attempt_whose_records_cannot_be_read_is_not_made_again_by_a_rule() {
 }
 
 #[test]
+fn a_record_that_a_power_cut_emptied_stands_in_nobodys_way_after_the_restart() {
+    for rule in ["", "    on_unknown: rerun\n"] {
+        let cli = crashed(rule);
+        lose_the_attempt(&cli);
+        let attempt = cli.only_run().join("attempts/a/1");
+        fs::write(attempt.join("identity.json"), "").expect("as a power cut leaves it");
+        fs::write(attempt.join("child.json"), "").expect("as a power cut leaves it");
+        let named = fs::read_dir(&attempt).unwrap().flatten().map(|entry| entry.path());
+        let boot = named.into_iter().find(|path| path.to_string_lossy().contains("/boot.")).expect("the boot's name");
+        fs::rename(boot, attempt.join("boot.of-before")).expect("another boot");
+        let answer: &[&str] = match rule {
+            "" => {
+                cli.run(&["resume", "last"]).ends(13).says("an earlier boot");
+                &["--rerun", "a"]
+            }
+            _ => &[],
+        };
+        cli.file("gate", "");
+        cli.run(&[&["resume", "last"], answer].concat()).ends(0);
+        assert_eq!(cli.read("effects"), "x\nx\ny\n");
+    }
+}
+
+#[test]
+fn a_lock_of_a_run_that_a_power_cut_ended_is_given_to_the_next_one() {
+    let cli = Cli::with(
+        "version: 1\nname: crashed\ndatabases: { orders: { pgdata: /nowhere/orders } }\nsteps:\n  - id: a\n    effect: destroy\n    \
+         targets: [ { database: orders } ]\n    run: |\n      echo x >>effects\n      touch began\n      \
+         for _ in $(seq 2400); do if test -e gate; then exit 0; fi; sleep 0.05; done\n",
+    );
+    let live = cli.spawn(&["run", "runbook.yaml"]);
+    until("the step begins", || cli.path("began").exists());
+    assert!(live.kill());
+    lose_the_attempt(&cli);
+    let attempt = cli.only_run().join("attempts/a/1");
+    fs::write(attempt.join("identity.json"), "").expect("as a power cut leaves it");
+    cli.file("gate", "");
+    cli.run(&["run", "runbook.yaml"]).ends(15);
+    let named = fs::read_dir(&attempt).unwrap().flatten().map(|entry| entry.path());
+    let boot = named.into_iter().find(|path| path.to_string_lossy().contains("/boot.")).expect("the boot's name");
+    fs::rename(boot, attempt.join("boot.of-before")).expect("another boot");
+    cli.run(&["run", "runbook.yaml"]).ends(0);
+}
+
+#[test]
 fn a_persons_word_outweighs_the_rule_of_the_step() {
     let cli = crashed("    on_unknown: rerun\n");
     lose_the_attempt(&cli);

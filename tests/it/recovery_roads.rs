@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::support::cli::{Cli, Ran};
+use crate::support::cli::{Cli, Ran, processes_of};
 use crate::support::postgres::{Cluster, free_port};
 use crate::support::production::Production;
 
@@ -74,6 +74,54 @@ fn an_undo_of_a_recovery_that_has_replaced_the_data_says_that_production_stays_d
     fs::rename(kept, cluster.pgdata()).unwrap();
     cluster.up();
     assert_eq!(cluster.sql("SELECT count(*) FROM t"), "10");
+}
+
+#[test]
+fn an_undo_of_a_recovery_that_was_denied_says_that_the_server_waits_and_what_leads_on() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let xid = cluster.sql("BEGIN; UPDATE t SET n = n + 10000 WHERE n > 10; SELECT txid_current(); COMMIT");
+    let xid = format!("recover_to_xid={xid}");
+    let run = ["run", "pitr", "-p", "database=main", "-p", &xid, "-p", "inclusive=false", "-p", "ask=true"];
+    cli.run(&[&run[..], &["-p", "incident_at=now", "--confirm", "production"]].concat()).ends(13);
+    cli.run(&["approve", "last", "declare"]).ends(0);
+    cli.run(&["resume", "last"]).ends(13);
+    cli.run(&["deny", "last", "decide", "--comment", "wrong target"]).ends(0);
+    cli.run(&["resume", "last"]).ends(10).says("runbook undo");
+    let undone = cli.run(&["undo", "last", "--confirm", "production"]).ends(10);
+    let told = format!("{}{}", undone.out, undone.err);
+    for words in ["is not back", "waits in recovery, read-only at ", "the old data lies in `", "runbook restore main"] {
+        assert!(told.contains(words), "no `{words}` in {told}");
+    }
+    assert!(!told.contains("RPO"), "an undo measures no loss: {told}");
+    let status = cli.run(&["status", "main"]);
+    assert!(status.out.contains("the server waits in recovery, read-only: runbook restore main"), "{}", status.out);
+    // What it names leads on.
+    let back = told.split("take the old data back: `").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+    assert!(back.contains(" stop") && back.contains("mv "), "{back}");
+    cli.run(&["restore", "main", "--confirm", "production"]).ends(0);
+    assert_eq!(cluster.sql("SELECT pg_is_in_recovery(), max(n) FROM t"), "f|11000", "all there was is back");
+}
+
+#[test]
+fn a_copy_that_may_not_be_removed_stays_until_somebody_says_that_it_may() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let started = cluster.sql("SELECT pg_postmaster_start_time()");
+    let lives = || !processes_of(cli.dir()).is_empty();
+    let reason = ["--reason", "he has looked"];
+    cli.run(&["run", "side-copy", "-p", "database=main", "--confirm", "production"]).ends(13).says("A no keeps it");
+    cli.run(&["deny", "last", "--comment", "not yet"]).ends(0);
+    cli.run(&["resume", "last"]).ends(13).says("not yet");
+    assert!(lives(), "a no keeps it");
+    cli.run(&[&["retry", "last", "looked"], &reason[..]].concat()).ends(0);
+    cli.run(&["resume", "last"]).ends(13).says("May it be removed?");
+    assert!(lives(), "it is asked for again");
+    cli.run(&["approve", "last"]).ends(0);
+    cli.run(&["resume", "last"]).ends(0);
+    assert!(!lives(), "a yes removes it");
+    production.nothing_is_left();
+    assert_eq!(cluster.sql("SELECT pg_postmaster_start_time()"), started);
 }
 
 /// Flips a bit in the middle of every base backup's data below a folder.

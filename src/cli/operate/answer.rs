@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::{Exit, Failure, args, wiring};
 use super::dialogue::{filled, filled_before, is_wanted, ticked};
+use super::kept::beside_kept;
 use super::{Lines, Subject, Telling, Typed, deliver, tell_question};
 use crate::base::{StepId, clock};
 use crate::event::{HumanAnswer, HumanVerdict, Question};
@@ -36,13 +37,15 @@ pub struct Answering {
 /// Shows the question, asks at a terminal for what is missing, and hands the answer over.
 ///
 /// # Errors
-/// Refuses (exit 2) inputs that are unknown, malformed or missing, and a step that asks nothing.
+/// Refuses (exit 2) inputs that are unknown, malformed or missing, and a step that asks nothing; (exit 4) a yes to what a no
+/// is kept for.
 pub fn answer(answering: Answering) -> Result<Exit, Failure> {
     let by = wiring::actor_as(answering.name.as_deref())?;
     let subject = Subject::find(&answering.run)?;
     let (step, question) = subject.question(answering.step.as_deref())?;
     let known = subject.state.steps.get(&step).cloned().unwrap_or_default();
     tell_question(&subject.plan, &step, question, &known);
+    beside_kept(&subject, (&step, question), answering.verdict)?;
     let inputs = given(question, &answering.inputs)?;
     let (verdict, inputs) = match answering.verdict {
         HumanVerdict::No => (HumanVerdict::No, inputs),

@@ -69,7 +69,7 @@ pub fn hand_over(dir: &RunDir, verb: &Verb) -> Result<String, Failure> {
 }
 
 /// The verb as it is typed, and its step.
-fn named(verb: &Verb) -> (&'static str, Option<&StepId>) {
+pub(super) fn named(verb: &Verb) -> (&'static str, Option<&StepId>) {
     match verb {
         Verb::Cancel { .. } => ("cancel", None),
         Verb::Act { act, step, .. } => (verb_name(act), step.as_ref()),

@@ -6,6 +6,7 @@
 mod answer;
 mod deliver;
 mod dialogue;
+mod kept;
 mod question;
 mod subject;
 
@@ -16,6 +17,7 @@ use crate::journal::Verb;
 pub use answer::{Answering, answer};
 pub use deliver::{deliver, hand_over};
 pub use dialogue::{Ended, Lines, Reply, Typed, converse, filled_before};
+pub use kept::{in_words, kept};
 pub use question::tell_question;
 pub use subject::{Subject, demand_reason};
 

@@ -52,7 +52,7 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     }
     next.extend(status.server.lost.iter().map(|lost| gone(lost, status, again)));
     if let Some(open) = status.open.as_ref().filter(|open| status.unfinished.iter().all(|run| run.run != open.run)) {
-        next.push(left_open(open, &ways, again));
+        next.push(left_open(open, status, (&ways, again)));
     }
     next.extend(archiving(status, again));
     if !status.forecast_fault.is_empty() {
@@ -137,7 +137,7 @@ fn gone(lost: &LostDatabase, status: &Status, again: &Again) -> Advice {
 
 /// What to do about a recovery that nobody closed. One that did not come to its end may have left everything undone that follows
 /// the restore: who was forgotten stands in the data again, nothing is proven, services are down.
-fn left_open(open: &Open, ways: &Ways, again: &Again) -> Advice {
+fn left_open(open: &Open, status: &Status, (ways, again): (&Ways, &Again)) -> Advice {
     let run = &open.run;
     let lift = |reason: &str| {
         let reason = format!("reason={reason}");
@@ -155,6 +155,11 @@ fn left_open(open: &Open, ways: &Ways, again: &Again) -> Advice {
     };
     let text = match is_whole {
         true => format!("the recovery of run {run} was never closed: {}", lift("the recovery is over")),
+        false if status.server.answers && status.server.in_recovery => format!(
+            "the recovery of run {run} did not come to its end, and the server waits in recovery, read-only: {} brings all there is \
+             back, with `--to` what was committed until then; `runbook show {run}` says what was not done",
+            ways.restore
+        ),
         false => format!(
             "the recovery of run {run} did not come to its end: `runbook show {run}` says what was not done, and how to go on; once \
              all of it was done another way: {}",

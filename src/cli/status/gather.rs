@@ -407,12 +407,11 @@ fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Option<Proven> {
 
 fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
     let mut past = Past::default();
-    let mut ids = runs.ids().map_err(wiring::runs_failure)?;
-    ids.sort();
+    let ids = runs.ids().map_err(wiring::runs_failure)?;
     // One that waits for a person waits however many runs there were since; where the ledger cannot be read, each is looked at.
     let ledger = runs.ledger().read().map(|content| content.lines).unwrap_or_default();
     let over: BTreeSet<&RunId> = ledger.iter().filter_map(|line| line.anchor.finished_run()).collect();
-    for (age, id) in ids.iter().rev().enumerate() {
+    for (age, id) in ids.iter().enumerate() {
         if age >= LOOK_BACK && over.contains(id) {
             continue;
         }

@@ -1,6 +1,6 @@
 //! The tables, and how they are brought up to date.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -122,8 +122,8 @@ impl Database {
                 changed.push((id, mark));
             }
         }
-        let gone: Vec<&String> =
-            known.keys().filter(|known| ids.binary_search_by(|id| known.as_str().cmp(id.as_str())).is_err()).collect();
+        let there: BTreeSet<&str> = ids.iter().map(RunId::as_str).collect();
+        let gone: Vec<&String> = known.keys().filter(|known| !there.contains(known.as_str())).collect();
         if changed.is_empty() && gone.is_empty() {
             return Ok(());
         }

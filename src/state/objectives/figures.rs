@@ -20,17 +20,18 @@ pub fn figures(plan: &BoundPlan, state: &RunState, ended_at: Timestamp) -> Figur
     let started_at = state.started_at.unwrap_or(plan.started_at);
     let recovered_at = recovered_at(plan, state);
     let origin = plan.incident_at.unwrap_or(started_at);
-    // What undoes an earlier run recovers nothing, so it is held against no objective.
-    let objectives = match super::required_section(plan) {
-        Section::Undo => Objectives::default(),
-        Section::Body | Section::Finally => plan.objectives,
+    // What undoes an earlier run recovers nothing, so it is held against no objective,
+    // and the loss that the earlier one measured is not what there is now.
+    let (objectives, rpo) = match super::required_section(plan) {
+        Section::Undo => (Objectives::default(), None),
+        Section::Body | Section::Finally => (plan.objectives, loss::verdict(plan, state)),
     };
     let split = split::split(plan, state, origin, recovered_at.unwrap_or(ended_at));
     Figures {
         run_ms: millis(between(started_at, ended_at)),
         rto_ms: rto(plan, state).map(millis),
         rto_target_ms: objectives.rto.map(|span| millis(span.0)),
-        rpo: loss::verdict(plan, state),
+        rpo,
         rpo_target_ms: objectives.rpo.map(|span| millis(span.0)),
         machine_ms: millis(split.machine),
         retry_ms: millis(split.retry),

@@ -13,8 +13,8 @@ use crate::base::{Attempt, Timestamp};
 use crate::event::{
     Actor, CancelLevel, Coverage, ErrorClass, ErrorInfo, EventKind, ExceptionKind, Outcome, SkipReason,
 };
-use crate::plan::BoundPlan;
 use crate::plan::fixture::{full_db_loss, id, plan, start, step};
+use crate::plan::{BoundPlan, UndoPolicy};
 use crate::state::fixture::{Story, recovered};
 
 fn at(seconds: u64) -> Timestamp {
@@ -75,6 +75,14 @@ fn nothing_is_lost_when_the_last_flushed_position_was_reached() {
     let loss = figures(&plan, &recovered(&plan).state(), at(1581)).rpo.unwrap();
     assert_eq!((loss.unwanted_ms, loss.chosen_ms, loss.coverage), (0, None, Coverage::ToLastFlushed));
     assert_eq!(loss.step, id("recover"));
+}
+
+#[test]
+fn a_run_that_undoes_an_earlier_one_measures_no_loss() {
+    let mut plan = full_db_loss();
+    plan.undo = UndoPolicy::Now { to: None };
+    let figures = figures(&plan, &recovered(&plan).state(), at(1581));
+    assert_eq!((figures.rpo, figures.rpo_target_ms), (None, None));
 }
 
 #[test]

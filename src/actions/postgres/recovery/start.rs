@@ -84,7 +84,7 @@ impl StartParams {
                     "the server that was stopped is not started: `{place}` was replaced by run `{}`, whose recovery has not ended",
                     marker.run
                 );
-                Err(ActionError::fatal(fact).help(ways_out(cluster, &marker, files)))
+                Err(ActionError::fatal(fact).help(ways_out(cluster, (&marker, ""), files)))
             }
             None if dismantled::is_one(files, &cluster.pgdata) => {
                 let fact =
@@ -227,10 +227,37 @@ impl Action for Start {
             server.tell_log(cx);
         }
         let in_recovery = answers(&server, within, cx).await?;
-        let original = replaced(&cluster, &cx.about, files.as_ref())?.is_none();
+        let recovery = replaced(&cluster, &cx.about, files.as_ref())?;
+        let unfinished = recovery.as_ref().filter(|marker| runs && params.only_if.is_some() && !marker.has_opened());
+        if let Some(marker) = unfinished {
+            return Err(not_back(&cluster, (marker, in_recovery), files.as_ref()));
+        }
         let nothing_to_do = runs.then(|| runs_already(&cluster, files.as_ref())).transpose()?;
-        Ok(StartOutput { started: !runs, in_recovery, original, nothing_to_do })
+        Ok(StartOutput { started: !runs, in_recovery, original: recovery.is_none(), nothing_to_do })
     }
+}
+
+/// Why a server that was stopped is not back, though one runs in its place: it is that of a recovery which has not ended.
+fn not_back(cluster: &Cluster, (marker, in_recovery): (&Marker, bool), files: &dyn ReadFiles) -> ActionError {
+    let (place, run, kept) = (cluster.pgdata.display(), &marker.run, cluster.kept(files, &marker.run));
+    let reached = marker.waits.map(|waiting| {
+        let newest = waiting.newest_commit.map(|at| format!(", with the newest commit of {at}")).unwrap_or_default();
+        format!(" at {}{newest}", waiting.reached)
+    });
+    let stands = match in_recovery {
+        true => format!("waits in recovery, read-only{}", reached.unwrap_or_default()),
+        false => "takes sessions".to_owned(),
+    };
+    let old = match files.facts(&kept) {
+        Ok(Some(_)) => format!("; the old data lies in `{}`", kept.display()),
+        Ok(None) | Err(_) => String::new(),
+    };
+    let fact = format!(
+        "the server that was stopped is not back: `{place}` was replaced by run `{run}`, whose recovery has not ended, and its \
+         server {stands}{old}"
+    );
+    let stop = format!("{} && ", cluster.service_manager().stop_by_hand(cluster));
+    ActionError::fatal(fact).help(ways_out(cluster, (marker, &stop), files))
 }
 
 /// The recovery that has put other data into the place of what a run found there. One of another run that has opened is what
@@ -264,8 +291,8 @@ fn recover_it(cluster: &Cluster) -> String {
     format!("recover it: `runbook restore {}`", cluster.name)
 }
 
-/// What is left to do where a recovery has replaced the data and did not come to its end.
-fn ways_out(cluster: &Cluster, marker: &Marker, files: &dyn ReadFiles) -> String {
+/// What is left to do where a recovery has replaced the data and did not come to its end; `stop` comes before anything is moved.
+fn ways_out(cluster: &Cluster, (marker, stop): (&Marker, &str), files: &dyn ReadFiles) -> String {
     let (name, place, kept) = (&cluster.name, cluster.pgdata.display(), cluster.kept(files, &marker.run));
     let again = recover_it(cluster);
     let is_there = files.facts(&kept).is_ok_and(|facts| facts.is_some());
@@ -282,7 +309,7 @@ fn ways_out(cluster: &Cluster, marker: &Marker, files: &dyn ReadFiles) -> String
             let known = opened.filter(|one| marker.given_up.is_none_or(|given_up| given_up.timeline != *one));
             let first = known.map(|one| format!("runbook wal give-up {name} --timeline {one} && ")).unwrap_or_default();
             format!(
-                "{again}; or take the old data back: `{first}mv {place} {place}.given-up && mv {kept} {place} && {start}`"
+                "{again}; or take the old data back: `{first}{stop}mv {place} {place}.given-up && mv {kept} {place} && {start}`"
             )
         }
         false => again,
