@@ -121,7 +121,8 @@ impl Inspection<'_> {
     }
 
     fn tar_verifier(&self, prefix: Vec<u8>, manifest: &Arc<BackupManifest>) -> TarVerifier {
-        TarVerifier { prefix, manifest: Arc::clone(manifest), facts: Arc::clone(&self.facts) }
+        let parent = self.reading.backup.manifest.parent.clone();
+        TarVerifier { prefix, manifest: Arc::clone(manifest), facts: Arc::clone(&self.facts), parent }
     }
 
     fn part(&self, object: &ManifestObject, manifest: &Arc<BackupManifest>) -> Part {

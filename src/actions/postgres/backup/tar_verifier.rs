@@ -27,6 +27,8 @@ pub(crate) struct TarVerifier {
     pub(crate) manifest: Arc<BackupManifest>,
     /// What our own manifest says of the cluster.
     pub(crate) facts: Arc<PostgresFacts>,
+    /// The backup that it is an increment to, by our own manifest.
+    pub(crate) parent: Option<String>,
 }
 
 /// What was found in archives.
@@ -132,6 +134,10 @@ impl TarVerifier {
     fn claims(&self, path: &[u8], bytes: &[u8]) -> Option<String> {
         match path {
             b"backup_label" => match BackupLabel::parse(&String::from_utf8_lossy(bytes)) {
+                Ok(label) if label.incremental_from.is_some() && self.parent.is_none() => Some(
+                    "`backup_label` says that it is an increment, and nothing says to which backup: it restores nothing"
+                        .to_owned(),
+                ),
                 Ok(label) if label.start == self.facts.start_lsn => None,
                 Ok(label) => Some(format!("`backup_label` begins at {}, not at {}", label.start, self.facts.start_lsn)),
                 Err(error) => Some(format!("`backup_label` makes no sense: {error}")),
