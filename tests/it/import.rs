@@ -142,6 +142,21 @@ fn an_increment_of_pg_basebackup_is_no_backup_by_itself() {
 }
 
 #[test]
+fn what_a_script_left_that_failed_is_no_dump() {
+    let cli = scripted(&["prod/daily/orders_20260128_143002.sql"]);
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packer, b"").unwrap();
+    let daily = cli.path("stored/prod/daily");
+    fs::write(daily.join("orders_20260129_143002.sql.gz"), packer.finish().unwrap()).unwrap();
+    fs::write(daily.join("orders_20260130_143002.sql"), &DUMP[..DUMP.len() - 30]).unwrap();
+    let import = ["backups", "import", "offsite", "prod/daily", "--write"];
+    let ran = cli.run(&import).ends(10).says("`prod/daily/orders_20260129_143002.sql.gz`").says("it is empty");
+    ran.says("`prod/daily/orders_20260130_143002.sql`").says("without the closing line");
+    let listed = cli.run(&["backups", "list", "--json"]).ends(0).json();
+    assert_eq!(listed["backups"].as_array().unwrap().len(), 1, "{listed:#}");
+}
+
+#[test]
 fn wal_of_another_cluster_or_under_a_wrong_name_does_not_get_into_the_archive() {
     let old = Old::start();
     old.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) n");

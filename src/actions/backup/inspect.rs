@@ -224,7 +224,7 @@ fn inside(object: &ManifestObject) -> Inside {
 const CONTENTS_BYTES: u64 = 256 << 20;
 
 /// Where text says that it is whole.
-const CLOSING_BYTES: usize = 4096;
+pub(super) const CLOSING_BYTES: usize = 4096;
 
 /// Reads a dump to its end, and keeps what is needed to list it: where it begins, and of text where it ends. The whole
 /// would want as much room as the database.
@@ -254,7 +254,11 @@ fn is_text(path: &Path) -> bool {
     use std::io::Read as _;
     let mut begin = [0; 512];
     let count = std::fs::File::open(path).and_then(|mut file| file.read(&mut begin)).unwrap_or_default();
-    let begin = &begin[..count];
+    begins_as_text(&begin[..count])
+}
+
+/// Whether bytes that a dump begins with are SQL text.
+pub(super) fn begins_as_text(begin: &[u8]) -> bool {
     !begin.starts_with(b"PGDMP") && !begin.contains(&0)
 }
 
@@ -268,8 +272,12 @@ fn is_complete_text(path: &Path) -> bool {
         file.read_to_end(&mut tail)?;
         Ok(tail)
     });
-    let tail = tail.unwrap_or_default();
-    String::from_utf8_lossy(&tail).contains("dump complete")
+    is_closed(&tail.unwrap_or_default())
+}
+
+/// Whether the last bytes of SQL text, [`CLOSING_BYTES`] of them, have its closing line.
+pub(super) fn is_closed(tail: &[u8]) -> bool {
+    String::from_utf8_lossy(tail).contains("dump complete")
 }
 
 /// Holds a backup against what is demanded of it and against its like.
