@@ -129,6 +129,7 @@ impl Inspector<'_> {
         let unpacking = Unpacking::of(&object.encoding, self.keys, self.secrets).map_err(transfer_failed)?;
         let whole = match inside(object) {
             Inside::Archive => read((self.store, &key), &unpacking, object, |from| tarball::walk(from)).await?,
+            Inside::Folder => read((self.store, &key), &unpacking, object, |from| tarball::walk_folder(from)).await?,
             Inside::DumpFolder => {
                 let folder = self.scratch.join("verified.dir");
                 let begun = std::fs::create_dir(&folder);
@@ -199,6 +200,8 @@ impl Inspector<'_> {
 /// What the plain bytes of an object are.
 enum Inside {
     Archive,
+    /// An archive of a folder, which may be empty.
+    Folder,
     Dump,
     /// An archive of the folder of a dump.
     DumpFolder,
@@ -207,7 +210,7 @@ enum Inside {
 
 fn inside(object: &ManifestObject) -> Inside {
     if object.archive_of.is_some() {
-        return if object.role == ObjectRole::Dump { Inside::DumpFolder } else { Inside::Archive };
+        return if object.role == ObjectRole::Dump { Inside::DumpFolder } else { Inside::Folder };
     }
     match object.role {
         ObjectRole::Data | ObjectRole::Tablespace | ObjectRole::Wal => Inside::Archive,
