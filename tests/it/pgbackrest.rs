@@ -44,6 +44,29 @@ fn backups_of_each_type_are_listed_and_judged() {
 }
 
 #[test]
+fn a_second_repository_is_begun_and_is_restored_from_when_the_first_is_lost() {
+    let site = Guarded::new();
+    site.backs_up("full");
+    let (dir, second) = (site.cluster.dir().to_owned(), site.cluster.folder("repo-b"));
+    let lines = format!("repo2-path={}\nrepo2-retention-full=9\n[main]", second.display());
+    let text = fs::read_to_string(site.config()).unwrap().replace("[main]", &lines);
+    fs::write(site.config(), text).unwrap();
+    let create = "  - { id: create, uses: pgbackrest.stanza_create, with: { database: main } }\n";
+    let backup = "  - { id: backup, uses: pgbackrest.backup, with: { database: main, type: full, repo: 2 } }\n";
+    site.does(&format!("{create}{backup}")).ends(0);
+    site.does(create).ends(0);
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1001, 1500)");
+    site.archives();
+    fs::rename(dir.join("repo"), dir.join("gone")).unwrap();
+    let drill = ["drill", "full-db-loss-pgbackrest", "-p", "database=main"];
+    let _ = fs::remove_dir_all(site.cli.state());
+    site.cli.run(&drill).ends(0).says("is read from repository 2 alone: repository 1: ");
+    assert_eq!(site.cli.status("prove"), "succeeded");
+    // Whoever looks at the backups is told which repository fails.
+    site.cli.run(&["backups", "health"]).ends(3).prints("repository 1: ").prints("`repo: NUMBER`");
+}
+
+#[test]
 fn a_lost_server_comes_back_with_what_was_archived_and_with_what_was_not() {
     let site = backed_up();
     site.cluster.sql("ALTER SYSTEM SET work_mem = '17MB'");
