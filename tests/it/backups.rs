@@ -188,6 +188,45 @@ async fn every_kind_of_damage_is_found_and_kept_beside_the_manifest() {
 }
 
 #[tokio::test]
+async fn a_backup_with_an_empty_folder_is_whole_and_comes_back() {
+    let bench = bench();
+    fs::create_dir(bench.path("uploads")).unwrap();
+    let paths = [bench.path("uploads"), bench.path("notes.txt")];
+    let made = json!({ "source": "media", "paths": paths, "stores": STORES });
+    let made = run(&bench, "backup.create", made).await.unwrap();
+    let verify = json!({ "source": "media", "store": "primary", "backup": made["backup"], "level": "content" });
+    run(&bench, "backup.verify", verify).await.unwrap();
+    let get = json!({ "source": "media", "store": "primary", "backup": made["backup"], "into": bench.path("back") });
+    run(&bench, "backup.get", get).await.unwrap();
+    assert_eq!(fs::read_dir(bench.path("back/uploads")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_writes_to_all_the_time_is_no_backup() {
+    let bench = bench();
+    let path = bench.path("state.db");
+    fs::write(&path, vec![1; 32 << 20]).unwrap();
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writer = {
+        let (path, done) = (path.clone(), Arc::clone(&done));
+        std::thread::spawn(move || {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                std::os::unix::fs::FileExt::write_at(&file, b"new", 100).unwrap();
+            }
+        })
+    };
+    let with = json!({ "source": "media", "paths": [path], "stores": ["primary"] });
+    let error = run(&bench, "backup.create", with.clone()).await.unwrap_err();
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    writer.join().unwrap();
+    assert!(format!("{error:?}").contains("changed while it was read"), "{error:?}");
+    let listed = crate::support::cli::listing(&bench.path("primary"));
+    assert!(!listed.iter().any(|line| line.contains("manifest.json")), "{listed:#?}");
+    run(&bench, "backup.create", with).await.unwrap();
+}
+
+#[tokio::test]
 async fn demands_on_size_and_encryption_are_held() {
     let bench = bench();
     let made = run(&bench, "backup.create", both(&bench)).await.unwrap();

@@ -9,7 +9,7 @@ use runbook::store::Opening;
 
 use crate::support::cli::{Cli, listing, until};
 use crate::support::parcel::{Safe, age_keys, compressed, pack, to_recipients};
-use crate::support::postgres::Cluster;
+use crate::support::postgres::{Cluster, programs_of};
 
 /// A cluster that archives with `cp`, and the folder of its store.
 struct Old {
@@ -20,7 +20,10 @@ struct Old {
 
 impl Old {
     fn start() -> Self {
-        let cluster = Cluster::create(&[], &[]);
+        Self::of(Cluster::create(&[], &[]))
+    }
+
+    fn of(cluster: Cluster) -> Self {
         let store = cluster.folder("store");
         let entry = StoreEntry { url: format!("file://{}", store.display()), ..StoreEntry::default() };
         Opening::new(&entry, "primary", Arc::new(Safe::default())).initialize().unwrap();
@@ -143,6 +146,36 @@ fn a_base_backup_that_nothing_proves_whole_or_that_is_damaged_is_left_out_with_t
     ran.says("`postgres/bare/base.tar`: its folder has no `backup_manifest`");
     let listed = old.cli.run(&["backups", "list", "--json"]).ends(0).json();
     assert_eq!(listed["backups"].as_array().unwrap().len(), 0, "{listed:#}");
+}
+
+#[test]
+fn an_increment_of_pg_basebackup_is_no_backup_by_itself() {
+    let old = Old::of(Cluster::create_by(programs_of(18), &[("summarize_wal", "on")], &[]));
+    old.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) n");
+    let full = old.take("full", &[]);
+    old.cluster.sql("UPDATE t SET n = n + 1 WHERE n = 7");
+    old.take("increment", &[&format!("--incremental={}", full.join("backup_manifest").display())]);
+    let import = ["backups", "import", "primary", "postgres", "--into", "main", "--write"];
+    let ran = old.cli.run(&import).ends(10).says("`postgres/increment/`").says("it is an increment to a backup");
+    ran.says("pg_combinebackup");
+    let listed = old.cli.run(&["backups", "list", "--json"]).ends(0).json();
+    assert_eq!(listed["backups"].as_array().unwrap().len(), 1, "{listed:#}");
+    assert_eq!(listed["backups"][0]["label"], "imported from postgres/full/", "{listed:#}");
+}
+
+#[test]
+fn what_a_script_left_that_failed_is_no_dump() {
+    let cli = scripted(&["prod/daily/orders_20260128_143002.sql"]);
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packer, b"").unwrap();
+    let daily = cli.path("stored/prod/daily");
+    fs::write(daily.join("orders_20260129_143002.sql.gz"), packer.finish().unwrap()).unwrap();
+    fs::write(daily.join("orders_20260130_143002.sql"), &DUMP[..DUMP.len() - 30]).unwrap();
+    let import = ["backups", "import", "offsite", "prod/daily", "--write"];
+    let ran = cli.run(&import).ends(10).says("`prod/daily/orders_20260129_143002.sql.gz`").says("it is empty");
+    ran.says("`prod/daily/orders_20260130_143002.sql`").says("without the closing line");
+    let listed = cli.run(&["backups", "list", "--json"]).ends(0).json();
+    assert_eq!(listed["backups"].as_array().unwrap().len(), 1, "{listed:#}");
 }
 
 #[test]

@@ -44,6 +44,48 @@ fn backups_of_each_type_are_listed_and_judged() {
 }
 
 #[test]
+fn health_judges_the_age_of_the_wal_of_a_stanza_and_warns_of_what_it_cannot_judge() {
+    let site = backed_up();
+    let inventory = fs::read_to_string(site.cli.path("inventory.yaml")).unwrap();
+    let asking = |members: &str| {
+        let text = inventory.replace("tier: full, max_age: 8d", &format!("tier: full, max_age: 8d, {members}"));
+        site.cli.file("inventory.yaml", &text);
+    };
+    asking("max_wal_age: 1h, max_proof_age: 1d, max_verification_age: 1d");
+    let health = site.cli.run(&["backups", "health", "--json"]).ends(0).json();
+    assert!(health[1]["figures"]["wal_age_s"].as_u64().is_some_and(|age| age < 3600), "{health:#}");
+    site.cli.run(&["check", "inventory.yaml"]).says("`max_proof_age` is not judged").says("`max_verification_age`");
+    asking("max_wal_age: 1s");
+    let newest = site.segments().pop().unwrap();
+    let file = fs::File::options().write(true).open(newest).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)).unwrap();
+    site.cli.run(&["backups", "health"]).ends(2).prints("the newest WAL is");
+}
+
+#[test]
+fn a_second_repository_is_begun_and_is_restored_from_when_the_first_is_lost() {
+    let site = Guarded::new();
+    site.backs_up("full");
+    let (dir, second) = (site.cluster.dir().to_owned(), site.cluster.folder("repo-b"));
+    let lines = format!("repo2-path={}\nrepo2-retention-full=9\n[main]", second.display());
+    let text = fs::read_to_string(site.config()).unwrap().replace("[main]", &lines);
+    fs::write(site.config(), text).unwrap();
+    let create = "  - { id: create, uses: pgbackrest.stanza_create, with: { database: main } }\n";
+    let backup = "  - { id: backup, uses: pgbackrest.backup, with: { database: main, type: full, repo: 2 } }\n";
+    site.does(&format!("{create}{backup}")).ends(0);
+    site.does(create).ends(0);
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1001, 1500)");
+    site.archives();
+    fs::rename(dir.join("repo"), dir.join("gone")).unwrap();
+    let drill = ["drill", "full-db-loss-pgbackrest", "-p", "database=main"];
+    let _ = fs::remove_dir_all(site.cli.state());
+    site.cli.run(&drill).ends(0).says("is read from repository 2 alone: repository 1: ");
+    assert_eq!(site.cli.status("prove"), "succeeded");
+    // Whoever looks at the backups is told which repository fails.
+    site.cli.run(&["backups", "health"]).ends(3).prints("repository 1: ").prints("`repo: NUMBER`");
+}
+
+#[test]
 fn a_lost_server_comes_back_with_what_was_archived_and_with_what_was_not() {
     let site = backed_up();
     site.cluster.sql("ALTER SYSTEM SET work_mem = '17MB'");

@@ -12,7 +12,8 @@ use runbook::catalog::{BackupPlace, ContentFacts, TableFacts};
 use runbook::store::Opening;
 use serde_json::{Value, json};
 
-use crate::support::recovery::{Run, Site};
+use crate::support::postgres::programs_of;
+use crate::support::recovery::{Depot, Run, Site};
 
 async fn proved(site: &Site, checks: Value) -> Result<CheckOutput, ActionError> {
     let params = json!({ "database": "main", "checks": checks });
@@ -225,6 +226,29 @@ async fn an_orphan_is_found_though_the_server_calls_its_constraint_valid() {
         proved(&site, json!([{ "name": "orphans", "foreign_keys": "all" }])).await,
         "has 1 rows without their parent",
     );
+}
+
+/// The operator that such a key keeps for its period says only that two overlap.
+#[tokio::test]
+async fn a_key_with_a_period_wants_all_of_it_covered_and_by_several_rows_if_need_be() {
+    let site = Site::by(programs_of(18), Depot::default(), &[]);
+    site.cluster.sql("CREATE TABLE p(id int4range, valid daterange, PRIMARY KEY (id, valid WITHOUT OVERLAPS))");
+    site.cluster.sql(
+        "CREATE TABLE c(id int4range, valid daterange, CONSTRAINT held FOREIGN KEY (id, PERIOD valid) REFERENCES p (id, PERIOD valid))",
+    );
+    site.cluster.sql("INSERT INTO p VALUES ('[1,1]', '[2026-01-01,2026-02-01)'), ('[1,1]', '[2026-02-01,2026-03-01)')");
+    // Covered by both together, by one of them, and without a value.
+    site.cluster.sql(
+        "INSERT INTO c VALUES ('[1,1]', '[2026-01-15,2026-02-15)'), ('[1,1]', '[2026-01-02,2026-01-03)'), (NULL, NULL)",
+    );
+    let checks = json!([{ "name": "orphans", "foreign_keys": "all" }]);
+    proved(&site, checks.clone()).await.unwrap();
+    site.cluster
+        .sql("SET session_replication_role = replica; INSERT INTO c VALUES ('[1,1]', '[2026-02-15,2026-03-15)')");
+    fails(proved(&site, checks.clone()).await, "`held on public.c` has 1 rows without their parent");
+    site.cluster
+        .sql("SET session_replication_role = replica; INSERT INTO c VALUES ('[2,2]', '[2026-01-15,2026-01-16)')");
+    fails(proved(&site, checks).await, "`held on public.c` has 2 rows without their parent");
 }
 
 /// H45: another collation library sorts text otherwise, and the server says so only in its log.

@@ -190,6 +190,67 @@ async fn the_live_data_and_another_cluster_are_no_snapshot() {
     assert!(error.to_string().contains("the backup is of cluster"), "{error}");
 }
 
+#[tokio::test]
+async fn a_snapshot_of_another_moment_than_the_backup_is_refused() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 100) n");
+    let copied = async |name: &str| {
+        let copy = site.cluster.folder(name);
+        let script = format!("cp -a {} {} && echo {name}", site.cluster.pgdata().display(), copy.display());
+        let taken = take(&site.run(), json!({ "argv": ["sh", "-c", script] })).await;
+        (taken.unwrap_or_else(|error| panic!("{:#?}", error.info())).backup, copy.join("data"))
+    };
+    let (old, old_data) = copied("old").await;
+    site.cluster.sql("UPDATE t SET n = n + 1; CHECKPOINT");
+    let (new, new_data) = copied("new").await;
+    // No checkpoint tells this one from the second.
+    let late = site.cluster.folder("late");
+    done("sh", &[Path::new("-c"), Path::new("cp -a $0 $1; test -d $1/data"), &site.cluster.pgdata(), &late]);
+    let run = site.run();
+    let refused = async |backup: &BackupHandle, from: &Path, why: &str| {
+        let with = json!({ "database": "main", "backup": backup, "from": from });
+        let params: RestoreSnapshotParams = serde_json::from_value(with.clone()).unwrap();
+        let checked = RestoreSnapshot.check(&params, &run.check_context()).await;
+        assert!(checked.as_ref().is_err_and(|error| error.to_string().contains(why)), "{checked:?}");
+        let error = restore(&run, with).await.unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+        error.info().help.clone().unwrap()
+    };
+    let help = refused(&new, &old_data, "was taken before the backup began").await;
+    assert!(help.contains("which is `new`"), "{help}");
+    refused(&old, &new_data, "was taken after the backup ended").await;
+    refused(&new, &late.join("data"), "which the server writes at the end").await;
+    for (backup, from) in [(&old, &old_data), (&new, &new_data)] {
+        let params = serde_json::from_value(json!({ "database": "main", "backup": backup, "from": from })).unwrap();
+        assert!(!RestoreSnapshot.check(&params, &run.check_context()).await.unwrap().refused());
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_whose_pg_wal_lay_elsewhere_comes_back_where_that_is_not() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let copy = site.cluster.folder("snapshot");
+    let (data, to) = (site.cluster.pgdata(), copy.join("data"));
+    let script = format!("cp -a {} {} && echo here", data.display(), copy.display());
+    let run = site.run();
+    let backup = take(&run, json!({ "argv": ["sh", "-c", script] })).await.unwrap().backup;
+    fs::remove_dir_all(to.join("pg_wal")).unwrap();
+    std::os::unix::fs::symlink("/nowhere/wal", to.join("pg_wal")).unwrap();
+    std::os::unix::fs::symlink("/nowhere/log", to.join("log")).unwrap();
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    site.archive();
+    let with = json!({ "database": "main", "backup": backup, "from": to });
+    let params: RestoreSnapshotParams = serde_json::from_value(with.clone()).unwrap();
+    let found = RestoreSnapshot.check(&params, &run.check_context()).await.unwrap();
+    assert!(!found.refused() && format!("{found:?}").contains("are not copied: `log`"), "{found:?}");
+    site.cluster.kill();
+    let staged = restore(&run, with).await.unwrap_or_else(|error| panic!("{:#?}", error.info())).staged;
+    assert!(staged.dir.join("pg_wal").is_dir(), "{}", site.said());
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1,2", "{}", site.said());
+}
+
 /// Runs a program that must succeed.
 fn done(program: &str, args: &[&Path]) {
     let output = Command::new(program).args(args).output();

@@ -67,7 +67,7 @@ impl<R: Read> Read for Plain<R> {
 }
 
 /// Counts how many zero bytes an archive ends in: without two blocks of them it is cut off.
-pub(super) struct Ending<R> {
+pub(crate) struct Ending<R> {
     inner: R,
     zeros: u64,
     total: u64,
@@ -77,12 +77,12 @@ pub(super) struct Ending<R> {
 const END_BYTES: u64 = 1024;
 
 impl<R: Read> Ending<R> {
-    pub(super) fn new(inner: R) -> Self {
+    pub(crate) fn new(inner: R) -> Self {
         Self { inner, zeros: 0, total: 0 }
     }
 
     /// Reads what follows the last entry and judges the end. Gives the bytes of the whole.
-    pub(super) fn finish(mut self) -> io::Result<u64> {
+    pub(crate) fn finish(mut self) -> io::Result<u64> {
         io::copy(&mut self, &mut io::sink())?;
         if self.zeros >= END_BYTES {
             return Ok(self.total);

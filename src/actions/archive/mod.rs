@@ -17,5 +17,6 @@ mod writer;
 pub(crate) use bound::Bounded;
 pub use create::{Create, CreateOutput, CreateParams};
 pub use extract::{Extract, ExtractOutput, ExtractParams, Links, Ownership};
+pub(crate) use format::Ending;
 pub use list::{List, ListOutput, ListParams, ListedEntry};
 pub use writer::Special;

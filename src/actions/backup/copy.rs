@@ -1,11 +1,16 @@
 //! One store's copy of a backup that `backup.create` makes.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::create::CreateParams;
 use super::failure::transfer_failed;
 use super::pipe::written;
-use super::tarball;
+use super::tarball::{self, Written};
 use crate::action::{ActionError, ByteStream, FileKind, PutOptions, RunContext, Store, StoreError};
 use crate::actions::store::{catalog_failed, store_failed};
 use crate::base::digest::Hasher;
@@ -120,7 +125,7 @@ impl Job<'_> {
             return Ok((body, Some(writing)));
         }
         let file = files.open(&part.path).map_err(|error| ActionError::fatal(error.to_string()).because(&error))?;
-        Ok((Box::new(tokio::fs::File::from_std(file)), None))
+        Ok((Box::new(Whole::of(file, &part.path).map_err(|error| unread(&part.path, &error))?), None))
     }
 
     fn note_left_out(&self, part: &Part, left_out: &[PathBuf]) {
@@ -147,6 +152,35 @@ impl Job<'_> {
             false => Err(ActionError::retryable(format!("`{key}` reads back with other content than was stored"))),
         }
     }
+}
+
+/// The content of a file that fails at its end when somebody wrote to the file meanwhile.
+struct Whole {
+    inner: tokio::fs::File,
+    /// The same file, to ask.
+    asked: std::fs::File,
+    written: Written,
+    path: PathBuf,
+}
+
+impl Whole {
+    fn of(file: std::fs::File, path: &Path) -> io::Result<Self> {
+        let (asked, written) = (file.try_clone()?, Written::of(&file.metadata()?));
+        Ok(Self { inner: tokio::fs::File::from_std(file), asked, written, path: path.to_owned() })
+    }
+}
+
+impl AsyncRead for Whole {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        let is_end = buffer.filled().len() == before && buffer.remaining() > 0;
+        Poll::Ready(if is_end { self.written.still(&self.asked, &self.path) } else { Ok(()) })
+    }
+}
+
+fn unread(path: &Path, error: &io::Error) -> ActionError {
+    ActionError::retryable(format!("`{}` cannot be read", path.display())).because(error)
 }
 
 type Body = (ByteStream, Option<tokio::task::JoinHandle<std::io::Result<Vec<PathBuf>>>>);

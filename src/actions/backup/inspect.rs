@@ -168,6 +168,7 @@ impl Inspector<'_> {
         let unpacking = Unpacking::of(&object.encoding, self.keys, self.secrets).map_err(transfer_failed)?;
         let whole = match inside(object) {
             Inside::Archive => read((self.store, &key), &unpacking, object, |from| tarball::walk(from)).await?,
+            Inside::Folder => read((self.store, &key), &unpacking, object, |from| tarball::walk_folder(from)).await?,
             Inside::DumpFolder => {
                 let folder = self.scratch.join("verified.dir");
                 let begun = std::fs::create_dir(&folder);
@@ -238,6 +239,8 @@ impl Inspector<'_> {
 /// What the plain bytes of an object are.
 enum Inside {
     Archive,
+    /// An archive of a folder, which may be empty.
+    Folder,
     Dump,
     /// An archive of the folder of a dump.
     DumpFolder,
@@ -246,7 +249,7 @@ enum Inside {
 
 fn inside(object: &ManifestObject) -> Inside {
     if object.archive_of.is_some() {
-        return if object.role == ObjectRole::Dump { Inside::DumpFolder } else { Inside::Archive };
+        return if object.role == ObjectRole::Dump { Inside::DumpFolder } else { Inside::Folder };
     }
     match object.role {
         ObjectRole::Data | ObjectRole::Tablespace | ObjectRole::Wal => Inside::Archive,
@@ -263,7 +266,7 @@ fn inside(object: &ManifestObject) -> Inside {
 const CONTENTS_BYTES: u64 = 256 << 20;
 
 /// Where text says that it is whole.
-const CLOSING_BYTES: usize = 4096;
+pub(super) const CLOSING_BYTES: usize = 4096;
 
 /// Reads a dump to its end, and keeps what is needed to list it: where it begins, and of text where it ends. The whole
 /// would want as much room as the database.
@@ -293,7 +296,11 @@ fn is_text(path: &Path) -> bool {
     use std::io::Read as _;
     let mut begin = [0; 512];
     let count = std::fs::File::open(path).and_then(|mut file| file.read(&mut begin)).unwrap_or_default();
-    let begin = &begin[..count];
+    begins_as_text(&begin[..count])
+}
+
+/// Whether bytes that a dump begins with are SQL text.
+pub(super) fn begins_as_text(begin: &[u8]) -> bool {
     !begin.starts_with(b"PGDMP") && !begin.contains(&0)
 }
 
@@ -307,8 +314,12 @@ fn is_complete_text(path: &Path) -> bool {
         file.read_to_end(&mut tail)?;
         Ok(tail)
     });
-    let tail = tail.unwrap_or_default();
-    String::from_utf8_lossy(&tail).contains("dump complete")
+    is_closed(&tail.unwrap_or_default())
+}
+
+/// Whether the last bytes of SQL text, [`CLOSING_BYTES`] of them, have its closing line.
+pub(super) fn is_closed(tail: &[u8]) -> bool {
+    String::from_utf8_lossy(tail).contains("dump complete")
 }
 
 /// Holds a backup against what is demanded of it and against its like.

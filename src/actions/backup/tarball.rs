@@ -1,18 +1,20 @@
 //! A folder as a tar archive, and back.
 //!
 //! Regular files, folders and symbolic links; sockets, pipes and devices are left out and named. A file that
-//! changes its size while it is read fails the archive: a torn copy is no backup.
+//! is written to while it is read fails the archive: a torn copy is no backup.
 
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tar::{Archive, Builder, EntryType, Header};
 
 use crate::action::{FileFacts, FileKind, HostError, ReadFiles};
-use crate::actions::archive::Bounded;
+use crate::actions::archive::{Bounded, Ending};
 
 /// Writes the content of a folder, by name; gives the paths that were left out. Blocking.
 pub(in crate::actions) fn write(files: &Arc<dyn ReadFiles>, root: &Path, out: impl Write) -> io::Result<Vec<PathBuf>> {
@@ -46,6 +48,7 @@ pub(in crate::actions) fn write(files: &Arc<dyn ReadFiles>, root: &Path, out: im
 fn file<W: Write>(files: &Arc<dyn ReadFiles>, (path, own): (&Path, &Path), builder: &mut Builder<W>) -> io::Result<()> {
     let mut file = files.open(path).map_err(failed)?;
     let found = file.metadata()?;
+    let written = Written::of(&found);
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Regular);
     header.set_mode(found.mode() & 0o7777);
@@ -55,11 +58,8 @@ fn file<W: Write>(files: &Arc<dyn ReadFiles>, (path, own): (&Path, &Path), build
     header.set_mtime(modified(&file)?);
     let mut counted = (&mut file).take(found.len());
     builder.append_data(&mut header, own, &mut counted)?;
-    if counted.limit() > 0 || file.metadata()?.len() != found.len() {
-        let message = format!("`{}` changed its size while it was read", path.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-    }
-    Ok(())
+    let is_torn = counted.limit() > 0;
+    written.still(&file, path).and_then(|()| if is_torn { Err(torn(path)) } else { Ok(()) })
 }
 
 fn header(facts: &FileFacts, kind: EntryType) -> Header {
@@ -72,7 +72,7 @@ fn header(facts: &FileFacts, kind: EntryType) -> Header {
     header
 }
 
-fn modified(file: &std::fs::File) -> io::Result<u64> {
+fn modified(file: &File) -> io::Result<u64> {
     Ok(u64::try_from(file.metadata()?.mtime()).unwrap_or_default())
 }
 
@@ -85,7 +85,18 @@ fn failed(error: HostError) -> io::Error {
 
 /// Reads an archive to its end; gives the number of its entries. Blocking.
 pub(in crate::actions) fn walk(from: impl io::Read) -> io::Result<u64> {
-    walk_with(from, |_| Ok(()))
+    match walk_with(from, |_| Ok(()))? {
+        0 => Err(io::Error::new(io::ErrorKind::InvalidData, "it is an archive without a single entry")),
+        count => Ok(count),
+    }
+}
+
+/// Reads the archive of a folder to its end; gives the number of its entries. The folder may have been empty: then the
+/// mark of the end is all there is, and must be there. Blocking.
+pub(in crate::actions) fn walk_folder(from: impl io::Read) -> io::Result<u64> {
+    let mut ending = Ending::new(from);
+    let count = walk_with(&mut ending, |_| Ok(()))?;
+    ending.finish().map(|_| count)
 }
 
 /// Reads an archive to its end, and keeps the entry of one name in a new file. Blocking.
@@ -114,35 +125,219 @@ fn walk_with<R: io::Read>(
         allowance.next(&mut entry)?;
         count += 1;
     }
-    match count {
-        0 => Err(io::Error::new(io::ErrorKind::InvalidData, "it is an archive without a single entry")),
-        count => Ok(count),
-    }
+    Ok(count)
 }
 
-/// Extracts an archive into a folder that exists, never out of it; gives the number of its entries. Blocking.
+/// Extracts an archive into a folder that exists, never out of it; gives the number of its entries. Folders get their mode
+/// and their time when everything is in them. Blocking.
 pub(in crate::actions) fn extract(from: impl io::Read, into: &Path) -> io::Result<u64> {
     let (bounded, allowance) = Bounded::new(from);
     let mut archive = Archive::new(bounded);
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
-    let mut count = 0;
+    let (mut count, mut folders) = (0, Vec::new());
     for entry in archive.entries()? {
         let mut entry = entry?;
         allowance.content();
+        let folder = Folder::of(&entry, into)?;
         if !entry.unpack_in(into)? {
             let path = String::from_utf8_lossy(entry.path_bytes().as_ref()).into_owned();
             let message = format!("`{path}` leads out of the target folder");
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
+        if let Some(folder) = folder {
+            folder.open()?;
+            folders.push(folder);
+        }
         allowance.next(&mut entry)?;
         count += 1;
     }
+    folders.iter().rev().try_for_each(Folder::finish)?;
     Ok(count)
+}
+
+/// A folder of an archive, as it is to be in the end.
+struct Folder {
+    path: PathBuf,
+    mode: u32,
+    modified_at: SystemTime,
+}
+
+impl Folder {
+    /// The folder that an entry makes; none for what is no folder, and for the root, which is made by whoever extracts.
+    fn of(entry: &tar::Entry<'_, impl io::Read>, into: &Path) -> io::Result<Option<Self>> {
+        let header = entry.header();
+        let own = entry.path()?;
+        let names = own.components().filter(|part| matches!(part, Component::Normal(_)));
+        let path = names.fold(into.to_owned(), |path, part| path.join(part));
+        if header.entry_type() != EntryType::Directory || path == into {
+            return Ok(None);
+        }
+        let modified_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(header.mtime()?));
+        let modified_at = modified_at.unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(Some(Self { path, mode: header.mode()? & 0o7777, modified_at }))
+    }
+
+    /// Lets its owner put something into it: nobody but root could, into one that may not be written.
+    fn open(&self) -> io::Result<()> {
+        self.set_mode(self.mode | 0o700)
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        self.open()?;
+        File::open(&self.path)?.set_modified(self.modified_at)?;
+        self.set_mode(self.mode)
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        // A later entry may have put a link there: what it leads to is none of ours.
+        match std::fs::symlink_metadata(&self.path)?.is_dir() {
+            true => std::fs::set_permissions(&self.path, Permissions::from_mode(mode)),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{}` is no folder", self.path.display()))),
+        }
+    }
+}
+
+/// What tells that a file was written to. Its inode's own time is not asked: that changes as well when a program puts
+/// another file in its place, which leaves the bytes of this one as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    size_bytes: u64,
+    modified_at: (i64, i64),
+}
+
+impl Written {
+    /// What a file says before it is read.
+    pub(super) fn of(found: &Metadata) -> Self {
+        Self { size_bytes: found.len(), modified_at: (found.mtime(), found.mtime_nsec()) }
+    }
+
+    /// Refuses a file that was written to since.
+    ///
+    /// # Errors
+    /// Fails when it was, and when it cannot be asked.
+    pub(super) fn still(self, file: &File, path: &Path) -> io::Result<()> {
+        if Self::of(&file.metadata()?) == self { Ok(()) } else { Err(torn(path)) }
+    }
+}
+
+fn torn(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("`{}` changed while it was read", path.display()))
 }
 
 /// The last part of a path as a name in a backup; `None` when it has none, or it is no text.
 pub(in crate::actions) fn name(path: &Path) -> Option<&str> {
     let name = path.file_name()?;
     std::str::from_utf8(name.as_bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+    use std::fs;
+    use std::io::{self, Write};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use super::{extract, walk, walk_folder, write};
+    use crate::action::ReadFiles;
+    use crate::host::local_files;
+
+    fn files() -> Arc<dyn ReadFiles> {
+        local_files()
+    }
+
+    /// Somebody who writes to a file while the archive of its folder is made.
+    struct Meddler {
+        path: PathBuf,
+        bytes: usize,
+        meddle: fn(&Path),
+    }
+
+    impl Write for Meddler {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let before = self.bytes;
+            self.bytes += bytes.len();
+            if before < 100_000 && self.bytes >= 100_000 {
+                (self.meddle)(&self.path);
+            }
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn meddled(meddle: fn(&Path)) -> io::Result<Vec<PathBuf>> {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state.db");
+        fs::write(&path, vec![1; 1 << 20]).unwrap();
+        // Its time is an old one: the clock of a file system goes in steps.
+        fs::File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        write(&files(), home.path(), Meddler { path, bytes: 0, meddle })
+    }
+
+    #[test]
+    fn a_file_that_is_written_to_while_it_is_read_fails_the_archive_and_one_that_is_replaced_does_not() {
+        let told = |meddle| meddled(meddle).map_err(|error| error.to_string());
+        let rewrite = |path: &Path| {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            std::os::unix::fs::FileExt::write_at(&file, b"new", 0).unwrap();
+        };
+        assert!(told(rewrite).unwrap_err().contains("changed while it was read"));
+        let truncate = |path: &Path| fs::File::options().write(true).open(path).unwrap().set_len(200_000).unwrap();
+        assert!(told(truncate).unwrap_err().contains("changed while it was read"));
+        let replace = |path: &Path| {
+            fs::write(path.with_extension("new"), "new").unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        };
+        assert!(told(replace).is_ok(), "what was read is whole");
+    }
+
+    #[test]
+    fn an_empty_folder_is_an_archive_of_its_end_mark_and_half_of_one_is_none() {
+        let home = tempfile::tempdir().unwrap();
+        let mut archive = Vec::new();
+        write(&files(), home.path(), &mut archive).unwrap();
+        assert_eq!((walk_folder(archive.as_slice()).unwrap(), archive.len()), (0, 1024));
+        assert!(walk(archive.as_slice()).is_err(), "an archive of a server's data has entries");
+        for cut in [&archive[..512], &[][..]] {
+            assert!(walk_folder(cut).is_err());
+        }
+        assert_eq!(extract(archive.as_slice(), home.path()).unwrap(), 0);
+    }
+
+    #[test]
+    fn folders_get_their_modes_and_times_when_everything_is_in_them() {
+        let (from, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let deep = from.path().join("closed/deep");
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("file"), "content").unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        for folder in [&deep, &from.path().join("closed")] {
+            fs::File::open(folder).unwrap().set_modified(long_ago).unwrap();
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o555)).unwrap();
+        }
+        let mut archive = Vec::new();
+        write(&files(), from.path(), &mut archive).unwrap();
+        let extracted = extract(archive.as_slice(), into.path());
+        for home in [&from, &into] {
+            for folder in ["closed", "closed/deep"] {
+                let path = home.path().join(folder);
+                let found = fs::metadata(&path).unwrap();
+                assert_eq!((found.mode() & 0o7777, found.mtime()), (0o555, 1_000_000_000), "{}", path.display());
+            }
+        }
+        assert_eq!(extracted.unwrap(), 3);
+        assert_eq!(fs::read_to_string(into.path().join("closed/deep/file")).unwrap(), "content");
+        // Only root may remove what is closed.
+        for folder in ["closed", "closed/deep"] {
+            for home in [&from, &into] {
+                fs::set_permissions(home.path().join(folder), fs::Permissions::from_mode(0o755)).unwrap();
+            }
+        }
+    }
 }

@@ -164,14 +164,15 @@ impl Action for Backup {
 
     async fn check(&self, params: &BackupParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let stanza = Stanza::of(&cluster)?;
+        let stanza = Stanza::of(&cluster)?.in_repository(params.repo);
         let standing = stanza.look(cx.host.as_ref()).await?;
         let findings = Findings::default();
         if let Some(fact) = choice::to_be_made(&standing, cx) {
             return Ok(findings.pending(fact));
         }
-        let has_none = standing.code == 2;
-        if let Err(error) = choice::sound(&standing).or_else(|error| if has_none { Ok(()) } else { Err(error) }) {
+        // Another repository may be without a backup, or away: that of this one says whether it can be taken.
+        let may = matches!(standing.code_of(stanza.repo), 0 | 2);
+        if let Err(error) = choice::sound(&standing).or_else(|error| if may { Ok(()) } else { Err(error) }) {
             return Ok(findings.refuse(error.to_string(), error.info().help.clone().unwrap_or_default()));
         }
         if standing.busy && !cx.ahead {
@@ -191,7 +192,7 @@ impl Action for Backup {
 
     async fn run(&self, params: &BackupParams, cx: &RunContext) -> Result<BackupOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let stanza = Stanza::of(&cluster)?;
+        let stanza = Stanza::of(&cluster)?.in_repository(params.repo);
         let standing = stanza.look(cx.host.as_read()).await?;
         match taken(&standing, &cx.key) {
             Some(Listed { id, fault: Some(fault), .. }) => {

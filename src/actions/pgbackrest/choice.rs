@@ -116,13 +116,15 @@ pub(super) async fn choice(
 /// # Errors
 /// Fails with pgBackRest's own words.
 pub(super) fn sound(standing: &StanzaStatus) -> Result<(), ActionError> {
-    let fact = || format!("stanza `{}` of pgBackRest: {}", standing.stanza, standing.status);
+    let fact = || format!("stanza `{}` of pgBackRest: {}", standing.stanza, standing.words());
     match standing.code {
         0 => Ok(()),
         1 | 3 => Err(ActionError::fatal(fact())
             .help("name the right stanza, or make it: `pgbackrest stanza-create` as the server's user")),
         2 => Err(ActionError::fatal(fact()).help("take a backup first (`pgbackrest.backup`)")),
-        _ => Err(ActionError::retryable(fact()).help("`pgbackrest info` tells which repository fails")),
+        _ => Err(ActionError::retryable(fact()).help(
+            "`pgbackrest info` tells which repository fails; `repo: NUMBER` under `pgbackrest` of the inventory reads another one alone",
+        )),
     }
 }
 
@@ -138,7 +140,13 @@ impl StanzaStatus {
     pub fn fault(&self) -> Option<String> {
         let error = sound(self).err().filter(|_| self.code != 2)?;
         let help = error.info().help.clone().map(|help| format!("; {help}")).unwrap_or_default();
-        Some(format!("{}{help}", self.status))
+        Some(format!("{}{help}", self.words()))
+    }
+
+    /// Its status, and of several repositories which are not in order.
+    fn words(&self) -> String {
+        let each = self.unsound().filter(|_| self.repositories.len() > 1);
+        format!("{}{}", self.status, each.map(|each| format!(" ({each})")).unwrap_or_default())
     }
 }
 

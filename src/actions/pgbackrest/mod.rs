@@ -22,7 +22,10 @@ mod stanza;
 mod stanza_create;
 mod view;
 
+use std::sync::Arc;
+
 use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost};
+use crate::base::Timestamp;
 use crate::language::inventory::{Database, Inventory, PgBackRest};
 use crate::pgformat::SegmentName;
 
@@ -41,12 +44,28 @@ pub(crate) const KIND: &str = PgBackRest::KIND;
 /// # Errors
 /// Fails when the inventory names no stanza for it, and when pgBackRest gives no answer.
 pub async fn look(database: &str, inventory: &Inventory, host: &dyn ReadHost) -> Result<StanzaStatus, ActionError> {
+    stanza_of(database, inventory)?.look(host).await
+}
+
+/// When the newest WAL of a stanza was stored, by its repository's clock; `None` when there is none.
+///
+/// # Errors
+/// Fails when the inventory names no stanza for the database, and when pgBackRest gives no answer.
+pub async fn newest_wal_at(
+    (database, standing): (&str, &StanzaStatus),
+    inventory: &Inventory,
+    host: &Arc<dyn ReadHost>,
+) -> Result<Option<Timestamp>, ActionError> {
+    repository::newest_wal_at(&stanza_of(database, inventory)?, standing, host).await
+}
+
+fn stanza_of(database: &str, inventory: &Inventory) -> Result<stanza::Stanza, ActionError> {
     let cluster = crate::actions::postgres::cluster::layout::Cluster::of(
         &DatabaseRef(database.to_owned()),
         inventory,
         std::path::Path::new("/"),
     )?;
-    stanza::Stanza::of(&cluster)?.look(host).await
+    stanza::Stanza::of(&cluster)
 }
 
 /// The last segment of a stanza's archive, where the server's own WAL does not begin there: another program archives

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::KIND;
 use super::stanza::{QUIET, Stanza};
-use super::view::Listed;
+use super::view::{Listed, StanzaStatus};
 use crate::action::{
     ActionError, BoxFuture, ByteStream, Files, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadHost,
     ReadStore, Store, StoreError,
@@ -129,6 +129,15 @@ impl Repository {
         let listed = self.folder(&folder).await?;
         let holds = |file: &String| wal_file(file) == Some(WalFileName::Segment(segment));
         Ok(listed.into_keys().filter(holds).map(|file| format!("{folder}/{file}")).collect())
+    }
+
+    /// When a segment was stored; `None` when it is not there.
+    async fn stored_at(&self, segment: SegmentName) -> Result<Option<Timestamp>, ActionError> {
+        let folder = format!("{}/{}", self.place(), &segment.to_string()[..FOLDER_DIGITS]);
+        let listed = self.folder(&folder).await?;
+        let holds = |file: &String| wal_file(file) == Some(WalFileName::Segment(segment));
+        let times = listed.iter().filter(|(file, _)| holds(file)).filter_map(|(_, entry)| entry.time);
+        Ok(times.max().and_then(|at| Timestamp::from_second(at).ok()))
     }
 
     /// Reads one file; `None` when the repository does not have it.
@@ -287,6 +296,25 @@ impl Wanted {
     fn may_be_in(&self, folder: &str) -> bool {
         self.0.starts_with(folder) || folder.starts_with(&self.0)
     }
+}
+
+/// When the newest segment of the cluster that archives now was stored, in whichever repository.
+///
+/// # Errors
+/// Fails when pgBackRest gives no answer.
+pub(super) async fn newest_wal_at(
+    stanza: &Stanza,
+    standing: &StanzaStatus,
+    host: &Arc<dyn ReadHost>,
+) -> Result<Option<Timestamp>, ActionError> {
+    let mut newest = None;
+    let Some(system_id) = standing.system_id() else { return Ok(None) };
+    for archive in standing.archives.iter().filter(|archive| archive.system_id == Some(system_id)) {
+        let Some(segment) = archive.newest.as_deref().and_then(|name| name.parse().ok()) else { continue };
+        let shelved = Shelved { id: archive.id.clone(), repo: archive.repo, system_id, size: SegmentSize::DEFAULT };
+        newest = newest.max(Repository::new(stanza, shelved, Arc::clone(host), None).stored_at(segment).await?);
+    }
+    Ok(newest)
 }
 
 /// A file or a folder as `repo-ls` tells of it.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::choice::choice;
 use super::remainder::Remainder;
 use super::restoring::Restoring;
-use super::stanza::{PROGRAM, Stanza};
+use super::stanza::{PROGRAM, Readable, Stanza};
 use super::{info, staging};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
@@ -140,7 +140,13 @@ impl Action for Restore {
             return Ok(findings.refuse(fact, help));
         }
         let recovery_target = params.recovery_target().map_err(|fault| ActionError::fatal(fact_of(&fault)))?;
-        let standing = stanza.look(cx.host.as_ref()).await?;
+        let Readable { stanza, standing, told } = stanza.readable(cx.host.as_ref()).await?;
+        let findings = match told {
+            Some(told) => {
+                findings.warn(told, "what only those repositories have is not restored: look at `pgbackrest info`")
+            }
+            None => findings,
+        };
         if let Some((fact, help)) = staging::of_another(&cluster, &standing, files.as_ref()) {
             return Ok(findings.refuse(fact, help));
         }
@@ -183,7 +189,10 @@ impl Action for Restore {
             return Err(ActionError::fatal(fact.what).help(fact.help));
         }
         let recovery_target = params.recovery_target().map_err(|fault| ActionError::fatal(fact_of(&fault)))?;
-        let stanza = Stanza::of(&cluster)?;
+        let Readable { stanza, told, .. } = Stanza::of(&cluster)?.readable(cx.host.as_read()).await?;
+        if let Some(told) = told {
+            cx.reporter.note(format!("warning: {told}"), serde_json::Value::Null);
+        }
         let restoring = Restoring { cluster: &cluster, stanza, params, recovery_target, cx };
         match &params.instance {
             Some(instance) => restoring.open(instance.get()?).await,

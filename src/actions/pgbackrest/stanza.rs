@@ -145,6 +145,30 @@ impl Stanza {
         view::parse(&self.name, &text)
     }
 
+    /// The same where another repository than that of the inventory is asked.
+    pub(super) fn in_repository(self, repo: Option<u32>) -> Self {
+        Self { repo: repo.or(self.repo), ..self }
+    }
+
+    /// What pgBackRest has of the stanza, and the stanza as far as it can be read: where a repository is not in order,
+    /// the first that is. A server that asks them all would take the end of the living one's archive for a fault of the
+    /// dead one's, and never end its recovery.
+    ///
+    /// # Errors
+    /// Fails as [`Self::look`].
+    pub(super) async fn readable(self, host: &dyn ReadHost) -> Result<Readable, ActionError> {
+        let standing = self.look(host).await?;
+        let Some(repo) = standing.first_sound().filter(|_| self.repo.is_none()) else {
+            return Ok(Readable { stanza: self, standing, told: None });
+        };
+        let told = standing
+            .unsound()
+            .map(|unsound| format!("stanza `{}` is read from repository {repo} alone: {unsound}", standing.stanza));
+        let stanza = self.in_repository(Some(repo));
+        let standing = stanza.look(host).await?;
+        Ok(Readable { stanza, standing, told })
+    }
+
     /// The options of whatever reads.
     pub(super) fn reading(&self) -> Vec<String> {
         self.repo.iter().map(|repo| format!("--repo={repo}")).collect()
@@ -170,6 +194,16 @@ impl Stanza {
             Waits::Not => format!("{get}; code=$?; test $code -le 1 && exit $code; exit 126"),
         }
     }
+}
+
+/// A stanza that is read.
+pub(super) struct Readable {
+    /// The stanza, of the repositories that are read.
+    pub(super) stanza: Stanza,
+    /// What is there.
+    pub(super) standing: StanzaStatus,
+    /// Which repositories are left out, and why.
+    pub(super) told: Option<String>,
 }
 
 /// Has a command of the server's give nothing behind a segment, nor of newer timelines: it is absent then. Without the

@@ -113,5 +113,7 @@ impl Action for StanzaCreate {
 
 /// Whether it is there in every repository, with a backup or without (the status codes of `info`).
 fn is_there(standing: &StanzaStatus) -> bool {
-    matches!(standing.code, 0 | 2)
+    let codes = standing.repositories.iter().map(|one| one.code);
+    let differ = standing.repositories.len() > 1 && codes.clone().all(|code| matches!(code, 0 | 2));
+    matches!(standing.code, 0 | 2) || differ
 }

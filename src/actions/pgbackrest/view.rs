@@ -24,9 +24,23 @@ pub struct StanzaStatus {
     pub busy: bool,
     /// Its backups, oldest first.
     pub backups: Vec<Listed>,
+    /// Its repositories that were asked, by their numbers.
+    #[serde(skip)]
+    pub(super) repositories: Vec<RepositoryStatus>,
     /// Its archives.
     #[serde(skip)]
     pub(super) archives: Vec<Archive>,
+}
+
+/// What pgBackRest says of one repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RepositoryStatus {
+    /// Its number.
+    pub(super) repo: u32,
+    /// The status, as that of the stanza: 0 in order, 2 without a backup, anything else a fault.
+    pub(super) code: u32,
+    /// The same in its words.
+    pub(super) status: String,
 }
 
 /// A backup of pgBackRest.
@@ -86,6 +100,25 @@ impl StanzaStatus {
     #[must_use]
     pub fn newest(&self) -> Option<&Listed> {
         self.backups.iter().rfind(|backup| backup.fault.is_none())
+    }
+
+    /// The first repository that is in order, where not all are: the stanza's own status says only that they differ.
+    pub(super) fn first_sound(&self) -> Option<u32> {
+        let sound = self.repositories.iter().find(|one| one.code == 0);
+        sound.filter(|_| self.code != 0).map(|one| one.repo)
+    }
+
+    /// The status of the repository that a backup is written to: the named one, else the first.
+    pub(super) fn code_of(&self, repo: Option<u32>) -> u32 {
+        let named = |one: &&RepositoryStatus| repo.is_none_or(|repo| repo == one.repo);
+        self.repositories.iter().find(named).map_or(self.code, |one| one.code)
+    }
+
+    /// Names the repositories that are not in order, with what pgBackRest says of each; `None` where it told of none.
+    pub(super) fn unsound(&self) -> Option<String> {
+        let unsound = self.repositories.iter().filter(|one| one.code != 0);
+        let told: Vec<String> = unsound.map(|one| format!("repository {}: {}", one.repo, one.status)).collect();
+        (!told.is_empty()).then(|| told.join(", "))
     }
 
     /// The cluster that archives into the stanza now.
@@ -188,7 +221,12 @@ pub(super) fn parse(stanza: &str, text: &[u8]) -> Result<StanzaStatus, ActionErr
     }
     backups.sort_by(|a, b| (a.stopped_at, &a.id).cmp(&(b.stopped_at, &b.id)));
     let (code, busy) = (one.status.code, one.status.lock.is_some_and(|lock| lock.backup.held));
-    Ok(StanzaStatus { stanza: one.name, code, status: one.status.message, busy, backups, archives })
+    let said =
+        |one: TextRepository| RepositoryStatus { repo: one.key, code: one.status.code, status: one.status.message };
+    let mut repositories: Vec<RepositoryStatus> = one.repo.into_iter().map(said).collect();
+    repositories.sort_by_key(|one| one.repo);
+    let status = one.status.message;
+    Ok(StanzaStatus { stanza: one.name, code, status, busy, backups, repositories, archives })
 }
 
 /// Reads the tablespaces of the one backup that `pgbackrest info --set` tells of, each with its place.
@@ -220,6 +258,14 @@ struct TextStanza {
     archive: Vec<TextArchive>,
     #[serde(default)]
     backup: Vec<TextBackup>,
+    #[serde(default)]
+    repo: Vec<TextRepository>,
+}
+
+#[derive(Deserialize)]
+struct TextRepository {
+    key: u32,
+    status: TextStatus,
 }
 
 #[derive(Deserialize)]
@@ -368,6 +414,18 @@ mod tests {
         let standing = parse("wrong", text.as_bytes()).unwrap();
         assert_eq!((standing.code, standing.status.as_str()), (1, "missing stanza path"));
         assert!(parse("other", text.as_bytes()).is_err() && parse("wrong", b"WARN: x").is_err());
+    }
+
+    #[test]
+    fn of_several_repositories_each_has_its_own_status() {
+        let repos = r#""repo":[{"cipher":"none","key":1,"status":{"code":99,"message":"other"}},{"cipher":"none","key":2,"status":{"code":0,"message":"ok"}}],"status":{"code":4,"lock":{"backup":{"held":false}},"message":"different across repos"}}]"#;
+        let (before, _) = ANSWER.split_once("\"repo\":[").unwrap();
+        let standing = parse("demo", format!("{before}{repos}").as_bytes()).unwrap();
+        assert_eq!((standing.code, standing.first_sound()), (4, Some(2)));
+        assert_eq!((standing.code_of(None), standing.code_of(Some(2)), standing.code_of(Some(3))), (99, 0, 4));
+        assert_eq!(standing.unsound().as_deref(), Some("repository 1: other"));
+        let sound = parse("demo", ANSWER.as_bytes()).unwrap();
+        assert_eq!((sound.first_sound(), sound.unsound()), (None, None));
     }
 
     #[test]

@@ -89,10 +89,16 @@ impl Expectations<'_> {
                 "its database has no stanza in this environment",
             )));
         };
-        let (now, seen) = (clock::now(), stanza::observed(expected, &standing));
-        let schedule = self.site.inventory.schedule_of(expected);
         let store = format!("{}:{}", PgBackRest::KIND, standing.stanza);
-        Ok(Some(Health { store, ..judge((name, expected), schedule.as_ref(), &seen, now) }))
+        let newest_wal_at = match stanza::newest_wal_at(self.site, expected, &standing) {
+            Ok(newest_wal_at) => newest_wal_at,
+            Err(failure) => return Ok(Some(unknown((name, expected), store, &chain(failure)))),
+        };
+        let (now, seen) = (clock::now(), stanza::observed(expected, &standing, newest_wal_at));
+        let schedule = self.site.inventory.schedule_of(expected);
+        // Nothing is noted beside backups that are not ours: `check` says so of an inventory that asks for it.
+        let judged = ExpectedBackup { max_proof_age: None, max_verification_age: None, ..expected.clone() };
+        Ok(Some(Health { store, ..judge((name, &judged), schedule.as_ref(), &seen, now) }))
     }
 
     fn observe(

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::open_store::Unreached;
 use super::row;
-use crate::actions::pgbackrest::{Listed, StanzaStatus, look};
+use crate::actions::pgbackrest::{Listed, StanzaStatus, look, newest_wal_at as newest_of};
 use crate::base::Timestamp;
 use crate::base::units::ByteSize;
 use crate::catalog::health::{Observed, Sample};
 use crate::cli::site::{Site, machine};
-use crate::cli::{Failure, wiring};
+use crate::cli::{Exit, Failure, wiring};
 use crate::language::inventory::{ExpectedBackup, PgBackRest};
 use crate::report::mask_text;
 
@@ -90,8 +90,25 @@ pub fn document((database, place, backup): &(&str, String, &Listed)) -> Value {
     document
 }
 
+/// Asks when the newest WAL was stored, where that is judged.
+///
+/// # Errors
+/// Fails when pgBackRest gives no answer.
+pub fn newest_wal_at(
+    site: &Site,
+    expected: &ExpectedBackup,
+    standing: &StanzaStatus,
+) -> Result<Option<Timestamp>, Failure> {
+    if expected.max_wal_age.is_none() {
+        return Ok(None);
+    }
+    let host = machine()?;
+    let asked = newest_of((&expected.source, standing), &site.inventory, &host);
+    wiring::block_on(asked)?.map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+}
+
 /// What health sees of an expected backup.
-pub fn observed(expected: &ExpectedBackup, standing: &StanzaStatus) -> Observed {
+pub fn observed(expected: &ExpectedBackup, standing: &StanzaStatus, newest_wal_at: Option<Timestamp>) -> Observed {
     let fits = |backup: &&Listed| expected.tier.as_ref().is_none_or(|tier| *tier == backup.tier);
     let sample = |backup: &Listed| Sample {
         id: backup.id.clone(),
@@ -105,5 +122,5 @@ pub fn observed(expected: &ExpectedBackup, standing: &StanzaStatus) -> Observed 
         verified_at: None,
     };
     let samples = standing.backups.iter().filter(fits).map(sample).collect();
-    Observed { samples, unreadable: 0, newest_wal_at: None, wal_stores: Vec::new(), room: None }
+    Observed { samples, unreadable: 0, newest_wal_at, wal_stores: Vec::new(), room: None }
 }

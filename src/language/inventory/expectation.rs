@@ -149,6 +149,7 @@ impl InventoryFile {
                     .label(self.name_place(pointer), "is looked for in pgBackRest");
                 faults.push(fault.help("give the database of that name `pgbackrest: { stanza: NAME }`"));
             }
+            self.is_judged(pointer, members, faults);
             return;
         }
         if source.is_empty() || members.contains_key("store") || database.is_some_and(|db| db.contains_key("store")) {
@@ -158,6 +159,16 @@ impl InventoryFile {
             Diagnostic::new(Code::MissingKey, format!("nothing says in which store the backups of `{source}` lie"))
                 .label(self.name_place(pointer), "needs `store`");
         faults.push(fault.help("add `store: NAME`, or give the database of that name a `store`"));
+    }
+
+    /// Warns of what is never judged of a backup of pgBackRest: nothing is noted beside it.
+    fn is_judged(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        for key in ["max_proof_age", "max_verification_age"].into_iter().filter(|key| members.contains_key(*key)) {
+            let what = format!("`{key}` is not judged of backups of pgBackRest: nothing is noted beside them");
+            let fault = Diagnostic::new(Code::BadCombination, what).at(self.place(&format!("{pointer}/{key}")));
+            let help = "remove it; `runbook status` says when the last drill was, and `pgbackrest verify` reads the repository";
+            faults.push(fault.as_warning().help(help));
+        }
     }
 
     pub(super) fn expected_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {

@@ -9,7 +9,7 @@ use super::reader::Described;
 use crate::action::{ActionError, ObjectFacts};
 use crate::base::Timestamp;
 use crate::catalog::{KIND_POSTGRES_BASE, Manifest, ManifestObject, ObjectRole, PostgresFacts, Tablespace, backup_id};
-use crate::pgformat::{BackupManifest, ControlFile};
+use crate::pgformat::{BackupLabel, BackupManifest, ControlFile, Lsn};
 
 /// No `backup_manifest` is larger: a million files have 150 MB of it.
 const MANIFEST_BYTES: u64 = 4 << 30;
@@ -112,6 +112,7 @@ impl ForeignBase {
             return Err(self.unusable("its `backup_manifest` is of another cluster than its `pg_control`"));
         }
         let text = |name: &str| held.telling.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        self.judge_label(text("backup_label").as_deref(), first.start)?;
         Ok(PostgresFacts {
             bad_pages: Vec::new(),
             preload_libraries: Vec::new(),
@@ -128,6 +129,24 @@ impl ForeignBase {
             archiving: None,
             databases: Vec::new(),
         })
+    }
+
+    /// Refuses what only a part of a cluster's data is: its files are all there and whole, and no server starts with them.
+    fn judge_label(&self, label: Option<&str>, start: Lsn) -> Result<(), ActionError> {
+        let label = label.ok_or_else(|| self.unusable("it has no `backup_label`"))?;
+        let label = BackupLabel::parse(label)
+            .map_err(|error| self.unusable("its `backup_label` makes no sense").because(&error))?;
+        if let Some(from) = label.incremental_from {
+            let why = format!("it is an increment to a backup that began at {from}");
+            return Err(self
+                .unusable(&why)
+                .help("use what `pg_combinebackup` makes of it and of what it rests on, or a full one"));
+        }
+        if label.start != start {
+            let why = format!("its `backup_label` begins at {}, its `backup_manifest` at {start}", label.start);
+            return Err(self.unusable(&why));
+        }
+        Ok(())
     }
 
     /// Reads `tablespace_map`: a number and a place on each line, a backslash before line ends and backslashes.

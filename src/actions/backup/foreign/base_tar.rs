@@ -12,7 +12,7 @@ use crate::pgformat::{
 };
 
 /// Files that tell what the backup is.
-const TELLING: [&str; 3] = ["PG_VERSION", "tablespace_map", ControlFile::PATH];
+const TELLING: [&str; 4] = ["PG_VERSION", "backup_label", "tablespace_map", ControlFile::PATH];
 /// None of them is longer.
 const TELLING_BYTES: u64 = 4 << 20;
 

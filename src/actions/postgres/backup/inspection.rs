@@ -125,7 +125,8 @@ impl Inspection<'_> {
     }
 
     fn tar_verifier(&self, (prefix, holds_wal): (Vec<u8>, bool), manifest: &Arc<BackupManifest>) -> TarVerifier {
-        TarVerifier { prefix, manifest: Arc::clone(manifest), facts: Arc::clone(&self.facts), holds_wal }
+        let (facts, parent) = (Arc::clone(&self.facts), self.reading.backup.manifest.parent.clone());
+        TarVerifier { prefix, manifest: Arc::clone(manifest), facts, holds_wal, parent }
     }
 
     fn part(&self, object: &ManifestObject, manifest: &Arc<BackupManifest>) -> Part {

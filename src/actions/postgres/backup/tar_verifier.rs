@@ -30,6 +30,8 @@ pub(crate) struct TarVerifier {
     pub(crate) facts: Arc<PostgresFacts>,
     /// Whether WAL lies among the data, which the server's manifest does not list; it is judged apart.
     pub(crate) holds_wal: bool,
+    /// The backup that it is an increment to, by our own manifest.
+    pub(crate) parent: Option<String>,
 }
 
 /// What was found in archives.
@@ -138,6 +140,10 @@ impl TarVerifier {
     fn claims(&self, path: &[u8], bytes: &[u8]) -> Option<String> {
         match path {
             b"backup_label" => match BackupLabel::parse(&String::from_utf8_lossy(bytes)) {
+                Ok(label) if label.incremental_from.is_some() && self.parent.is_none() => Some(
+                    "`backup_label` says that it is an increment, and nothing says to which backup: it restores nothing"
+                        .to_owned(),
+                ),
                 Ok(label) if label.start == self.facts.start_lsn => None,
                 Ok(label) => Some(format!("`backup_label` begins at {}, not at {}", label.start, self.facts.start_lsn)),
                 Err(error) => Some(format!("`backup_label` makes no sense: {error}")),

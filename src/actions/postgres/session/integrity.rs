@@ -29,24 +29,30 @@ pub(crate) enum Walk {
 /// Lists each validated foreign key with the statement that counts its orphans.
 ///
 /// The statement compares as the constraint itself does: its own operators, `ONLY` where the table
-/// is not partitioned, and for `MATCH FULL` a key that is half NULL counts as an orphan.
+/// is not partitioned, and for `MATCH FULL` a key that is half NULL counts as an orphan. Of a key with a `PERIOD` (from
+/// PostgreSQL 18 on) all rows of the parent that overlap must cover the child's together. Servers before have no column
+/// that says so; read through the row as a document it is absent there.
 const FOREIGN_KEYS: &str = "
 SELECT f.conname || ' on ' || f.conrelid::regclass::text, f.convalidated,
-  format('SELECT count(*) FROM %s%s c WHERE (%s) AND NOT EXISTS (SELECT 1 FROM %s%s p WHERE %s)',
+  format(CASE WHEN (to_jsonb(f) ->> 'conperiod')::boolean
+    THEN 'SELECT count(*) FROM %1$s%2$s c WHERE (%3$s) AND NOT coalesce(c.%7$I OPERATOR(pg_catalog.<@) '
+      '(SELECT pg_catalog.range_agg(p.%8$I) FROM %4$s%5$s p WHERE %6$s), false)'
+    ELSE 'SELECT count(*) FROM %1$s%2$s c WHERE (%3$s) AND NOT EXISTS (SELECT 1 FROM %4$s%5$s p WHERE %6$s)' END,
     CASE WHEN r.relkind = 'p' THEN '' ELSE 'ONLY ' END, f.conrelid::regclass,
     string_agg(format('c.%I IS NOT NULL', a.attname), CASE WHEN f.confmatchtype = 'f' THEN ' OR ' ELSE ' AND ' END),
     CASE WHEN t.relkind = 'p' THEN '' ELSE 'ONLY ' END, f.confrelid::regclass,
-    string_agg(format('p.%I OPERATOR(%I.%s) c.%I', b.attname, n.nspname, o.oprname, a.attname), ' AND '))
+    string_agg(format('p.%I OPERATOR(%I.%s) c.%I', b.attname, n.nspname, o.oprname, a.attname), ' AND '),
+    (array_agg(a.attname ORDER BY k.place DESC))[1], (array_agg(b.attname ORDER BY k.place DESC))[1])
 FROM pg_constraint f
 JOIN pg_class r ON r.oid = f.conrelid
 JOIN pg_class t ON t.oid = f.confrelid
-CROSS JOIN LATERAL unnest(f.conkey, f.confkey, f.conpfeqop) AS k(child, parent, operator)
+CROSS JOIN LATERAL unnest(f.conkey, f.confkey, f.conpfeqop) WITH ORDINALITY AS k(child, parent, operator, place)
 JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.child
 JOIN pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = k.parent
 JOIN pg_operator o ON o.oid = k.operator
 JOIN pg_namespace n ON n.oid = o.oprnamespace
 WHERE f.contype = 'f' AND f.conparentid = 0 /* which */
-GROUP BY f.oid, f.conname, f.conrelid, f.confrelid, f.convalidated, f.confmatchtype, r.relkind, t.relkind
+GROUP BY f.oid, f.conname, f.conrelid, f.confrelid, f.convalidated, f.confmatchtype, r.relkind, t.relkind, to_jsonb(f)
 ORDER BY 1";
 
 const INVALID_INDEXES: &str = "

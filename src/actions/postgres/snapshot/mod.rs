@@ -4,6 +4,7 @@
 //! The catalog holds the label, never the data: that lies where the volume's own snapshots lie.
 
 mod around;
+mod moment;
 mod restore;
 mod tree;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::moment;
 use super::tree::{Copied, Tree};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
@@ -27,7 +28,7 @@ use crate::actions::postgres::restore::neighbours;
 use crate::actions::postgres::restore::stage::Stage;
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::readable::Reading;
-use crate::catalog::{self, Backup, KIND_POSTGRES_SNAPSHOT, PostgresFacts};
+use crate::catalog::{self, Backup, KIND_POSTGRES_SNAPSHOT, Manifest};
 use crate::event::Progress;
 use crate::pgformat::major_text;
 
@@ -128,12 +129,17 @@ impl Action for RestoreSnapshot {
         if cx.ahead && matches!(files.facts(from), Ok(None)) {
             return Ok(findings.pending("the snapshot is not mounted yet"));
         }
-        Sources::of(params, facts, &cluster, files.as_ref())?;
+        let sources = Sources::of(params, &backup.manifest, &cluster, files.as_ref())?;
+        let findings = match sources.left_links() {
+            Some(told) => findings.warn(told, "bring along what they lead to yourself, if the server needs it"),
+            None => findings,
+        };
         let version = major_text(&facts.server_version).to_owned();
         let programs = Programs::of(&cluster, &version, cx.host.as_ref())?;
         programs.verify(&version, cx.host.as_ref()).await?;
         let findings = machine::judge(facts, &programs, cx.host.as_ref(), findings).await;
-        let findings = findings.pass(format!("`{}` is the cluster that backup `{}` is of", from.display(), handle.id));
+        let told = format!("`{}` was taken while the server was in the mode of backup `{}`", from.display(), handle.id);
+        let findings = findings.pass(told);
         Ok(neighbours::judge((&cluster, &facts.tablespaces), &cx.about, files.as_ref(), findings))
     }
 
@@ -142,9 +148,11 @@ impl Action for RestoreSnapshot {
         let (handle, (store, prefix)) = (params.backup.get()?, cluster.archive()?);
         let store = cx.store(store)?;
         let backup = opened((store.as_read(), prefix), &cluster, handle).await?;
-        let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
         let (files, owner) = (cx.host.files(), Owner::of(&cluster, cx.host.as_ref())?);
-        let sources = Sources::of(params, facts, &cluster, files.as_ref())?;
+        let sources = Sources::of(params, &backup.manifest, &cluster, files.as_ref())?;
+        if let Some(told) = sources.left_links() {
+            cx.reporter.note(format!("warning: {told}"), serde_json::Value::Null);
+        }
         let stage = Stage::plan(&cluster, &backup, handle, (files.as_ref(), &cx.about.run))?;
         sources.fit(&stage, files.as_ref())?;
         if cluster.is_scratch() {
@@ -191,23 +199,27 @@ struct Sources {
     data: PathBuf,
     /// Each tablespace's number and folder.
     tablespaces: Vec<(u32, PathBuf)>,
+    /// Links of the data directory that nothing is made of in the copy.
+    links: Vec<String>,
 }
 
 impl Sources {
-    /// Refuses what is no snapshot of the cluster.
+    /// Refuses what is no snapshot of the cluster, or another one than the backup's.
     fn of(
         params: &RestoreSnapshotParams,
-        facts: &PostgresFacts,
+        manifest: &Manifest,
         cluster: &Cluster,
         files: &dyn ReadFiles,
     ) -> Result<Self, ActionError> {
+        let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
         let data = params.from.get()?.clone();
         let place = |path: &Path| files.canonical(path).map_err(|error| cannot(&error));
         if place(&data)? == place(&cluster.pgdata)? {
             let fact = format!("`{}` is the live data directory, no snapshot of it", data.display());
             return Err(ActionError::fatal(fact).help("mount the snapshot elsewhere and name that folder"));
         }
-        let (version, theirs) = (major(files, &data)?, control(files, &data)?.system_id);
+        let (version, control) = (major(files, &data)?, control(files, &data)?);
+        let theirs = control.system_id;
         let wanted = major_text(&facts.server_version);
         if version != wanted || theirs != facts.system_id {
             let fact = format!("`{}` holds cluster {theirs} of PostgreSQL {version}", data.display());
@@ -217,6 +229,15 @@ impl Sources {
             ))
             .help("name the data directory within the right snapshot"));
         }
+        if let Some(fact) = moment::apart((&data, &control), facts, files).map_err(|error| cannot(&error))? {
+            let place = manifest.snapshot.as_ref().map(|snapshot| format!(", which is `{}`", snapshot.place));
+            return Err(ActionError::fatal(fact).help(format!(
+                "mount the snapshot of backup `{}`{}",
+                manifest.id,
+                place.unwrap_or_default()
+            )));
+        }
+        let links = Tree::Data.left_links(&data, files).map_err(|error| cannot(&error))?;
         let mut tablespaces = Vec::new();
         for tablespace in &facts.tablespaces {
             let folder = params.tablespaces.get(&tablespace.name).ok_or_else(|| {
@@ -240,7 +261,13 @@ impl Sources {
             }
             tablespaces.push((tablespace.oid, folder.clone()));
         }
-        Ok(Self { data, tablespaces })
+        Ok(Self { data, tablespaces, links })
+    }
+
+    /// Names the links that are not copied.
+    fn left_links(&self) -> Option<String> {
+        let named = self.links.iter().map(|link| format!("`{link}`")).collect::<Vec<_>>().join(", ");
+        (!named.is_empty()).then(|| format!("links of the snapshot's data directory are not copied: {named}"))
     }
 
     /// Refuses what has no room.

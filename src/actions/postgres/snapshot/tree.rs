@@ -60,7 +60,7 @@ impl Tree {
                 FileKind::Directory => {
                     files.create_dir(&target, 0o700)?;
                     files.chown(&target, owner.uid, owner.gid)?;
-                    if self == Self::Data && EMPTIED.contains(&entry.name.to_string_lossy().as_ref()) {
+                    if self.is_emptied(&entry.name) {
                         continue;
                     }
                     let below = Self::Tablespace.copy((&source, &target), owner, files)?;
@@ -71,11 +71,33 @@ impl Tree {
                     files.chown(&target, owner.uid, owner.gid)?;
                     copied = Copied { files: copied.files + 1, bytes: copied.bytes + bytes };
                 }
+                // A server needs the folder, wherever it lay. Where it lies outside here, too, the link is there already.
+                FileKind::Symlink if self.is_emptied(&entry.name) => {
+                    if files.facts(&target)?.is_none() {
+                        files.create_dir(&target, 0o700)?;
+                        files.chown(&target, owner.uid, owner.gid)?;
+                    }
+                }
                 // Links lead to the live tablespaces; they are made anew to where their copies lie.
                 FileKind::Symlink | FileKind::Other => {}
             }
         }
         Ok(copied)
+    }
+
+    /// The links beside its files that nothing is made of in a copy.
+    ///
+    /// # Errors
+    /// Fails when it cannot be looked at.
+    pub(super) fn left_links(self, from: &Path, files: &dyn ReadFiles) -> Result<Vec<String>, HostError> {
+        let content = self.content(from, files)?.into_iter();
+        let left = content.filter(|entry| entry.facts.kind == FileKind::Symlink && !self.is_emptied(&entry.name));
+        Ok(left.map(|entry| entry.name.to_string_lossy().into_owned()).collect())
+    }
+
+    /// Whether a folder is made without its content.
+    fn is_emptied(self, name: &OsStr) -> bool {
+        self == Self::Data && EMPTIED.contains(&name.to_string_lossy().as_ref())
     }
 
     /// The bytes it has.
@@ -86,8 +108,7 @@ impl Tree {
         let mut bytes = 0;
         for entry in self.content(from, files)? {
             match entry.facts.kind {
-                FileKind::Directory
-                    if self == Self::Data && EMPTIED.contains(&entry.name.to_string_lossy().as_ref()) => {}
+                FileKind::Directory if self.is_emptied(&entry.name) => {}
                 FileKind::Directory => bytes += Self::Tablespace.size_bytes(&from.join(&entry.name), files)?,
                 FileKind::File => bytes += entry.facts.size_bytes,
                 FileKind::Symlink | FileKind::Other => {}
