@@ -153,8 +153,11 @@ impl Script {
 pub(super) fn earlier(files: &dyn ReadFiles, attempt_dir: &Path, name: &str) -> Vec<UndoScript> {
     let Some(step) = attempt_dir.parent() else { return Vec::new() };
     let mut attempts = files.list(step).unwrap_or_default();
-    attempts.retain(|entry| Some(entry.name.as_os_str()) != attempt_dir.file_name());
-    attempts.sort_by_key(|entry| std::cmp::Reverse(entry.name.to_string_lossy().parse::<u32>().unwrap_or_default()));
+    let number = |name: &std::ffi::OsStr| name.to_string_lossy().parse::<u32>().ok();
+    attempts.retain(|entry| {
+        Some(entry.name.as_os_str()) != attempt_dir.file_name() && number(entry.name.as_os_str()).is_some()
+    });
+    attempts.sort_by_key(|entry| std::cmp::Reverse(number(entry.name.as_os_str())));
     let paths = attempts.iter().map(|attempt| step.join(&attempt.name).join(name));
     paths.filter_map(|path| Some(UndoScript { sha256: digest(files, &path).ok()?, path })).collect()
 }
