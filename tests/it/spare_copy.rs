@@ -74,14 +74,13 @@ async fn a_restore_fails_with_its_own_copys_damage_when_no_other_store_has_the_b
 
 #[tokio::test]
 async fn a_store_that_gives_no_answer_may_have_the_whole_copy_so_the_step_asks_again() {
-    let (site, second) = site();
+    let (site, _) = site();
     let run = site.run();
     let backup = run.base_backup().await.backup;
     damage(&site.depot.root, &backup);
-    // Its disk is gone: what is mounted there is no folder.
-    let away = second.with_extension("away");
-    fs::rename(&second, &away).unwrap();
-    fs::write(&second, "").unwrap();
+    // The other one lies on a machine where nobody answers now.
+    let silent = StoreEntry { url: "sftp://nobody@127.0.0.1:1/nowhere".to_owned(), ..StoreEntry::default() };
+    let known = site.beside.lock().unwrap().insert("second".to_owned(), silent).unwrap();
     let params = serde_json::from_value(json!({ "database": "main", "backup": backup })).unwrap();
     let error = runbook::actions::postgres::RestoreBase.run(&params, &site.run().context()).await.unwrap_err();
     assert_eq!(error.info().class, ErrorClass::Retryable, "{:#?}", error.info());
@@ -90,8 +89,7 @@ async fn a_store_that_gives_no_answer_may_have_the_whole_copy_so_the_step_asks_a
         words.contains("whether store `second` has a whole copy is not known") && words.contains("is damaged"),
         "{words}"
     );
-    fs::remove_file(&second).unwrap();
-    fs::rename(&away, &second).unwrap();
+    site.beside.lock().unwrap().insert("second".to_owned(), known);
     let staged = site.run().stage(&backup).await;
     assert_eq!(staged.backup.store, "second");
 }

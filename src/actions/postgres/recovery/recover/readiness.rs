@@ -16,6 +16,7 @@ use crate::actions::postgres::cluster::server::{self, Programs};
 use crate::actions::postgres::cluster::{ha_manager, live};
 use crate::actions::postgres::restore::marker::{self, Marker};
 use crate::actions::postgres::stores::archive::{self, WalArchive};
+use crate::actions::postgres::stores::target::Goal;
 use crate::wal::Keys;
 
 const ANOTHER: &str = "after `pg_upgrade` or `initdb` a cluster has a prefix of its own (`prefix` of the entry): recover from \
