@@ -233,7 +233,7 @@ pub(in crate::actions) fn name(path: &Path) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::allow_attributes, reason = "tests")]
     use std::fs;
     use std::io::{self, Write};
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

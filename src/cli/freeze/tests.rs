@@ -275,6 +275,7 @@ fn an_unattended_backup_and_a_lifecycle_change_are_frozen_and_one_that_a_person_
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test's own file")]
 fn a_clock_that_is_behind_a_run_names_it_and_a_reason_prunes_all_the_same() {
     let root = tempfile::tempdir().expect("a folder");
     let runs = Runs::open(root.path().join("state")).expect("opens");
