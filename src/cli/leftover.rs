@@ -14,7 +14,7 @@ use crate::action::by_hand::command_line;
 use crate::actions::postgres::restore::leftover::{Left, Leftover, is_unfinished, leftovers};
 use crate::base::RunId;
 use crate::base::units::ByteSize;
-use crate::journal::{RunStatus, RunSummary, Runs};
+use crate::journal::{RunOrder, RunStatus, RunSummary, Runs};
 use crate::language::inventory::Inventory;
 use crate::plan::lock_of_database;
 
@@ -85,18 +85,19 @@ pub fn of(database: &str, inventory: &Inventory, runs: Option<&Runs>) -> Vec<Rem
     }
     let lock = lock_of_database(entry);
     let went_well = recovery::newest_that_went_well(runs, &lock).filter(|_| !is_unfinished(&entry.pgdata, &*files));
-    let judged = found.into_iter().filter_map(|one| judge(one, runs, went_well.as_ref()));
+    let order = runs.order();
+    let judged = found.into_iter().filter_map(|one| judge(one, (runs, &order), went_well.as_ref()));
     judged.collect()
 }
 
-fn judge(left: Leftover, runs: &Runs, went_well: Option<&RunId>) -> Option<Remains> {
+fn judge(left: Leftover, (runs, order): (&Runs, &RunOrder), went_well: Option<&RunId>) -> Option<Remains> {
     let has_ended = match RunSummary::of(&runs.dir(&left.run)).status {
         RunStatus::Finished { .. } => true,
         // Its history was removed, or lies elsewhere: nobody can tell whether it goes on.
         RunStatus::NeverStarted | RunStatus::Damaged { .. } => false,
         RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted => return None,
     };
-    let is_replaced = went_well.is_some_and(|run| *run >= left.run);
+    let is_replaced = went_well.is_some_and(|run| *run == left.run || order.is_later(run, &left.run));
     let (what, may_go) = match left.what {
         Left::Own => ("what a recovery that has ended had staged", has_ended),
         Left::OldTry => ("a recovery that did not come to its end, put aside by a later one", is_replaced),

@@ -217,7 +217,9 @@ impl RunLocks {
                 ))
             }
             Obstacle::Unusable(error) => {
-                Failure::new(Exit::Journal, error.to_string()).because(&error).help(wiring::state_help())
+                let held = "what may still run keeps its lock until somebody knows: `runbook runs`, `runbook show RUN`";
+                let help = format!("{}; {held}", wiring::state_help());
+                Failure::new(Exit::Journal, error.to_string()).because(&error).help(help)
             }
         }
     }

@@ -77,8 +77,11 @@ pub fn open(runs: &Runs, lock: &str, besides: Option<&RunId>) -> Result<Option<O
     // A run may be resumed after a later one ended: what counts is when it replaced something, where that is known. What began
     // when it was over came after it whatever the clock was set to.
     let is_over = |(open, last, part): &(Open, Option<Timestamp>, Option<Part>)| {
-        let follows =
-            |run: &RunId, at: Timestamp| order.began_after_end(run, &open.run) || last.is_some_and(|last| at >= last);
+        // Nor does what was over when it began say anything of it.
+        let follows = |run: &RunId, at: Timestamp| {
+            !order.began_after_end(&open.run, run)
+                && (order.began_after_end(run, &open.run) || last.is_some_and(|last| at >= last))
+        };
         let again = |(run, other, at): &(RunId, Part, Timestamp)| part.as_ref() == Some(other) && follows(run, *at);
         let lifts =
             |(run, at): &(RunId, Timestamp)| follows(run, *at) || (last.is_none() && order.is_later(run, &open.run));

@@ -155,11 +155,12 @@ fn looked_at(step: &StepState, restored: &InstanceHandle) -> bool {
     }
 }
 
-/// What a check says; `None` when it says nothing. What it found wrong stays so, whoever passes over it.
+/// What a check says; `None` when it says nothing. What a person passed over is no word of ours, neither way: a condition may be
+/// false of an old state.
 fn verdict(step: &StepState) -> Option<Verdict> {
     match step.status.end()? {
         StepEnd::Succeeded if !step.marked_done && !is_unmade(step) => Some(Verdict::Passed),
-        StepEnd::Failed | StepEnd::Skipped | StepEnd::Succeeded if is_disproved(step) => Some(Verdict::Failed),
+        StepEnd::Failed if is_disproved(step) => Some(Verdict::Failed),
         StepEnd::Succeeded | StepEnd::Failed | StepEnd::Skipped | StepEnd::Cancelled | StepEnd::Unknown => None,
     }
 }
@@ -167,8 +168,8 @@ fn verdict(step: &StepState) -> Option<Verdict> {
 /// Whether a check was asked and could not say anything: the server was lost, there is nothing to compare with, or what it
 /// takes is not installed.
 fn gave_no_answer(step: &StepState) -> bool {
-    let ended = matches!(step.status.end(), Some(StepEnd::Failed | StepEnd::Skipped)) || step.marked_done;
-    is_unmade(step) || ended && !is_disproved(step)
+    let is_passed_over = step.marked_done || step.status.end() == Some(StepEnd::Skipped);
+    is_unmade(step) || is_passed_over || step.status.end() == Some(StepEnd::Failed) && !is_disproved(step)
 }
 
 /// Whether it ended well, and says that something could not be put to the test.

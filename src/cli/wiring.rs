@@ -71,7 +71,11 @@ pub fn runs_failure(error: RunsError) -> Failure {
         RunsError::Live { .. } => {
             (Exit::Locked, "follow it with `runbook show RUN --follow`, end it with `runbook cancel RUN`".to_owned())
         }
-        RunsError::File { .. } | RunsError::Ledger(_) | RunsError::Journal(_) => (Exit::Journal, state_help()),
+        RunsError::File { .. } | RunsError::Ledger(_) | RunsError::Journal(_) => {
+            let anew = "where nothing of the same databases runs, waits or was recovered on this machine, `RUNBOOK_STATE=/another/folder` before \
+                        the command begins with a history, locks and freezes of its own";
+            (Exit::Journal, format!("{}; {anew}", state_help()))
+        }
     };
     let mut failure = Failure::new(exit, error.to_string()).help(help);
     if let Some(source) = std::error::Error::source(&error) {
@@ -80,17 +84,13 @@ pub fn runs_failure(error: RunsError) -> Failure {
     failure
 }
 
-/// What to do where the state folder takes nothing: which one it is, its room, and how to go on at once in another one.
+/// What to do where the state folder takes nothing: which one it is, and its room.
 pub fn state_help() -> String {
     let Ok(root) = state_root() else { return "`RUNBOOK_STATE` must name an absolute path".to_owned() };
     let there = root.ancestors().find(|folder| folder.is_dir());
     let disk = there.and_then(|folder| rustix::fs::statvfs(folder).ok());
     let free = disk.map(|disk| format!(" ({} free)", ByteSize(disk.f_bavail * disk.f_frsize))).unwrap_or_default();
-    format!(
-        "check space{free} and permissions of the state folder `{}`; to go on at once, put `RUNBOOK_STATE=/another/folder` before \
-         the command: its history begins anew there",
-        root.display()
-    )
+    format!("check space{free} and permissions of the state folder `{}`", root.display())
 }
 
 fn listed(runs: &[crate::base::RunId], otherwise: &str) -> String {

@@ -61,7 +61,8 @@ async fn services_of_a_database_are_started_once_outlive_the_step_and_are_stoppe
 async fn a_database_without_services_gives_a_note_and_nothing_to_do() {
     let bench = Bench::new();
     let output = run(&bench, "service.stop", json!({ "services_of": "lone" })).await.unwrap();
-    assert_eq!(output, json!({ "services": [] }));
+    let why = "database `lone` has no services in the inventory: nothing to do";
+    assert_eq!(output, json!({ "services": [], "nothing_to_do": why }));
     let notes = bench.lines.0.lock().unwrap().clone();
     assert_eq!(notes, ["note: database `lone` has no services in the inventory: nothing to do"]);
 }

@@ -90,7 +90,7 @@ async fn a_recovery_that_begins_while_a_sync_copies_keeps_it_from_deleting() {
     let own = bench.path("own");
     write(&own, &[("base/new", "1"), ("base/same", "2")]);
     write(&bench.path("one/main"), &[("base/same", "2"), ("base/old", "3")]);
-    let with = json!({ "from": { "path": own }, "to": { "store": "one", "prefix": "main/" }, "delete": true, "max_delete": "100%" });
+    let with = json!({ "from": { "path": own }, "to": { "store": "one", "prefix": "main" }, "delete": true, "max_delete": "100%" });
     let mut cx = bench.run_context(inventory(&bench));
     let inner = Opening::plain(&inventory(&bench).stores["one"], "one").open().unwrap();
     let note = bench.path("one/main/freeze/20260201-000000-aaaaaa.json");

@@ -148,7 +148,7 @@ fn a_check_counts_for_the_backup_whose_data_its_own_server_had() {
         for entry in fs::read_dir(&folder).unwrap().flatten() {
             match entry.path().is_dir() {
                 true => folders.push(entry.path()),
-                false if folder.ends_with("proofs") && entry.path().extension().is_some_and(|of| of == "json") => {
+                false if folder.ends_with("proofs") && entry.file_name().to_string_lossy().starts_with('2') => {
                     stored.push(fs::read_to_string(entry.path()).unwrap());
                 }
                 false => {}

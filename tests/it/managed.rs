@@ -174,7 +174,10 @@ fn one_table_comes_back_out_of_a_dump_beside_a_server_that_only_sessions_reach()
     provider.cli.run(&["undo", &run, "--confirm", "production"]).ends(0);
     assert_eq!(provider.shop("SELECT to_regclass('orders') IS NULL, (SELECT count(*) FROM cache)"), "t|1");
     provider.shop("CREATE TABLE orders(id int PRIMARY KEY); INSERT INTO orders VALUES (1), (999)");
-    provider.run(&[&words("run", "table-recovery")[..], &named, &real].concat()).ends(0);
+    provider.run(&[&words("run", "table-recovery")[..], &named, &real].concat()).says("accept_older=true");
+    assert_eq!(provider.shop("SELECT count(*), max(id) FROM orders"), "2|999", "nothing was brought back");
+    let older = ["-p", "accept_older=true"];
+    provider.run(&[&words("run", "table-recovery")[..], &named, &older, &real].concat()).ends(0);
     assert_eq!(provider.shop("SELECT count(*), max(id) FROM orders"), "301|999");
 }
 

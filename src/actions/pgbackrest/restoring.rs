@@ -35,6 +35,7 @@ use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::restore::neighbours::Neighbours;
 use crate::actions::postgres::restore::old::Old;
 use crate::actions::postgres::restore::recovery_target::{self, RecoveryTarget};
+use crate::actions::postgres::stores::archive::WalArchive;
 use crate::catalog::recovery::Goal;
 use crate::event::Progress;
 use crate::pgformat::{Lsn, SegmentName};
@@ -215,7 +216,7 @@ impl Restoring<'_> {
         let remnants = Remnants { stanza: &self.stanza, old: &old, cx: self.cx };
         remnants.refuse(&recovering.context.wal_archive(marker), &tail).await?;
         self.leads(&recovering, marker, &tail).await?;
-        self.rescue(&tail, &old.dir).await?;
+        self.rescue(&tail, &old.dir, &recovering.context.wal_archive(marker)).await?;
         Ok(tail.end)
     }
 
@@ -246,18 +247,25 @@ impl Restoring<'_> {
         }
     }
 
-    /// Pushes WAL that the repository lacks, by pgBackRest itself: it holds each file against the stanza.
-    async fn rescue(&self, tail: &Tail, pgdata: &Path) -> Result<(), ActionError> {
+    /// Pushes WAL that the repository lacks, by pgBackRest itself: it holds each file against the stanza. It pushes to every
+    /// repository, and one that is away fails the command: what counts is the one that is restored from.
+    async fn rescue(&self, tail: &Tail, pgdata: &Path, archive: &WalArchive<'_>) -> Result<(), ActionError> {
         let options = [format!("--pg1-path={}", pgdata.display()), "--no-archive-async".to_owned()];
         for file in &tail.files {
             let words = self.stanza.words(("archive-push", &options), &[&file.path.to_string_lossy()]);
-            self.stanza.run(words, self.cx).await.map_err(|error| {
-                let fact =
-                    format!("the rescued `{}` cannot be brought into the repository; nothing was touched", file.name);
-                let help = error.info().help.clone();
-                let told = ActionError::fatal(fact).because(&error);
-                help.into_iter().fold(told, ActionError::help)
-            })?;
+            let Err(error) = self.stanza.run(words, self.cx).await else { continue };
+            let name = file.name;
+            if self.stanza.repo.is_some() && archive.names().await.is_ok_and(|names| names.contains_key(&name)) {
+                let message = format!(
+                    "warning: the rescued `{name}` is in the repository that is restored from, not in every one"
+                );
+                self.cx.reporter.note(message, json!({ "file": name.to_string(), "why": error.in_full() }));
+                continue;
+            }
+            let fact = format!("the rescued `{name}` cannot be brought into the repository; nothing was touched");
+            let help = error.info().help.clone();
+            let told = ActionError::fatal(fact).because(&error);
+            return Err(help.into_iter().fold(told, ActionError::help));
         }
         if !tail.files.is_empty() {
             let names: Vec<String> = tail.files.iter().map(|file| file.name.to_string()).collect();
@@ -290,10 +298,12 @@ impl Restoring<'_> {
             recovering.seats(&marker, old.as_ref(), decided.plan.passage(&wal_archive, aside)).await?;
         swap.judge(files.as_ref())?;
         // Only now: an old server that is started again after a refusal goes on writing its last segment.
-        self.rescue(&tail, dir).await?;
+        recovering.heed_cancel(files.as_ref())?;
+        self.rescue(&tail, dir, &wal_archive).await?;
         let marker = marker.having_flushed(flushed);
         let marker = self.settle(recovering, marker, (dir, old.as_ref(), decided)).await?;
         reading.tell(&recovering.context, files.as_ref(), dir)?;
+        recovering.heed_cancel(files.as_ref())?;
         self.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
         swap.run(files.as_ref())?;
         recovering.note_kept(files.as_ref(), &swap);

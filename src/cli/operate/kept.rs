@@ -71,7 +71,8 @@ pub fn beside_kept(
             (true, HumanVerdict::Yes) => {
                 let message = format!("{} is kept, and a no counts above every yes", in_words(&verb));
                 return Err(Failure::new(Exit::Refused, message).help(format!(
-                    "nothing was changed; `runbook resume {run}` takes that `deny`, then the step fails: start a new run to go on all the same"
+                    "nothing was changed; `runbook resume {run}` takes that `deny`: where the step waits then, `runbook retry {run} {step}` asks \
+                     again; where it fails, a new run goes on all the same"
                 )));
             }
         }

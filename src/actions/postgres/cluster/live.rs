@@ -52,6 +52,8 @@ pub(crate) struct PidFile {
     pub(crate) port: Option<u16>,
     /// The folder of its first socket.
     pub(crate) socket: Option<PathBuf>,
+    /// Whether it tells its status, which a postmaster does once it has opened every socket.
+    pub(crate) is_up: bool,
 }
 
 impl PidFile {
@@ -68,7 +70,8 @@ impl PidFile {
         let pgdata = lines.get(1).filter(|line| !line.is_empty()).map(PathBuf::from);
         let port = lines.get(3).and_then(|line| line.parse().ok());
         let socket = lines.get(4).filter(|line| !line.is_empty()).map(PathBuf::from);
-        Some(Self { pid, pgdata, port, socket })
+        let is_up = lines.get(7).is_some_and(|line| !line.is_empty());
+        Some(Self { pid, pgdata, port, socket, is_up })
     }
 }
 
@@ -281,9 +284,11 @@ mod tests {
     fn a_pid_file_gives_pid_port_and_socket_folder() {
         let text = "4711\n/data/main\n1769610602\n5433\n/run/pg\nlocalhost\n 12345 0\nready   \n";
         let file = PidFile::parse(text).unwrap();
-        let told =
-            PidFile { pid: 4711, pgdata: Some("/data/main".into()), port: Some(5433), socket: Some("/run/pg".into()) };
+        let (pgdata, socket) = (Some("/data/main".into()), Some("/run/pg".into()));
+        let told = PidFile { pid: 4711, pgdata, port: Some(5433), socket, is_up: true };
         assert_eq!(file, told);
+        let starting = PidFile::parse("4711\n/data/main\n1769610602\n5433\n/run/pg\n").unwrap();
+        assert!(!starting.is_up && starting.socket.is_some(), "more sockets may follow");
     }
 
     #[test]

@@ -204,9 +204,12 @@ impl Recovering<'_> {
         }
     }
 
-    /// Ends a recovery that was cancelled before its swap.
-    fn heed_cancel(&self, files: &dyn ReadFiles) -> Result<(), ActionError> {
-        match self.context.cx.cancel.is_cancelled() {
+    /// Ends a recovery that was cancelled before its swap. One that was cut off in the middle of it is brought to its end: nothing
+    /// lies where the data belongs.
+    pub(crate) fn heed_cancel(&self, files: &dyn ReadFiles) -> Result<(), ActionError> {
+        let kept = self.context.cluster.kept(files, &self.context.cx.about.run);
+        let is_begun = matches!(files.facts(&kept), Ok(Some(_)));
+        match self.context.cx.cancel.is_cancelled() && !is_begun {
             true => {
                 Err(self
                     .untouched(files, ActionError::cancelled("the recovery was cancelled before anything was moved")))

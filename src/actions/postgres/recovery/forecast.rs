@@ -137,6 +137,15 @@ impl<'a> RecoveryForecast<'a> {
                 let fact = format!("the archive does not lead there, nor does the server's own `pg_wal`: {}", why.why);
                 findings.refuse(fact, self.ways_out(&why, cx))
             }
+            // What the live server has not archived yet may contain it: the copy waits for that.
+            Ok(Planned::Impossible(why))
+                if self.is_copy()
+                    && !is_counted
+                    && matches!(why.why, Refusal::NotFound(_) | Refusal::HalfDropped { .. }) =>
+            {
+                let fact = format!("the archive alone does not lead there yet: {}", why.why);
+                findings.warn(fact, "what the live server has not archived is waited for when the step starts")
+            }
             Ok(Planned::Impossible(why)) => impossible(&why, findings),
             Err(error) => findings.warn(
                 format!("which backup and which WAL lead there cannot be told: {error}"),

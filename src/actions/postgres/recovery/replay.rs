@@ -68,6 +68,9 @@ const STATE: &str = "SELECT pg_is_in_recovery(), \
  CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END, \
  (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup')";
 
+/// How often it is looked where a server listens that takes no session.
+const LOOKED_EVERY: Duration = Duration::from_secs(5);
+
 /// What a startup process waits for that has replayed all WAL there is.
 const OUT_OF_WAL: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStream"];
 
@@ -79,7 +82,7 @@ const OUT_OF_WAL: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStre
 pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContext) -> Result<Arrival, ActionError> {
     let files = cx.host.read_files();
     let maintenance_db = MaintenanceDb::common(server.cluster, cx.about.secrets.as_ref())?;
-    let mut watch = Watch { started: clock::monotonic(), alive: false };
+    let mut watch = Watch { started: clock::monotonic(), alive: false, looked: None };
     let mut session: Option<Session> = None;
     loop {
         if cx.cancel.is_cancelled() {
@@ -92,7 +95,9 @@ pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContex
         watch.look(server, files.as_ref(), cx).await?;
         if session.is_none() {
             // It would be waited for at a place where it never comes, while it opens at another one.
-            if let Some(fact) = identity_check::listens_elsewhere(server.cluster, files.as_ref()).await {
+            if watch.looks_where()
+                && let Some(fact) = identity_check::listens_elsewhere(server.cluster, files.as_ref()).await
+            {
                 server.stop(cx.host.as_ref()).await?;
                 return Err(ActionError::fatal(format!("{}; it was stopped", fact.what)).help(fact.help));
             }
@@ -114,9 +119,20 @@ pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContex
 struct Watch {
     started: std::time::Instant,
     alive: bool,
+    /// When it was looked where it listens.
+    looked: Option<std::time::Instant>,
 }
 
 impl Watch {
+    /// Whether it is time to look where it listens: that goes through all processes of the machine.
+    fn looks_where(&mut self) -> bool {
+        let is_time = self.looked.is_none_or(|at| at.elapsed() >= LOOKED_EVERY);
+        if is_time {
+            self.looked = Some(clock::monotonic());
+        }
+        is_time
+    }
+
     async fn look(&mut self, server: &Server<'_>, files: &dyn ReadFiles, cx: &RunContext) -> Result<(), ActionError> {
         let alive = lives(server, files);
         if alive {

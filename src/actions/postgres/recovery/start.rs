@@ -309,7 +309,7 @@ fn ways_out(cluster: &Cluster, (marker, stop): (&Marker, &str), files: &dyn Read
             let known = opened.filter(|one| marker.given_up.is_none_or(|given_up| given_up.timeline != *one));
             let first = known.map(|one| format!("runbook wal give-up {name} --timeline {one} && ")).unwrap_or_default();
             format!(
-                "{again}; or take the old data back: `{first}{stop}mv {place} {place}.given-up && mv {kept} {place} && {start}`"
+                "{again}; or take the old data back: `{stop}{first}mv {place} {place}.given-up && mv {kept} {place} && {start}`"
             )
         }
         false => again,

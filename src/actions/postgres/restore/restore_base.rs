@@ -315,10 +315,16 @@ async fn placed(
 
 /// The way around the increments: their full backup, from where the archived WAL leads to the same place.
 fn full_instead(cluster: &Cluster, full: &Backup) -> String {
+    let id = &full.manifest.id;
+    if cluster.is_scratch() {
+        return format!(
+            "use the full backup that it rests on, `{id}`, where the procedure takes one (`-p backup={id}`)"
+        );
+    }
     format!(
         "use the full backup that it rests on, from which the archived WAL leads on: `runbook run full-db-loss -p database={} -p \
          backup={}`",
-        cluster.name, full.manifest.id
+        cluster.name, id
     )
 }
 

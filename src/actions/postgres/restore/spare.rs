@@ -41,7 +41,8 @@ pub(crate) async fn stage_whole(
             Ok(Some(copy)) => copy,
             Ok(None) => continue,
             Err(error) => {
-                unasked.push(format!("whether store `{name}` has a whole copy is not known: {}", error.in_full()));
+                let words = format!("whether store `{name}` has a whole copy is not known: {}", error.in_full());
+                unasked.push((words, error.info().class));
                 continue;
             }
         };
@@ -62,15 +63,18 @@ pub(crate) async fn stage_whole(
             Ok(staged) => return Ok(staged),
         }
     }
-    // A store that gives no answer now may have it whole: the step asks again.
+    // A store that gives no answer now may have it whole: the step asks again. One that cannot be opened here never will.
     if !unasked.is_empty() {
-        let fact = format!(
-            "backup `{}` cannot be restored from store `{}`, and {}",
-            handle.id,
-            handle.store,
-            unasked.join("; ")
-        );
-        return Err(ActionError::retryable(fact).because(&error));
+        let words: Vec<&str> = unasked.iter().map(|(words, _)| words.as_str()).collect();
+        let (id, store) = (&handle.id, &handle.store);
+        let fact = format!("backup `{id}` cannot be restored from store `{store}`, and {}", words.join("; "));
+        let told = match unasked.iter().any(|(_, class)| *class == ErrorClass::Retryable) {
+            true => ActionError::retryable(fact),
+            false => ActionError::fatal(fact),
+        };
+        let advice = error.info().help.clone().into_iter().chain(neither).collect::<Vec<_>>().join("; ");
+        let told = told.because(&error);
+        return Err(if advice.is_empty() { told } else { told.help(advice) });
     }
     if neither.is_empty() {
         return Err(error);

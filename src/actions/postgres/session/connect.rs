@@ -253,6 +253,21 @@ impl Session {
         Ok(table(messages))
     }
 
+    /// Commits a transaction; `what` is committed, in words.
+    ///
+    /// # Errors
+    /// Of unknown outcome when the connection breaks meanwhile: it may have been committed. What the server refuses it has rolled
+    /// back; such an error is as that of [`Session::query`].
+    pub(crate) async fn commit(&mut self, what: &str) -> Result<(), ActionError> {
+        let Self { client, driver, shown } = self;
+        let Err(error) = drive(driver, client.simple_query("COMMIT")).await else { return Ok(()) };
+        let is_said = error.code().is_some_and(|code| !code.code().starts_with("57P"));
+        Err(match is_said {
+            true => refused(shown, &error),
+            false => ActionError::unknown(format!("the connection broke while {what} being committed")).because(&error),
+        })
+    }
+
     /// Runs statements on a server that replays WAL: what replay ended is worth another session.
     ///
     /// # Errors

@@ -170,7 +170,8 @@ impl Claim<'_> {
             let what = format!("{server} listens on port {theirs}, but the inventory says `port: {port}` for `{name}`");
             return Some(fact(what, "`port`"));
         }
-        let (theirs, ours) = (file.socket?, self.cluster.socket.as_ref()?);
+        // It may have several, and opens one after the other.
+        let (theirs, ours) = (file.socket.filter(|_| file.is_up)?, self.cluster.socket.as_ref()?);
         let reached = live::accepts_socket(&live::socket_path(ours, *port), self.files).await;
         // It may have several sockets, and names the first. One that comes up or goes down has none yet, or no more.
         if reached || !live::accepts_socket(&live::socket_path(&theirs, *port), self.files).await {

@@ -2,6 +2,7 @@
 
 use super::connect::Session;
 use crate::action::ActionError;
+use crate::event::ErrorClass;
 use crate::pgformat::major_text;
 
 /// One proof with its verdict.
@@ -174,6 +175,10 @@ pub(crate) async fn indexes(session: &mut Session, walk: Walk) -> Result<Proof, 
         let [Some(oid), Some(name)] = row.as_slice() else { continue };
         session.query("SAVEPOINT tree").await?;
         if let Err(error) = session.query(&format!("SELECT {schema}.bt_index_check({oid}::regclass{whole})")).await {
+            // No memory, no room or a time limit says nothing of the index.
+            if error.info().class == ErrorClass::Retryable {
+                return Err(error);
+            }
             let cause = error.info().causes.last().cloned().unwrap_or_else(|| error.to_string());
             proof.faults.push(format!("index `{name}`: {cause}"));
             session.query("ROLLBACK TO SAVEPOINT tree").await?;

@@ -12,7 +12,6 @@ use crate::action::{
 };
 use crate::actions::postgres::cluster::by_hand;
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::event::ErrorClass;
 
 /// Rows that are given out at most; more is an error, not a silent cut.
 const LIMIT: usize = 1000;
@@ -127,7 +126,7 @@ impl Action for Query {
             let output = output(&table, &types)?;
             match params.effect {
                 QueryEffect::Read => session.query("ROLLBACK").await.map(drop)?,
-                QueryEffect::Write => session.query("COMMIT").await.map(drop).map_err(uncertain)?,
+                QueryEffect::Write => session.commit("the statement was").await?,
             }
             Ok(output)
         };
@@ -136,14 +135,6 @@ impl Action for Query {
             () = cx.cancel.cancelled() => Err(ActionError::cancelled("the query was cancelled; the server rolls it back")),
         }
     }
-}
-
-/// A connection that breaks while it commits tells nothing: the commit may have happened.
-fn uncertain(error: ActionError) -> ActionError {
-    if error.info().class != ErrorClass::Retryable {
-        return error;
-    }
-    ActionError::unknown("the connection broke while the statement was being committed").because(&error)
 }
 
 fn output(table: &Table, types: &[Type]) -> Result<QueryOutput, ActionError> {

@@ -15,6 +15,7 @@ use crate::actions::postgres::restore::fetching::{self, Fetching};
 use crate::actions::postgres::restore::marker::{self, Marker};
 use crate::actions::postgres::restore::old::Old;
 use crate::actions::postgres::restore::recovery_target::{self, Ending, RecoveryTarget};
+use crate::language::inventory::is_loopback;
 use crate::pgformat::{Change, Major};
 use serde_json::json;
 
@@ -89,7 +90,9 @@ impl Recovering<'_> {
     /// Has the server listen where the inventory says: what a backup brings along is of the place that it was taken at.
     async fn listen(&self, files: &dyn Files, staged: &Path) -> Result<(), ActionError> {
         let RecoveryContext { cluster, owner, server_host, cx, .. } = &self.context;
-        if cluster.service_manager().runs() != Runs::Here {
+        // A port at another address may be that of what passes sessions on.
+        let is_direct = cluster.socket.is_some() || cluster.entry.address.as_deref().is_none_or(is_loopback);
+        if cluster.service_manager().runs() != Runs::Here || !is_direct {
             return Ok(());
         }
         let programs = self.context.programs(files, staged)?;

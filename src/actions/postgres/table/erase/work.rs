@@ -79,7 +79,8 @@ pub(super) async fn erase(session: &mut Session, groups: &[Group], tables: &[Str
     session.query("BEGIN").await?;
     session.query(TERSE).await?;
     let done = changed(session, groups, tables).await.map_err(discreet)?;
-    session.query("COMMIT").await.map_err(uncertain)?;
+    let committed = session.commit("the erasure was").await;
+    committed.map_err(|error| if error.info().class == ErrorClass::Unknown { error } else { discreet(error) })?;
     Ok(done)
 }
 
@@ -226,12 +227,4 @@ fn discreet(error: ActionError) -> ActionError {
         info.help = Some("nothing was erased; where other rows refer to those that go, add a line for their table as well, keep the rows with `--anonymise`, or let the foreign key follow (`ON DELETE …`)".to_owned());
     }
     ActionError::from(info)
-}
-
-/// A connection that breaks while it commits tells nothing: the commit may have happened.
-fn uncertain(error: ActionError) -> ActionError {
-    if error.info().class != ErrorClass::Retryable {
-        return discreet(error);
-    }
-    ActionError::unknown("the connection broke while the erasure was being committed").because(&error)
 }

@@ -4,11 +4,11 @@
 //! proven to be as it was when it was compared, and only then changed: what somebody wrote meanwhile is never lost,
 //! the whole is undone instead. The script that undoes it is on disk before the transaction commits.
 
+use super::ApplyMode;
 use super::around;
 use super::compare;
 use super::pair::{OP, Pair, WAS};
 use super::undo::Script;
-use super::{ApplyMode, uncertain};
 use crate::action::ActionError;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::{copying, integrity};
@@ -60,7 +60,7 @@ impl Application<'_> {
         }
         live.query("BEGIN").await?;
         let done = self.change(copy, live, script).await?;
-        live.query("COMMIT").await.map_err(uncertain)?;
+        live.commit("the tables were").await?;
         Ok(done)
     }
 

@@ -220,11 +220,3 @@ async fn psql(spec: CommandSpec, cx: &RunContext) -> Result<(), ActionError> {
 async fn major(session: &mut Session) -> Result<String, ActionError> {
     session.major().await.map(|major| major.to_string())
 }
-
-/// A connection that breaks while it commits tells nothing: the commit may have happened.
-fn uncertain(error: ActionError) -> ActionError {
-    if error.info().class != ErrorClass::Retryable {
-        return error;
-    }
-    ActionError::unknown("the connection broke while the tables were being committed").because(&error)
-}
