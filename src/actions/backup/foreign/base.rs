@@ -137,10 +137,10 @@ impl ForeignBase {
         let label = BackupLabel::parse(label)
             .map_err(|error| self.unusable("its `backup_label` makes no sense").because(&error))?;
         if let Some(from) = label.incremental_from {
-            let why = format!("it is an increment to a backup that began at {from}");
-            return Err(self
-                .unusable(&why)
-                .help("use what `pg_combinebackup` makes of it and of what it rests on, or a full one"));
+            let why = format!(
+                "it is an increment to a backup that began at {from}: import what `pg_combinebackup` makes of both, or a full one"
+            );
+            return Err(self.unusable(&why));
         }
         if label.start != start {
             let why = format!("its `backup_label` begins at {}, its `backup_manifest` at {start}", label.start);
