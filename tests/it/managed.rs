@@ -170,8 +170,7 @@ fn one_table_comes_back_out_of_a_dump_beside_a_server_that_only_sessions_reach()
     let named = ["-p", "dbname=shop"];
     provider.run(&[&words("run", "accidental-drop")[..], &named, &real].concat()).ends(0);
     assert_eq!(provider.shop("SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM cache)"), "300|2");
-    let run = provider.cli.id();
-    provider.cli.run(&["undo", &run, "--confirm", "production"]).ends(0);
+    provider.cli.run(&["undo", "last", "--confirm", "production"]).ends(0);
     assert_eq!(provider.shop("SELECT to_regclass('orders') IS NULL, (SELECT count(*) FROM cache)"), "t|1");
     provider.shop("CREATE TABLE orders(id int PRIMARY KEY); INSERT INTO orders VALUES (1), (999)");
     provider.run(&[&words("run", "table-recovery")[..], &named, &real].concat()).says("accept_older=true");
