@@ -153,7 +153,7 @@ pub trait Files: ReadFiles {
         Err(HostError::File { operation: "open for writing", path: path.to_owned(), source })
     }
     /// Replaces a file's content: temporary file beside it, whose name begins with [`REPLACING`], sync, rename, sync of
-    /// the folder.
+    /// the folder. Of a file that is there the owner stays, where we may set it.
     fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), HostError>;
     /// Renames; the target must not exist unless it is a file or an empty folder.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), HostError>;

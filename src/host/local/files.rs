@@ -189,6 +189,10 @@ impl Files for LocalFiles {
             let mut beside = tempfile::Builder::new().prefix(REPLACING).tempfile_in(dir)?;
             beside.write_all(content)?;
             beside.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+            // A server may be reading it: it is its owner's from the moment on that it is there.
+            if let Ok(found) = fs::symlink_metadata(path) {
+                let _ = std::os::unix::fs::fchown(beside.as_file(), Some(found.uid()), Some(found.gid()));
+            }
             beside.as_file().sync_all()?;
             beside.persist(path).map_err(|error| error.error)?;
             sync(dir)
