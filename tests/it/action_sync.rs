@@ -88,9 +88,11 @@ impl Store for Frozen {
 async fn a_recovery_that_begins_while_a_sync_copies_keeps_it_from_deleting() {
     let bench = Bench::new();
     let own = bench.path("own");
-    write(&own, &[("base/new", "1"), ("base/same", "2")]);
-    write(&bench.path("one/main"), &[("base/same", "2"), ("base/old", "3")]);
+    write(&own, &[("base/same", "2"), ("base/old", "3")]);
     let with = json!({ "from": { "path": own }, "to": { "store": "one", "prefix": "main" }, "delete": true, "max_delete": "100%" });
+    run(&bench, with.clone()).await.unwrap();
+    fs::remove_file(own.join("base/old")).unwrap();
+    write(&own, &[("base/new", "1")]);
     let mut cx = bench.run_context(inventory(&bench));
     let inner = Opening::plain(&inventory(&bench).stores["one"], "one").open().unwrap();
     let note = bench.path("one/main/freeze/20260201-000000-aaaaaa.json");
