@@ -5,16 +5,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use runbook::action::{
-    ActionError, BoxFuture, ByteStream, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store,
-    StoreError,
-};
+use runbook::action::{ActionError, ObjectKey, PutOptions, Store, StoreError};
 use runbook::base::Digest;
 use runbook::language::inventory::{Inventory, StoreEntry};
 use runbook::store::Opening;
 use serde_json::{Value, json};
 
 use crate::support::host::{Bench, action};
+use crate::support::interposed::{Interposer, interposed};
 use crate::support::parcel::age_keys;
 
 const CONTENT_BYTES: usize = 300_000;
@@ -237,39 +235,12 @@ async fn keys_that_make_no_sense_are_named() {
 }
 
 /// A store that gives and takes, but does not answer who asks what is there.
-struct Deaf(Arc<dyn Store>);
+struct Deaf;
 
-impl ReadStore for Deaf {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-    fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
-        self.0.get_with(key, options)
-    }
-    fn head(&self, _: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
-        let (store, what) = (self.name().to_owned(), "looked at an object".to_owned());
-        let source = std::io::ErrorKind::ConnectionReset.into();
-        Box::pin(async move { Err(StoreError::Unavailable { store, what, source }) })
-    }
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
-        self.0.list(prefix)
-    }
-}
-
-impl Store for Deaf {
-    fn put(
-        &self,
-        key: &ObjectKey,
-        body: ByteStream,
-        options: PutOptions,
-    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
-        self.0.put(key, body, options)
-    }
-    fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.0.delete(key)
-    }
-    fn as_read(&self) -> &dyn ReadStore {
-        self
+impl Interposer for Deaf {
+    fn before_head(&self, _: &ObjectKey) -> Result<(), StoreError> {
+        let (store, what) = ("primary".to_owned(), "looked at an object".to_owned());
+        Err(StoreError::Unavailable { store, what, source: std::io::ErrorKind::ConnectionReset.into() })
     }
 }
 
@@ -282,7 +253,7 @@ async fn a_store_that_does_not_answer_is_not_taken_for_an_empty_place() {
     let body = Box::new(std::io::Cursor::new(b"the only copy".to_vec()));
     opened.put(&"a.age".parse().unwrap(), body, PutOptions::default()).await.unwrap();
     let mut cx = bench.run_context(inventory(&bench));
-    cx.stores = Arc::new(move |_| Ok(Arc::new(Deaf(Arc::clone(&opened))) as Arc<dyn Store>));
+    cx.stores = Arc::new(move |_| Ok(interposed(Arc::clone(&opened), Deaf)));
     let to = json!({ "store": "primary", "key": "a.age" });
     let with = json!({ "from": file(&from), "to": to, "by": { "recipients": [recipient] } });
     let error = action("crypt.encrypt").run(&with, &cx).await.unwrap_err();

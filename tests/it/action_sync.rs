@@ -6,16 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runbook::action::{
-    ActionError, BoxFuture, ByteStream, Findings, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome,
-    ReadStore, Store, StoreError,
-};
+use runbook::action::{ActionError, Findings, ObjectKey, ReadStore, Store};
 use runbook::language::inventory::{Inventory, StoreEntry};
 use runbook::store::Opening;
 use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
 use crate::support::host::{Bench, action};
+use crate::support::interposed::{Interposer, interposed};
 
 fn inventory(bench: &Bench) -> Inventory {
     let entry =
@@ -42,45 +40,15 @@ async fn check(bench: &Bench, with: Value) -> Findings {
     action("store.sync").check(&with, &cx).await.unwrap()
 }
 
-/// A store in which another machine begins a recovery as soon as something is put.
-struct Frozen {
-    inner: Arc<dyn Store>,
-    note: std::path::PathBuf,
-}
+/// Another machine begins a recovery as soon as something is put.
+struct Frozen(std::path::PathBuf);
 
-impl ReadStore for Frozen {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-    fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
-        self.inner.get_with(key, options)
-    }
-    fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
-        self.inner.head(key)
-    }
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
-        self.inner.list(prefix)
-    }
-}
-
-impl Store for Frozen {
-    fn put(
-        &self,
-        key: &ObjectKey,
-        body: ByteStream,
-        options: PutOptions,
-    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
+impl Interposer for Frozen {
+    fn before_put(&self, _: &ObjectKey) {
         let note = json!({ "format": 1, "run": "20260201-000000-aaaaaa", "database": "main",
             "environment": "production", "since": "2026-02-01T00:00:00Z" });
-        fs::create_dir_all(self.note.parent().unwrap()).unwrap();
-        fs::write(&self.note, note.to_string()).unwrap();
-        self.inner.put(key, body, options)
-    }
-    fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.delete(key)
-    }
-    fn as_read(&self) -> &dyn ReadStore {
-        self
+        fs::create_dir_all(self.0.parent().unwrap()).unwrap();
+        fs::write(&self.0, note.to_string()).unwrap();
     }
 }
 
@@ -96,7 +64,7 @@ async fn a_recovery_that_begins_while_a_sync_copies_keeps_it_from_deleting() {
     let mut cx = bench.run_context(inventory(&bench));
     let inner = Opening::plain(&inventory(&bench).stores["one"], "one").open().unwrap();
     let note = bench.path("one/main/freeze/20260201-000000-aaaaaa.json");
-    let frozen: Arc<dyn Store> = Arc::new(Frozen { inner, note });
+    let frozen = interposed(inner, Frozen(note));
     cx.stores = Arc::new(move |_| Ok(Arc::clone(&frozen)));
     let error = action("store.sync").run(&with, &cx).await.unwrap_err();
     assert!(error.to_string().contains("is frozen") && error.to_string().contains("not deleted yet"), "{error}");

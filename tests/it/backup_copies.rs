@@ -6,57 +6,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use runbook::action::{
-    Action as _, ActionError, BackupHandle, BoxFuture, ByteStream, GetOptions, ObjectFacts, ObjectKey, PutOptions,
-    PutOutcome, ReadStore, RunContext, Store, StoreError,
-};
+use runbook::action::{Action as _, ActionError, BackupHandle, ObjectKey, RunContext, Store, StoreError};
 use runbook::actions::postgres::{BaseBackup, BaseBackupParams, Dump, DumpParams};
 use runbook::base::Digest;
 use runbook::language::inventory::StoreEntry;
 use serde_json::{Value, json};
 
+use crate::support::interposed::{Interposer, interposed};
 use crate::support::recovery::{Run, Site};
 
-/// A store whose manifests cannot be read the first time.
-struct Flapping {
-    inner: Arc<dyn Store>,
-    answers: Arc<AtomicBool>,
-}
+/// Manifests cannot be read the first time.
+struct Flapping(Arc<AtomicBool>);
 
-impl ReadStore for Flapping {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-    fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
-        if key.as_str().ends_with("manifest.json") && !self.answers.swap(true, Ordering::SeqCst) {
-            let (store, what) = (self.name().to_owned(), format!("cannot read `{key}`"));
-            let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
-            return Box::pin(async move { Err(StoreError::Unavailable { store, what, source }) });
+impl Interposer for Flapping {
+    fn before_get(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        if !key.as_str().ends_with("manifest.json") || self.0.swap(true, Ordering::SeqCst) {
+            return Ok(());
         }
-        self.inner.get_with(key, options)
-    }
-    fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
-        self.inner.head(key)
-    }
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
-        self.inner.list(prefix)
-    }
-}
-
-impl Store for Flapping {
-    fn put(
-        &self,
-        key: &ObjectKey,
-        body: ByteStream,
-        options: PutOptions,
-    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
-        self.inner.put(key, body, options)
-    }
-    fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.delete(key)
-    }
-    fn as_read(&self) -> &dyn ReadStore {
-        self
+        let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        Err(StoreError::Unavailable { store: "second".to_owned(), what: format!("cannot read `{key}`"), source })
     }
 }
 
@@ -66,8 +34,7 @@ fn flapping(run: &Run<'_>) -> RunContext {
     let (stores, answers) = (Arc::clone(&context.stores), Arc::new(AtomicBool::new(false)));
     let open = move |name: &str| -> Result<Arc<dyn Store>, ActionError> {
         let inner = stores(name)?;
-        let answers = Arc::clone(&answers);
-        Ok(if name == "second" { Arc::new(Flapping { inner, answers }) } else { inner })
+        Ok(if name == "second" { interposed(inner, Flapping(Arc::clone(&answers))) } else { inner })
     };
     RunContext { stores: Arc::new(open), ..context }
 }

@@ -3,10 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use runbook::action::{
-    ActionError, BoxFuture, ByteStream, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store,
-    StoreError,
-};
+use runbook::action::{ActionError, ObjectKey, PutOptions, Store};
 use runbook::base::{Digest, Timestamp};
 use runbook::catalog::attest::{HoldNote, hold};
 use runbook::catalog::{BackupPlace, KIND_POSTGRES_DUMP, Manifest, ManifestObject, ObjectRole, commit};
@@ -15,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
 use crate::support::host::{Bench, action};
+use crate::support::interposed::{Interposer, interposed};
 
 const RULES: &str = "retention: { never_below: 2, default: { keep_last: 3 } }";
 
@@ -187,47 +185,12 @@ fn a_hold_that_has_ended_leaves_the_one_before_it() {
     assert_eq!(there(&cli), [1, 4, 5, 6]);
 }
 
-/// A store in which something else happens as soon as the first object is deleted.
-struct Meanwhile {
-    inner: Arc<dyn Store>,
-    happens: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
+/// Something else happens as soon as the first object is deleted.
+struct Meanwhile(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
-impl ReadStore for Meanwhile {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-    fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
-        self.inner.get_with(key, options)
-    }
-    fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
-        self.inner.head(key)
-    }
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
-        self.inner.list(prefix)
-    }
-}
-
-impl Store for Meanwhile {
-    fn put(
-        &self,
-        key: &ObjectKey,
-        body: ByteStream,
-        options: PutOptions,
-    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
-        self.inner.put(key, body, options)
-    }
-    fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
-        let happens = self.happens.lock().unwrap().take();
-        let key = key.clone();
-        Box::pin(async move {
-            self.inner.delete(&key).await?;
-            happens.into_iter().for_each(|happens| happens());
-            Ok(())
-        })
-    }
-    fn as_read(&self) -> &dyn ReadStore {
-        self
+impl Interposer for Meanwhile {
+    fn after_delete(&self, _: &ObjectKey) {
+        self.0.lock().unwrap().take().into_iter().for_each(|happens| happens());
     }
 }
 
@@ -237,8 +200,7 @@ fn prune_while(cli: &Cli, with: &Value, happens: impl FnOnce() + Send + 'static)
     let entry = StoreEntry { url: format!("file://{}", cli.path("store").display()), ..StoreEntry::default() };
     let stores = [("primary".to_owned(), entry)].into();
     let inventory = Inventory { stores, retention: Some(retention), ..Inventory::default() };
-    let watched: Arc<dyn Store> =
-        Arc::new(Meanwhile { inner: store(cli), happens: Mutex::new(Some(Box::new(happens))) });
+    let watched = interposed(store(cli), Meanwhile(Mutex::new(Some(Box::new(happens)))));
     block(async {
         let bench = Bench::new();
         let mut cx = bench.run_context(inventory);

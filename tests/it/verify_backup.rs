@@ -6,10 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use runbook::action::{
-    Action as _, ActionError, BackupHandle, BoxFuture, ByteStream, GetOptions, ObjectFacts, ObjectKey, PutOptions,
-    PutOutcome, ReadStore, RunContext, Store, StoreError,
-};
+use runbook::action::{Action as _, ActionError, BackupHandle, ObjectKey, RunContext, Store, StoreError};
 use runbook::actions::postgres::{BaseBackup, BaseBackupOutput, VerifyBackup, VerifyBackupOutput};
 use runbook::base::Digest;
 use runbook::event::ErrorClass;
@@ -17,6 +14,7 @@ use runbook::language::inventory::{Compression, CompressionFormat, StoreEntry};
 use runbook::pgformat::Lsn;
 use serde_json::{Value, json};
 
+use crate::support::interposed::{Interposer, interposed};
 use crate::support::recovery::{Depot, Site};
 
 async fn take(site: &Site, with: Value) -> BaseBackupOutput {
@@ -46,46 +44,15 @@ fn verdicts(site: &Site, backup: &BackupHandle) -> Vec<String> {
 /// How an object is not given.
 type How = fn(String) -> StoreError;
 
-/// A store that fails to give one kind of object.
+/// One kind of object is not given.
 struct Spoiled {
-    inner: Arc<dyn Store>,
     part: &'static str,
     how: How,
 }
 
-impl ReadStore for Spoiled {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-    fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
-        if key.as_str().contains(self.part) {
-            let error = (self.how)(key.to_string());
-            return Box::pin(async move { Err(error) });
-        }
-        self.inner.get_with(key, options)
-    }
-    fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
-        self.inner.head(key)
-    }
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
-        self.inner.list(prefix)
-    }
-}
-
-impl Store for Spoiled {
-    fn put(
-        &self,
-        key: &ObjectKey,
-        body: ByteStream,
-        options: PutOptions,
-    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
-        self.inner.put(key, body, options)
-    }
-    fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.delete(key)
-    }
-    fn as_read(&self) -> &dyn ReadStore {
-        self
+impl Interposer for Spoiled {
+    fn before_get(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        if key.as_str().contains(self.part) { Err((self.how)(key.to_string())) } else { Ok(()) }
     }
 }
 
@@ -94,7 +61,7 @@ fn spoiled(site: &Site, part: &'static str, how: How) -> RunContext {
     let context = site.run().context();
     let stores = Arc::clone(&context.stores);
     let open = move |name: &str| -> Result<Arc<dyn Store>, ActionError> {
-        Ok(Arc::new(Spoiled { inner: stores(name)?, part, how }))
+        Ok(interposed(stores(name)?, Spoiled { part, how }))
     };
     RunContext { stores: Arc::new(open), ..context }
 }

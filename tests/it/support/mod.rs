@@ -11,6 +11,7 @@ pub mod fake;
 pub mod fault_proxy;
 pub mod garage;
 pub mod host;
+pub mod interposed;
 pub mod lie;
 pub mod load;
 pub mod lock;
