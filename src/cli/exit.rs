@@ -85,6 +85,12 @@ impl Failure {
         self
     }
 
+    /// The fact with its causes, on one line.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        std::iter::once(&self.message).chain(&self.causes).cloned().collect::<Vec<_>>().join(": ")
+    }
+
     /// Writes the failure to standard error.
     pub fn print(&self) {
         if self.message.is_empty() {

@@ -167,13 +167,9 @@ fn in_place_of(procedure: Procedure, existing: GivenUp) -> Result<Procedure, Fai
 
 /// What a store has; why it gives no answer. One that is not there at all may be a disk that is not mounted.
 fn listed(site: &Site, name: &str, prefix: &str) -> Result<BackupList, String> {
-    let reader = site.read_store(name).map_err(|failure| chain(&failure))?;
+    let reader = site.read_store(name).map_err(|failure| failure.in_full())?;
     let listed = wiring::block_on(async { Catalog::of(reader.as_ref()).list(prefix).await });
-    listed.map_err(|failure| chain(&failure))?.map_err(|error| attest::chain(&error))
-}
-
-fn chain(failure: &Failure) -> String {
-    std::iter::once(&failure.message).chain(&failure.causes).cloned().collect::<Vec<_>>().join(": ")
+    listed.map_err(|failure| failure.in_full())?.map_err(|error| attest::chain(&error))
 }
 
 impl Asked<'_> {

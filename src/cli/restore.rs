@@ -130,9 +130,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             let next = next(&args, &goal, (&environment, incident_at));
             let beside = match (args.json, archive(&site, (&procedure, &goal, args.timeline), args.json.into())) {
                 (_, Ok(recovery)) => recovery.into_iter().collect(),
-                (true, Err(failure)) => [("recovery".to_owned(), json!({ "why": chain(&failure) }))].into(),
+                (true, Err(failure)) => [("recovery".to_owned(), json!({ "why": failure.in_full() }))].into(),
                 (false, Err(failure)) => {
-                    tell!("warning: what the archive leads to cannot be told: {}", chain(&failure));
+                    tell!("warning: what the archive leads to cannot be told: {}", failure.in_full());
                     BTreeMap::new()
                 }
             };
@@ -146,10 +146,6 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             planned
         }
     }
-}
-
-fn chain(failure: &Failure) -> String {
-    std::iter::once(&failure.message).chain(&failure.causes).cloned().collect::<Vec<_>>().join(": ")
 }
 
 /// Tells which backup, which WAL, how many bytes and minutes: people at once, machines by the member that is given.

@@ -31,17 +31,19 @@ pub fn refuse_undo(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Fa
             continue;
         }
         let run = dir.id();
-        let message = match runs.dir(&id).plan() {
-            Ok(_) => {
-                format!("run `{id}` has replaced data of the same database since run `{run}`; nothing was changed")
-            }
-            Err(_) => format!(
-                "run `{id}` began after run `{run}`, and its plan cannot be read: whether it has replaced the same data is not known; \
-                 nothing was changed"
+        let (message, help) = match runs.dir(&id).plan() {
+            Ok(_) => (
+                format!("run `{id}` has replaced data of the same database since run `{run}`; nothing was changed"),
+                format!("what an undo would put back is older than that: `runbook undo {id}` comes first, if at all"),
+            ),
+            Err(_) => (
+                format!(
+                    "run `{id}` began after run `{run}`, and its plan cannot be read: whether it has replaced the same data is not \
+                     known; nothing was changed"
+                ),
+                format!("bring `plan.json` of run `{id}` back, from where `audit ship` or `audit export` has it"),
             ),
         };
-        let help =
-            format!("what an undo would put back is older than that: `runbook undo {id}` comes first, if at all");
         return Err(Failure::new(Exit::Refused, message).help(help));
     }
     Ok(())

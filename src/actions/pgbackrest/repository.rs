@@ -125,18 +125,21 @@ impl Repository {
     /// # Errors
     /// Fails when pgBackRest gives no answer.
     pub(super) async fn files_of(&self, segment: SegmentName) -> Result<Vec<String>, ActionError> {
+        Ok(self.entries_of(segment).await?.into_iter().map(|(path, _)| path).collect())
+    }
+
+    /// The same, each with what is told of it.
+    async fn entries_of(&self, segment: SegmentName) -> Result<Vec<(String, Entry)>, ActionError> {
         let folder = format!("{}/{}", self.place(), &segment.to_string()[..FOLDER_DIGITS]);
-        let listed = self.folder(&folder).await?;
-        let holds = |file: &String| wal_file(file) == Some(WalFileName::Segment(segment));
-        Ok(listed.into_keys().filter(holds).map(|file| format!("{folder}/{file}")).collect())
+        let listed = self.folder(&folder).await?.into_iter();
+        let holding = listed.filter(|(file, _)| wal_file(file) == Some(WalFileName::Segment(segment)));
+        Ok(holding.map(|(file, entry)| (format!("{folder}/{file}"), entry)).collect())
     }
 
     /// When a segment was stored; `None` when it is not there.
     async fn stored_at(&self, segment: SegmentName) -> Result<Option<Timestamp>, ActionError> {
-        let folder = format!("{}/{}", self.place(), &segment.to_string()[..FOLDER_DIGITS]);
-        let listed = self.folder(&folder).await?;
-        let holds = |file: &String| wal_file(file) == Some(WalFileName::Segment(segment));
-        let times = listed.iter().filter(|(file, _)| holds(file)).filter_map(|(_, entry)| entry.time);
+        let entries = self.entries_of(segment).await?;
+        let times = entries.iter().filter_map(|(_, entry)| entry.time);
         Ok(times.max().and_then(|at| Timestamp::from_second(at).ok()))
     }
 

@@ -59,3 +59,9 @@ impl fmt::Display for Goal {
         }
     }
 }
+
+/// The number of a transaction as the WAL has it: `txid_current()` counts on where that begins anew.
+#[must_use]
+pub fn without_epoch(xid: u64) -> u32 {
+    u32::try_from(xid & u64::from(u32::MAX)).unwrap_or_default()
+}

@@ -25,7 +25,7 @@ pub use absence::Requirement;
 pub use archive::{Archive, Branch, Condition, LastCommit, Part, Segment, Unread};
 pub use backup::{Base, BaseBackup, TablespaceSize, base_backups, weak_increments};
 pub use choice::{Choice, PassedOver, choose};
-pub use goal::{Edge, Goal};
+pub use goal::{Edge, Goal, without_epoch};
 pub use hole::{Fault, Hole, Reach};
 pub use lane::{Gap, Interval, Lane, Opening, is_of_use, lanes};
 pub use path::Path;

@@ -1,5 +1,6 @@
 //! Why a goal cannot be reached.
 
+use super::goal::without_epoch;
 use super::{Goal, Hole};
 use crate::base::Timestamp;
 use crate::pgformat::{Lsn, SegmentName, Timeline};
@@ -148,6 +149,16 @@ fn told(last: Option<&SegmentName>) -> String {
 }
 
 impl Refusal {
+    /// Why the end of a transaction is no place to recover to: `xid` was asked for, with its epoch or without, and the record that
+    /// ends it is of transaction `of`. `None` where that is a commit of its own.
+    #[must_use]
+    pub fn of_end(xid: u64, of: u32, committed: bool) -> Option<Self> {
+        match committed {
+            false => Some(Self::RolledBack(xid)),
+            true => (of != without_epoch(xid)).then_some(Self::PartOf { xid, of }),
+        }
+    }
+
     /// What to do next.
     #[must_use]
     pub fn help(&self) -> Option<&'static str> {

@@ -71,6 +71,14 @@ pub enum ClockTrust {
     Asserted,
 }
 
+impl ClockTrust {
+    /// As a person who gives a reason says.
+    #[must_use]
+    pub fn by(reason: Option<&String>) -> Self {
+        if reason.is_some() { Self::Asserted } else { Self::Checked }
+    }
+}
+
 impl Moment {
     /// This moment, as the clock says, with no history to hold it against.
     #[must_use]

@@ -92,7 +92,7 @@ impl Expectations<'_> {
         let store = format!("{}:{}", PgBackRest::KIND, standing.stanza);
         let newest_wal_at = match stanza::newest_wal_at(self.site, expected, &standing) {
             Ok(newest_wal_at) => newest_wal_at,
-            Err(failure) => return Ok(Some(unknown((name, expected), store, &chain(failure)))),
+            Err(failure) => return Ok(Some(unknown((name, expected), store, &failure.in_full()))),
         };
         let (now, seen) = (clock::now(), stanza::observed(expected, &standing, newest_wal_at));
         let schedule = self.site.inventory.schedule_of(expected);
@@ -107,7 +107,7 @@ impl Expectations<'_> {
         expected: &ExpectedBackup,
         now: Timestamp,
     ) -> Result<Observed, String> {
-        let reader = self.site.read_store(store).map_err(chain)?;
+        let reader = self.site.read_store(store).map_err(|failure| failure.in_full())?;
         let vouched = Vouched::of(reader.as_ref(), &self.site.inventory.audit.proof_signers)
             .map_err(|error| format!("`audit.proof_signers` of the inventory makes no sense: {error}"))?;
         let holding = wiring::block_on(async {
@@ -116,9 +116,9 @@ impl Expectations<'_> {
             let room = room(reader.as_ref()).await.map_err(|error| error.to_string())?;
             Ok(Holding { list, wal, room })
         });
-        let holding = holding.map_err(chain).and_then(|found: Result<Holding, String>| found)?;
+        let holding = holding.map_err(|failure| failure.in_full()).and_then(|found: Result<Holding, String>| found)?;
         let seen = self.observed(expected, &holding, now);
-        self.archives((store, prefix), expected, seen).map_err(chain)
+        self.archives((store, prefix), expected, seen).map_err(|failure| failure.in_full())
     }
 
     fn observed(&self, expected: &ExpectedBackup, found: &Holding, now: Timestamp) -> Observed {
@@ -183,10 +183,6 @@ async fn room(store: &dyn ReadStore) -> Result<Option<Room>, StoreError> {
 
 fn newest(wal: &[WalObject]) -> Option<Timestamp> {
     wal.iter().map(|object| object.segment.archived_at).max()
-}
-
-fn chain(failure: Failure) -> String {
-    std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": ")
 }
 
 fn unknown((name, expected): (&str, &ExpectedBackup), store: String, why: &str) -> Health {

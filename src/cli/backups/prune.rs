@@ -112,7 +112,7 @@ impl Args {
             Some(runs) => freeze::newest(&runs)?,
             None => None,
         };
-        let trust = if self.despite_clock.is_some() { ClockTrust::Asserted } else { ClockTrust::Checked };
+        let trust = ClockTrust::by(self.despite_clock.as_ref());
         let mut judged = Vec::new();
         for (store, list) in &found.lists {
             let wanted = |source: &String| self.source.as_ref().is_none_or(|wanted| wanted == source);

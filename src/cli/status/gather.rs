@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::advice;
+use super::past::past;
 use super::readable::{self, Locked};
 use crate::action::{Mode, Secrets};
 use crate::actions::pgbackrest;
@@ -21,22 +22,17 @@ use crate::cli::leftover::{self, Remains};
 use crate::cli::prepare::{self, RunIdentity};
 use crate::cli::recovery::{self, Open};
 use crate::cli::site::{self, Site};
-use crate::cli::{Failure, history, restored, wal as cli_wal, wiring};
+use crate::cli::{Failure, history, wal as cli_wal, wiring};
 use crate::event::{Figures, Outcome};
-use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
+use crate::journal::RunStatus;
 use crate::language::inventory::{Database, PgBackRest};
-use crate::plan::{BoundPlan, PlannedStep, lock_of_database};
-use crate::state::RunState;
+use crate::plan::lock_of_database;
 use crate::wal;
 
 /// The shipped runbook whose forecast is told.
 const RECOVERY: &str = "full-db-loss";
 /// The same of a database whose backups pgBackRest has.
 const THEIR_RECOVERY: &str = "full-db-loss-pgbackrest";
-/// The action whose success proves what was restored.
-const PROOF: &str = "postgres.check";
-/// How many runs are looked at to find a drill and a proof.
-const LOOK_BACK: usize = 200;
 
 /// How a database stands.
 #[derive(Debug, Serialize)]
@@ -317,8 +313,9 @@ fn ours(name: &str, site: &Site) -> Result<Kept, String> {
 
 /// What pgBackRest lists.
 fn theirs(name: &str, site: &Site) -> Result<Kept, String> {
-    let host = site::machine().map_err(chain)?;
-    let looked = wiring::block_on(pgbackrest::look(name, &site.inventory, host.as_ref())).map_err(chain)?;
+    let host = site::machine().map_err(|failure| failure.in_full())?;
+    let looked = wiring::block_on(pgbackrest::look(name, &site.inventory, host.as_ref()))
+        .map_err(|failure| failure.in_full())?;
     let standing = looked.map_err(|error| error.to_string())?;
     if let Some(why) = standing.fault() {
         return Err(format!("stanza `{}`: {why}", standing.stanza));
@@ -333,10 +330,6 @@ fn theirs(name: &str, site: &Site) -> Result<Kept, String> {
     Ok(Kept { newest, count: standing.backups.len(), ..Kept::default() })
 }
 
-fn chain(failure: Failure) -> String {
-    std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": ")
-}
-
 /// The base backups of a database, of a managed one its dumps, newest first.
 fn backups(name: &str, site: &Site) -> Result<Vec<Backup>, String> {
     let entry = site.inventory.databases.get(name);
@@ -344,10 +337,11 @@ fn backups(name: &str, site: &Site) -> Result<Vec<Backup>, String> {
         return Err("the inventory gives it no `store`".to_owned());
     };
     let prefix = entry.and_then(|entry| entry.prefix.as_deref()).unwrap_or(name);
-    let reader = site.read_store(store).map_err(chain)?;
+    let reader = site.read_store(store).map_err(|failure| failure.in_full())?;
     let vouched = Vouched::of(reader.as_ref(), &site.inventory.audit.proof_signers)
         .map_err(|error| format!("`audit.proof_signers` of the inventory makes no sense: {error}"))?;
-    let listed = wiring::block_on(async { Catalog::of(&vouched).list(prefix).await }).map_err(chain)?;
+    let listed =
+        wiring::block_on(async { Catalog::of(&vouched).list(prefix).await }).map_err(|failure| failure.in_full())?;
     let listed = listed.map_err(|error| crate::cli::attest::chain(&error))?;
     let kind = kind(entry);
     let ours = |backup: &Backup| backup.manifest.kind == kind && backup.manifest.source == name;
@@ -376,67 +370,6 @@ fn proof(backup: &Backup) -> Option<Proven> {
         run: proof.run.clone(),
         unkept: None,
     })
-}
-
-/// What the history of runs tells.
-#[derive(Default)]
-struct Past {
-    drill: Option<Drilled>,
-    proof: Option<Proven>,
-    unfinished: Vec<Unfinished>,
-}
-
-/// What the newest run that proved a backup of the database says of it.
-fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Option<Proven> {
-    let may_prove = |step: &PlannedStep| step.uses == PROOF;
-    if !plan.steps.iter().any(may_prove) {
-        return None;
-    }
-    let state = RunState::fold(&dir.read().ok()?.events).ok()?;
-    state.finished.as_ref()?;
-    let found = restored::proofs(plan, &state).into_iter().rfind(|proven| proven.backup.database == name)?;
-    Some(Proven {
-        backup: found.backup.id,
-        at: found.proof.at,
-        passed: found.proof.verdict == Verdict::Passed,
-        took_ms: found.proof.took_ms,
-        run: found.proof.run,
-        unkept: Some(dir.id().clone()),
-    })
-}
-
-fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
-    let mut past = Past::default();
-    let ids = runs.ids().map_err(wiring::runs_failure)?;
-    // One that waits for a person waits however many runs there were since; where the ledger cannot be read, each is looked at.
-    let ledger = runs.ledger().read().map(|content| content.lines).unwrap_or_default();
-    let over: BTreeSet<&RunId> = ledger.iter().filter_map(|line| line.anchor.finished_run()).collect();
-    for (age, id) in ids.iter().enumerate() {
-        if age >= LOOK_BACK && over.contains(id) {
-            continue;
-        }
-        let dir = runs.dir(id);
-        let Ok((plan, _)) = dir.plan() else { continue };
-        let concerns = plan.subject() == Some(name);
-        if past.drill.is_none() && plan.mode == Mode::Drill && concerns && recovery::recovers(&plan) {
-            let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
-            past.drill = state.and_then(|state| {
-                let (outcome, _, figures) = state.finished?;
-                Some(Drilled { run: id.clone(), at: state.started_at, outcome, figures: Box::new(figures) })
-            });
-        }
-        if past.proof.is_none() && concerns {
-            past.proof = proven(&dir, &plan, name);
-        }
-        if !concerns && !plan.locks.iter().any(|known| known == lock) {
-            continue;
-        }
-        let status = RunSummary::of(&dir).status;
-        if matches!(status, RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted) {
-            past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status });
-        }
-    }
-    Ok(past)
 }
 
 /// Forecasts the shipped recovery; `None` where it was never made.

@@ -2,6 +2,7 @@
 
 mod advice;
 mod gather;
+mod past;
 mod readable;
 mod show;
 

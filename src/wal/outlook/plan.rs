@@ -10,6 +10,7 @@ use super::{ClusterView, Hunt, LookError, Recoverable, ToRetrieve, readable};
 use crate::base::Timestamp;
 use crate::catalog::recovery::{
     Choice, Condition, Edge, Goal, Interval, Lane, PassedOver, Refusal, Settled, TablespaceSize, choose, lanes,
+    without_epoch,
 };
 use crate::pgformat::{Commit, Lsn, SegmentName, SystemId, Timeline, WalFileName};
 
@@ -250,11 +251,6 @@ fn is_reached(cluster: &ClusterView, (timeline, lsn): (Timeline, Lsn)) -> bool {
     !choices.is_empty()
 }
 
-/// The number of a transaction as the WAL has it: `txid_current()` counts on where that begins anew.
-fn without_epoch(xid: u64) -> u32 {
-    u32::try_from(xid & u64::from(u32::MAX)).unwrap_or_default()
-}
-
 /// Finds a transaction's commit or a restore point, along the newest timeline first; refuses a transaction of which no timeline
 /// has a commit of its own.
 async fn sighted(
@@ -291,10 +287,7 @@ async fn sighted(
 /// Why the end of a transaction is no place to recover to.
 fn no_commit(goal: &Goal, sighting: &Sighting) -> Option<Refusal> {
     let (Goal::Xid(xid), Some(of)) = (goal, sighting.xid) else { return None };
-    match sighting.committed {
-        false => Some(Refusal::RolledBack(*xid)),
-        true => (of != without_epoch(*xid)).then_some(Refusal::PartOf { xid: *xid, of }),
-    }
+    Refusal::of_end(*xid, of, sighting.committed)
 }
 
 /// What of a timeline's path is worth searching: from the first segment that a recovery can begin with.

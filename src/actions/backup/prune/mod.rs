@@ -78,7 +78,7 @@ impl PruneParams {
     }
 
     fn trust(&self) -> ClockTrust {
-        if self.despite_clock.is_some() { ClockTrust::Asserted } else { ClockTrust::Checked }
+        ClockTrust::by(self.despite_clock.as_ref())
     }
 }
 

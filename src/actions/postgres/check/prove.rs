@@ -28,6 +28,7 @@ pub(super) struct Prover<'a> {
 }
 
 /// What a check found: whether it passed, the value, what was expected, and what is wrong.
+#[derive(Default)]
 struct Found {
     passed: bool,
     value: String,
@@ -68,7 +69,7 @@ impl Prover<'_> {
                     value: "an error".to_owned(),
                     expected: "an answer".to_owned(),
                     details,
-                    unproven: None,
+                    ..Found::default()
                 }
             }
         };
@@ -96,19 +97,13 @@ impl Prover<'_> {
                 let mut content = Content::open(self.open(dbname).await?).await?;
                 let found = content.schema().await?;
                 let expected = format!("schema {wanted}");
-                Ok(Found {
-                    passed: found == *wanted,
-                    value: format!("schema {found}"),
-                    expected,
-                    details: Vec::new(),
-                    unproven: None,
-                })
+                Ok(Found { passed: found == *wanted, value: format!("schema {found}"), expected, ..Found::default() })
             }
             What::Newest(newest) => self.newest(newest, dbname).await,
             What::Smoke(test) => {
                 let dbname = dbname.unwrap_or(&self.cluster.dbname);
                 let (passed, value, details) = smoke::run(test, (self.cluster, dbname), self.cx).await?;
-                Ok(Found { passed, value, expected: "exit 0".to_owned(), details, unproven: None })
+                Ok(Found { passed, value, expected: "exit 0".to_owned(), details, ..Found::default() })
             }
             What::Sql { sql, expect, shown } => {
                 let mut session = self.reading(dbname).await?;
@@ -121,7 +116,7 @@ impl Prover<'_> {
                     }
                     None => (!table.rows.is_empty(), format!("{} rows", table.rows.len())),
                 };
-                Ok(Found { passed, value, expected: shown.clone(), details: Vec::new(), unproven: None })
+                Ok(Found { passed, value, expected: shown.clone(), ..Found::default() })
             }
         }
     }
@@ -179,7 +174,7 @@ impl Prover<'_> {
             }
         }
         let value = format!("{} of {}", tables.len() - details.len(), tables.len());
-        Ok(Found { passed: details.is_empty(), value, expected: "every table".to_owned(), details, unproven: None })
+        Ok(Found { passed: details.is_empty(), value, expected: "every table".to_owned(), details, ..Found::default() })
     }
 
     async fn rows(&self, rows: &[Threshold], dbname: Option<&str>) -> Result<Found, ActionError> {
@@ -197,7 +192,7 @@ impl Prover<'_> {
             values.push(format!("{table} {count}"));
         }
         let expected = rows.iter().map(|row| format!("{} `{}`", row.table, row.shown)).collect::<Vec<_>>().join(", ");
-        Ok(Found { passed: details.is_empty(), value: values.join(", "), expected, details, unproven: None })
+        Ok(Found { passed: details.is_empty(), value: values.join(", "), expected, details, ..Found::default() })
     }
 
     async fn newest(&self, newest: &Newest, dbname: Option<&str>) -> Result<Found, ActionError> {
@@ -210,17 +205,11 @@ impl Prover<'_> {
                 value: "nothing".to_owned(),
                 expected,
                 details: vec![missing(&newest.table)],
-                unproven: None,
+                ..Found::default()
             });
         };
         let (value, passed) = condition::newest(&mut session, (newest, &table), &bound).await?;
-        Ok(Found {
-            passed,
-            value: value.unwrap_or_else(|| "no value".to_owned()),
-            expected,
-            details: Vec::new(),
-            unproven: None,
-        })
+        Ok(Found { passed, value: value.unwrap_or_else(|| "no value".to_owned()), expected, ..Found::default() })
     }
 
     async fn facts(&mut self, depth: FactsDepth, dbname: Option<&str>) -> Result<Found, ActionError> {
@@ -243,7 +232,7 @@ impl Prover<'_> {
                         value,
                         expected: "what was backed up".to_owned(),
                         details: differing,
-                        unproven: None,
+                        ..Found::default()
                     });
                 }
                 let tables: usize = taken.databases.values().map(|facts| facts.tables.len()).sum();
@@ -259,7 +248,7 @@ impl Prover<'_> {
                     value,
                     expected: "facts to compare with later".to_owned(),
                     details,
-                    unproven: None,
+                    ..Found::default()
                 })
             }
         }
@@ -296,7 +285,7 @@ impl Prover<'_> {
             value,
             expected: "what was backed up".to_owned(),
             details,
-            unproven: None,
+            ..Found::default()
         })
     }
 

@@ -11,7 +11,7 @@ use crate::action::ActionError;
 use crate::actions::postgres::restore::recovery_target::{passed, words};
 use crate::actions::postgres::stores::archive::WalArchive;
 use crate::actions::postgres::stores::target::{Archive, Base, Goal};
-use crate::catalog::recovery::Refusal;
+use crate::catalog::recovery::{Refusal, without_epoch};
 use crate::event::ErrorClass;
 use crate::pgformat::{
     Landmark, Lsn, Outcome, SegmentName, Timeline, TimelineHistory, TransactionEnd, WalRecord, WalWalker, Walked,
@@ -201,16 +201,10 @@ fn judge(record: &WalRecord<'_>, goal: &Goal) -> Option<Result<(), Refusal>> {
     match goal {
         // The record has no epoch; a target's is dropped by the server as well. A prepared one counts by its own number.
         Goal::Xid(xid) => {
-            let (end, own) = (TransactionEnd::of(record)?, u32::try_from(xid & u64::from(u32::MAX)).ok()?);
-            let is_part = end.xid != own;
-            if is_part && !end.subtransactions.contains(&own) {
-                return None;
-            }
-            Some(match end.outcome {
-                Outcome::Aborted => Err(Refusal::RolledBack(*xid)),
-                Outcome::Committed if is_part => Err(Refusal::PartOf { xid: *xid, of: end.xid }),
-                Outcome::Committed => Ok(()),
-            })
+            let (end, own) = (TransactionEnd::of(record)?, without_epoch(*xid));
+            let is_its = end.xid == own || end.subtransactions.contains(&own);
+            let refusal = || Refusal::of_end(*xid, end.xid, end.outcome == Outcome::Committed);
+            is_its.then(|| refusal().map_or(Ok(()), Err))
         }
         Goal::Name(name) => match Landmark::of(record)? {
             Landmark::RestorePoint { name: own, .. } => (own == *name).then_some(Ok(())),

@@ -75,13 +75,13 @@ fn is_passing(code: &SqlState) -> bool {
 }
 
 /// Whether a statement failed by what its machine or its session lacked, which says nothing of the data: classes 53 (no room, no
-/// memory) and 57 (cancelled, a time limit, a crash) of the manual's error codes, and a lock that somebody else held.
+/// memory) and 57 (cancelled, a time limit, a crash; but no dropped database) of the manual's error codes, and a lock that somebody else held.
 fn is_of_the_moment(code: &SqlState) -> bool {
     let class = code.code().get(..2);
     let of_others =
         [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE]
             .contains(code);
-    matches!(class, Some("53" | "57")) || of_others
+    (matches!(class, Some("53" | "57")) && *code != SqlState::DATABASE_DROPPED) || of_others
 }
 
 /// Whether a server has not, or lets nobody into, the one database that was named (`InitPostgres` in `postinit.c`).

@@ -65,14 +65,14 @@ impl Recovering<'_> {
         if cluster.is_scratch() {
             return Ok(());
         }
-        self.listen(files, staged).await?;
+        let RecoveryContext { owner, server_host, .. } = &self.context;
+        let programs = self.context.programs(files, staged)?;
+        let configured = Configured { cluster, owner, programs: &programs, server_host, pgdata: staged };
+        self.listen(files, &configured).await?;
         let mut needed = control(files, staged)?.limits;
         if let Some(lost) = old.and_then(|old| old.control(files)) {
             needed = limits::greatest(needed, lost.limits);
         }
-        let RecoveryContext { owner, server_host, .. } = &self.context;
-        let programs = self.context.programs(files, staged)?;
-        let configured = Configured { cluster, owner, programs: &programs, server_host, pgdata: staged };
         let short = configured.short_of(needed, self.context.cx.host.as_read()).await;
         if short.is_empty() {
             return Ok(());
@@ -84,19 +84,15 @@ impl Recovering<'_> {
         let text = settings::within_block(&String::from_utf8_lossy(&text), &limits::raised(&short));
         self.context.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
-}
 
-impl Recovering<'_> {
     /// Has the server listen where the inventory says: what a backup brings along is of the place that it was taken at.
-    async fn listen(&self, files: &dyn Files, staged: &Path) -> Result<(), ActionError> {
-        let RecoveryContext { cluster, owner, server_host, cx, .. } = &self.context;
+    async fn listen(&self, files: &dyn Files, configured: &Configured<'_>) -> Result<(), ActionError> {
+        let (RecoveryContext { cluster, cx, .. }, staged) = (&self.context, configured.pgdata);
         // A port at another address may be that of what passes sessions on.
         let is_direct = cluster.socket.is_some() || cluster.entry.address.as_deref().is_none_or(is_loopback);
         if cluster.service_manager().runs() != Runs::Here || !is_direct {
             return Ok(());
         }
-        let programs = self.context.programs(files, staged)?;
-        let configured = Configured { cluster, owner, programs: &programs, server_host, pgdata: staged };
         let values = configured.texts(&["port", "unix_socket_directories"], cx.host.as_read()).await;
         let [Some(port), folders] = values.as_slice() else { return Ok(()) };
         // Where its configuration cannot be found from here, the server itself says so.

@@ -23,7 +23,10 @@ pub(super) fn ordered(items: &[String]) -> String {
             None => shown.push(item.clone()),
         }
     }
-    for ((who, by), rights) in all {
+    for ((who, by), mut rights) in all {
+        // What may be given on is had as well.
+        let given_on = rights.clone();
+        rights.retain(|right| !given_on.contains(&format!("{right}*")));
         shown.push(format!("{who}={}/{by}", rights.into_iter().collect::<String>()));
     }
     shown.join(" ")
@@ -77,6 +80,8 @@ mod tests {
         let one = ["r=cT/app".to_owned(), "app=C/app".to_owned()];
         let other = ["app=C/app".to_owned(), "r=T/app".to_owned(), "r=c/app".to_owned()];
         assert_eq!(ordered(&one), ordered(&other));
+        let twice = ["r=cT/app".to_owned(), "r=c*/app".to_owned(), "app=C/app".to_owned()];
+        assert_eq!(ordered(&twice), ordered(&["app=C/app".to_owned(), "r=c*T/app".to_owned()]));
         assert_ne!(ordered(&one), ordered(&["app=C/app".to_owned(), "r=c*T/app".to_owned()]));
     }
 }

@@ -1,0 +1,85 @@
+//! What the runs of this machine tell of one database: its last drill, its last proof, and what has not ended.
+
+use std::collections::BTreeSet;
+
+use super::gather::{Drilled, Proven, Unfinished};
+use crate::action::Mode;
+use crate::base::RunId;
+use crate::catalog::attest::Verdict;
+use crate::cli::{Failure, recovery, restored, wiring};
+use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
+use crate::plan::{BoundPlan, PlannedStep};
+use crate::state::RunState;
+
+/// The action whose success proves what was restored.
+const PROOF: &str = "postgres.check";
+/// How many runs are looked at to find a drill and a proof.
+const LOOK_BACK: usize = 200;
+
+/// What the history of runs tells.
+#[derive(Default)]
+pub(super) struct Past {
+    /// The last drill of a recovery that has ended.
+    pub(super) drill: Option<Drilled>,
+    /// The last run that proved a backup, or disproved it.
+    pub(super) proof: Option<Proven>,
+    /// Runs that have not ended, newest first.
+    pub(super) unfinished: Vec<Unfinished>,
+}
+
+/// What the newest run that proved a backup of the database says of it.
+fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Option<Proven> {
+    let may_prove = |step: &PlannedStep| step.uses == PROOF;
+    if !plan.steps.iter().any(may_prove) {
+        return None;
+    }
+    let state = RunState::fold(&dir.read().ok()?.events).ok()?;
+    state.finished.as_ref()?;
+    let found = restored::proofs(plan, &state).into_iter().rfind(|proven| proven.backup.database == name)?;
+    Some(Proven {
+        backup: found.backup.id,
+        at: found.proof.at,
+        passed: found.proof.verdict == Verdict::Passed,
+        took_ms: found.proof.took_ms,
+        run: found.proof.run,
+        unkept: Some(dir.id().clone()),
+    })
+}
+
+/// Looks through the runs of this machine.
+///
+/// # Errors
+/// Fails when their folder cannot be read.
+pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
+    let mut past = Past::default();
+    let ids = runs.ids().map_err(wiring::runs_failure)?;
+    // One that waits for a person waits however many runs there were since; where the ledger cannot be read, each is looked at.
+    let ledger = runs.ledger().read().map(|content| content.lines).unwrap_or_default();
+    let over: BTreeSet<&RunId> = ledger.iter().filter_map(|line| line.anchor.finished_run()).collect();
+    for (age, id) in ids.iter().enumerate() {
+        if age >= LOOK_BACK && over.contains(id) {
+            continue;
+        }
+        let dir = runs.dir(id);
+        let Ok((plan, _)) = dir.plan() else { continue };
+        let concerns = plan.subject() == Some(name);
+        if past.drill.is_none() && plan.mode == Mode::Drill && concerns && recovery::recovers(&plan) {
+            let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
+            past.drill = state.and_then(|state| {
+                let (outcome, _, figures) = state.finished?;
+                Some(Drilled { run: id.clone(), at: state.started_at, outcome, figures: Box::new(figures) })
+            });
+        }
+        if past.proof.is_none() && concerns {
+            past.proof = proven(&dir, &plan, name);
+        }
+        if !concerns && !plan.locks.iter().any(|known| known == lock) {
+            continue;
+        }
+        let status = RunSummary::of(&dir).status;
+        if matches!(status, RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted) {
+            past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status });
+        }
+    }
+    Ok(past)
+}
