@@ -40,8 +40,15 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         super::document::write(&text, None)?;
         return Ok(Exit::Success);
     }
-    out_part!("{}", summary::render(&plan, &state, &places(&dir), screen::out_palette()));
     let kept = operate::kept(&dir, &state)?;
+    let is_live = state.finished.is_none() && dir.is_live().map_err(wiring::runs_failure)?;
+    let drive = match (is_live, kept.is_empty()) {
+        (true, _) => summary::Drive::Engine,
+        (false, true) => summary::Drive::Nobody,
+        (false, false) => summary::Drive::Kept,
+    };
+    let places = summary::Places { drive, ..places(&dir) };
+    out_part!("{}", summary::render(&plan, &state, &places, screen::out_palette()));
     if !kept.is_empty() {
         out!("\nkept, and not taken yet: `runbook resume {}` takes it", dir.id());
         kept.iter().for_each(|verb| out!("  {}", operate::in_words(verb)));
@@ -49,7 +56,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     for undoing in earlier::undoings(&runs, dir.id())? {
         out!("\n{}", undone_by(&undoing));
     }
-    if state.finished.is_none() && dir.is_live().map_err(wiring::runs_failure)? {
+    if is_live {
         out!("\nit is running; `runbook show {} --follow` attaches", dir.id());
     }
     Ok(Exit::Success)
@@ -64,7 +71,7 @@ fn undone_by(undoing: &RunDir) -> String {
 
 fn places(dir: &RunDir) -> summary::Places {
     let report = Some(dir.report()).filter(|path| path.is_file());
-    summary::Places { run_dir: Some(dir.path().to_owned()), report }
+    summary::Places { run_dir: Some(dir.path().to_owned()), report, ..summary::Places::default() }
 }
 
 /// Shows every event of a run as it becomes durable.

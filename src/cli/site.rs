@@ -96,6 +96,10 @@ impl Site {
     }
 }
 
+/// What to do where no database is known at all: most often no inventory was found where the command was typed.
+pub const NO_DATABASE: &str = "name an inventory with `--inventory FILE` or in `RUNBOOK_INVENTORY`: else `./inventory.yaml` is read, or \
+                               `/etc/runbook/inventory.yaml`, where it is there; its databases stand under `databases`";
+
 /// Says that a database is not in the inventory, and which ones are.
 pub fn no_database(name: &str, inventory: &Inventory) -> Failure {
     let known = inventory.databases.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
@@ -103,7 +107,7 @@ pub fn no_database(name: &str, inventory: &Inventory) -> Failure {
     let near = inventory.databases.keys().filter(|one| library::are_near(Path::new(one), Path::new(name)));
     let near = near.min_by_key(|one| strsim::damerau_levenshtein(one, name));
     failure.help(match (known.is_empty(), near) {
-        (true, _) => "it has none: name one under `databases`".to_owned(),
+        (true, _) => NO_DATABASE.to_owned(),
         (false, Some(near)) => format!("did you mean `{near}`? known: {known}"),
         (false, None) => format!("known: {known}"),
     })
@@ -119,8 +123,7 @@ pub fn chosen_database(asked: Option<&str>, inventory: &Inventory) -> Result<Str
         (Some(name), _, _) if inventory.databases.contains_key(name) => Ok(name.to_owned()),
         (Some(name), _, _) => Err(no_database(name, inventory)),
         (None, Some(only), None) => Ok(only.clone()),
-        (None, None, _) => Err(Failure::new(Exit::Usage, "the inventory has no database")
-            .help("name an inventory with `--inventory FILE`, and a database under its `databases`")),
+        (None, None, _) => Err(Failure::new(Exit::Usage, "the inventory has no database").help(NO_DATABASE)),
         (None, Some(_), Some(_)) => {
             let known = inventory.databases.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             Err(Failure::new(Exit::Usage, "the inventory has several databases").help(format!("name one of {known}")))

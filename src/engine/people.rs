@@ -80,7 +80,7 @@ pub(super) fn waiting(picture: &Picture<'_>) -> Vec<SuspendReason> {
 fn asked(run: &RunId, step: &PlannedStep, state: &StepState) -> Option<String> {
     let id = &step.id;
     if let (StepStatus::Asking, Some(question)) = (state.status, &state.question) {
-        let way = format!("`runbook approve {run} {id}` or `runbook deny {run} {id}`");
+        let way = format!("`runbook approve {run} {id}` or `runbook deny {run} {id} --comment WHY`");
         let prompt = question.prompt.lines().next().unwrap_or_default();
         return Some(format!("{}; {way}", prompt.trim_end_matches('.')));
     }

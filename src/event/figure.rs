@@ -147,7 +147,7 @@ impl ObjectiveVerdict {
 pub struct LossVerdict {
     /// At most this much unwanted loss, in milliseconds of commits; 0 = none.
     pub unwanted_ms: u64,
-    /// Loss chosen by a target before the incident, in milliseconds.
+    /// Loss chosen by a target before the incident, in milliseconds; 0 of a target at the incident or after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen_ms: Option<u64>,
     /// Whether the recovered end is at or past the last flushed position that is known.

@@ -1,4 +1,4 @@
-//! What a run stopped, and nothing of it started again.
+//! What a run stopped, and nothing of it started again; and what it left in recovery, where nothing can be written.
 
 use serde_json::Value;
 
@@ -16,24 +16,45 @@ const STOPS: [(&str, &str, &[&str]); 2] = [
     ("service.stop", "what uses the database", &["service.start"]),
 ];
 
-/// Something that is down, or may be.
+/// What leaves a server in recovery, and what opens it.
+const RECOVERS: &str = "postgres.recover";
+
+/// Something that nobody can use, or may not be able to.
 pub(super) struct Down {
-    /// The step that stopped it.
+    /// The step that left it so.
     step: StepId,
     /// What it is: `the server of `orders``.
     what: String,
-    /// Whether it is known to have been stopped.
-    is_known: bool,
+    /// How it stands.
+    how: How,
+}
+
+enum How {
+    /// The step has stopped it.
+    Stopped,
+    /// The step was cut off while it stopped it.
+    CutOff,
+    /// The step left it in recovery.
+    Waits,
 }
 
 impl Down {
     /// Says it in a line.
     pub(super) fn words(&self) -> String {
-        match self.is_known {
-            true => {
-                format!("DOWN: {} was stopped by `{}`, and nothing of this run started it again", self.what, self.step)
+        let Self { step, what, how } = self;
+        match how {
+            // Who looks at the run later may have started it by hand meanwhile.
+            How::Stopped => {
+                format!(
+                    "DOWN, unless somebody started it since: {what} was stopped by `{step}`, and nothing of this run started it again"
+                )
             }
-            false => format!("MAY BE DOWN: `{}` was cut off while it stopped {}", self.step, self.what),
+            How::CutOff => format!("MAY BE DOWN: `{step}` was cut off while it stopped {what}"),
+            How::Waits => {
+                format!(
+                    "READ-ONLY: {what} waits in recovery since `{step}`, and nothing of this run opened it; `runbook status` says how to go on"
+                )
+            }
         }
     }
 }
@@ -50,7 +71,24 @@ pub(super) fn left_down(plan: &BoundPlan, state: &RunState) -> Vec<Down> {
     if !has_failed || plan.mode != Mode::Real {
         return Vec::new();
     }
-    plan.section(Section::Body).filter_map(|step| down((plan, state), step)).collect()
+    let stopped = plan.section(Section::Body).filter_map(|step| down((plan, state), step));
+    stopped.chain(waiting(plan, state)).collect()
+}
+
+/// The server that the last recovery of a run left waiting.
+fn waiting(plan: &BoundPlan, state: &RunState) -> Option<Down> {
+    let recovered = plan.section(Section::Body).filter(|step| step.uses == RECOVERS).filter_map(|step| {
+        let known = state.steps.get(&step.id).filter(|known| known.status == StepStatus::Succeeded)?;
+        Some((step, known))
+    });
+    let (step, known) = recovered.max_by_key(|(_, known)| known.ended_seq)?;
+    let waits = known.output.as_ref()?.get("state")?.as_str()? == "paused";
+    let subject = subject(known)?;
+    (waits && known.undo != Some(UndoState::Undone)).then(|| Down {
+        step: step.id.clone(),
+        what: format!("the server of `{}`", one_line(subject)),
+        how: How::Waits,
+    })
 }
 
 fn down((plan, state): (&BoundPlan, &RunState), step: &PlannedStep) -> Option<Down> {
@@ -68,7 +106,8 @@ fn down((plan, state): (&BoundPlan, &RunState), step: &PlannedStep) -> Option<Do
     if known.undo == Some(UndoState::Undone) || is_up || (is_known && !has_stopped(known.output.as_ref())) {
         return None;
     }
-    Some(Down { step: step.id.clone(), what: format!("{what} of `{}`", one_line(subject)), is_known })
+    let how = if is_known { How::Stopped } else { How::CutOff };
+    Some(Down { step: step.id.clone(), what: format!("{what} of `{}`", one_line(subject)), how })
 }
 
 /// The database or service that a step is about.

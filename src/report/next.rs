@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::phrase::{self, one_line};
-use super::summary::Places;
+use super::summary::{Drive, Places};
 use super::waiting::wanted;
 use crate::engine::may_have_run;
 use crate::event::{Outcome, SuspendReason};
@@ -13,16 +13,25 @@ use crate::state::{RunState, StepState, StepStatus};
 /// Gives commands, each with a word that says what for.
 pub(super) fn commands(plan: &BoundPlan, state: &RunState, places: &Places) -> Vec<(&'static str, String)> {
     let run = &plan.run;
+    let mut next: Vec<(&'static str, String)> = Vec::new();
     let wanted = wanted(plan, state);
     let is_wanted = !wanted.is_empty();
-    let mut next: Vec<(&'static str, String)> = wanted.into_iter().flat_map(|wanted| wanted.commands).collect();
-    if !state.suspended.is_empty() && is_wanted {
-        next.push(("then", format!("runbook resume {run}")));
+    match (places.drive, is_wanted) {
+        // Answered already: whoever goes on with it takes that first.
+        (Drive::Kept, true) if !state.suspended.is_empty() => next.push(("go on", format!("runbook resume {run}"))),
+        (Drive::Kept, _) => {}
+        (_, true) => {
+            next.extend(wanted.into_iter().flat_map(|wanted| wanted.commands));
+            if !state.suspended.is_empty() {
+                next.push(("then", format!("runbook resume {run}")));
+            }
+        }
+        (_, false) => {}
     }
     for waiting in state.suspended.iter().filter(|waiting| is_unjudged(state, waiting)) {
         next.push(("decide", format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step)));
     }
-    next.extend(onward(plan, state));
+    next.extend(onward(plan, state, places.drive));
     next.push(("details", format!("runbook show {run}")));
     next.push(match &places.report {
         Some(report) => ("report", report.display().to_string()),
@@ -33,9 +42,12 @@ pub(super) fn commands(plan: &BoundPlan, state: &RunState, places: &Places) -> V
     next
 }
 
-fn onward(plan: &BoundPlan, state: &RunState) -> Vec<(&'static str, String)> {
+fn onward(plan: &BoundPlan, state: &RunState, drive: Drive) -> Vec<(&'static str, String)> {
     let run = &plan.run;
     match state.finished.as_ref().map(|(outcome, _, _)| *outcome) {
+        None if state.suspended.is_empty() && drive != Drive::Engine => {
+            vec![("go on", format!("runbook resume {run}"))]
+        }
         None if state.suspended.is_empty() => vec![
             ("follow", format!("runbook show {run} --follow")),
             ("go on", format!("runbook resume {run}   once its engine is gone")),

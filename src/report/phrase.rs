@@ -312,6 +312,14 @@ pub(super) fn loss_basis(loss: &LossVerdict) -> String {
     }
 }
 
+/// Says what a target gave up on purpose.
+pub(super) fn chosen_words(chosen_ms: u64) -> String {
+    match chosen_ms {
+        0 => "what was committed after the target was given up by choice; nothing before the incident".to_owned(),
+        ms => format!("{} before the incident were given up by choice", millis(ms)),
+    }
+}
+
 /// Gives an error as lines: the fact, each cause, the advice.
 pub(super) fn error_lines(error: &ErrorInfo) -> Vec<String> {
     let mut lines = vec![one_line(&error.message)];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::downtime::left_down;
 use super::next::{commands, is_unjudged};
-use super::phrase::{self, chosen, error_lines, millis, one_line};
+use super::phrase::{self, chosen, chosen_words, error_lines, millis, one_line};
 use super::remark::told;
 use super::roster::{Entry, roster, totals};
 use super::waiting::wanted;
@@ -32,6 +32,20 @@ pub struct Places {
     pub run_dir: Option<PathBuf>,
     /// The HTML report, where one was written.
     pub report: Option<PathBuf>,
+    /// Who drives it; of no account once it is over.
+    pub drive: Drive,
+}
+
+/// Who drives a run that is not over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Drive {
+    /// An engine, for all that is known.
+    #[default]
+    Engine,
+    /// Nobody.
+    Nobody,
+    /// Nobody, and what a person answered or ordered is kept until somebody does.
+    Kept,
 }
 
 /// Writes the summary of a run that ended or waits. A missed objective comes first.
@@ -119,7 +133,7 @@ fn objectives(
             let words = phrase::loss_words(loss);
             let _ = writeln!(out, "  RPO      {words}{} ({})", judged.unwrap_or_default(), phrase::loss_basis(loss));
             if let Some(chosen_ms) = loss.chosen_ms {
-                let _ = writeln!(out, "           {} before the incident were given up by choice", millis(chosen_ms));
+                let _ = writeln!(out, "           {}", chosen_words(chosen_ms));
             }
         }
         (None, Some(target)) => {

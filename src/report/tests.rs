@@ -25,7 +25,7 @@ use crate::state::fixture::{Story, recovered};
 use crate::state::{RunState, StepStatus};
 
 fn places() -> Places {
-    Places { run_dir: Some("/var/lib/runbook/runs/20260128-143002-3fa9c1".into()), report: None }
+    Places { run_dir: Some("/var/lib/runbook/runs/20260128-143002-3fa9c1".into()), report: None, ..Places::default() }
 }
 
 fn shown(plan: &BoundPlan, story: &Story) -> String {

@@ -68,6 +68,8 @@ fn living_in_session(leader: Pid) -> usize {
 fn what_still_runs_is_adopted_and_not_done_again() {
     let cli = crashed("");
     cli.run(&["runs"]).ends(0).prints("interrupted");
+    let shown = cli.run(&["show", "last"]).ends(0).prints("  go on     runbook resume ");
+    assert!(!shown.out.contains("--follow"), "nobody drives it: {}", shown.out);
     cli.run(&["show", "last", "--follow"]).ends(10).says("runbook resume");
     let live = cli.spawn(&["resume", "last"]);
     cli.file("gate", "");
@@ -327,6 +329,10 @@ fn an_old_run_does_not_go_on_over_what_a_newer_one_replaced() {
     // It can be ended all the same, and nothing of it is gone on with or undone.
     let ids = cli.runs().into_iter().map(|run| run.file_name().unwrap().to_string_lossy().into_owned());
     let newer = ids.into_iter().find(|id| *id != old).unwrap();
+    cli.file("inventory.yaml", "version: 1\ndatabases: { orders: { pgdata: /nowhere/orders } }\n");
+    let end = format!("run {newer} has replaced the same data since: end it with runbook cancel {old}");
+    cli.run(&["status", "orders"]).ends(2).prints(&end);
+    fs::remove_file(cli.path("inventory.yaml")).unwrap();
     cli.run(&["cancel", &old, "--reason", "done by hand"]).ends(0).says(&format!("run {newer} has overtaken it"));
     assert_eq!(cli.read("effects"), "x\nx\n");
     let shown: serde_json::Value = serde_json::from_str(&cli.run(&["show", &old, "--json"]).ends(0).out).unwrap();

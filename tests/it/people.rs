@@ -130,7 +130,7 @@ fn a_run_that_only_people_can_bring_on_is_left_when_nobody_is_there_and_says_wha
     let question = &left.state().suspended[0].question;
     assert_eq!(
         question,
-        "Go?; `runbook approve 20260128-143002-3fa9c1 declare` or `runbook deny 20260128-143002-3fa9c1 declare`"
+        "Go?; `runbook approve 20260128-143002-3fa9c1 declare` or `runbook deny 20260128-143002-3fa9c1 declare --comment WHY`"
     );
     let resumed = scenario.reply(0, "declare", Reply::yes("ada")).resume(&left, &[]).ends(0);
     assert_eq!(resumed.status("declare"), StepStatus::Succeeded);

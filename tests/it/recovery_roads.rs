@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -68,11 +69,13 @@ fn an_undo_of_a_recovery_that_has_replaced_the_data_says_that_production_stays_d
         told.contains("the server that was stopped is not started") && told.contains("runbook restore main"),
         "{told}"
     );
-    let back = told.split("take the old data back: `").nth(1).and_then(|rest| rest.split(" && ").nth(1)).unwrap();
-    let kept = PathBuf::from(back.split(' ').nth(1).unwrap());
-    fs::rename(cluster.pgdata(), cluster.dir().join("given-up")).unwrap();
-    fs::rename(kept, cluster.pgdata()).unwrap();
+    // As it is printed, but for the start; typed twice it does nothing the second time.
+    let back = told.split("take the old data back: `").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+    let (back, _start) = back.rsplit_once(" && ").unwrap();
+    let typed = || Command::new("sh").args(["-c", back]).status().unwrap().success();
+    assert_eq!((typed(), typed()), (true, false), "{back}");
     cluster.up();
+    cli.run(&["status", "main"]).prints("tried-");
     assert_eq!(cluster.sql("SELECT count(*) FROM t"), "10");
 }
 
@@ -87,14 +90,15 @@ fn an_undo_of_a_recovery_that_was_denied_says_that_the_server_waits_and_what_lea
     cli.run(&["approve", "last", "declare"]).ends(0);
     cli.run(&["resume", "last"]).ends(13);
     cli.run(&["deny", "last", "decide", "--comment", "wrong target"]).ends(0);
-    cli.run(&["resume", "last"]).ends(10).says("runbook undo");
+    let denied = cli.run(&["resume", "last"]).ends(10).says("runbook undo");
+    denied.says("READ-ONLY: the server of `main` waits in recovery since `look`");
     let undone = cli.run(&["undo", "last", "--confirm", "production"]).ends(10);
     let told = format!("{}{}", undone.out, undone.err);
     for words in ["is not back", "waits in recovery, read-only at ", "the old data lies in `", "runbook restore main"] {
         assert!(told.contains(words), "no `{words}` in {told}");
     }
     assert!(!told.contains("RPO"), "an undo measures no loss: {told}");
-    let status = cli.run(&["status", "main"]);
+    let status = cli.run(&["status", "main"]).ends(2);
     assert!(status.out.contains("the server waits in recovery, read-only: runbook restore main"), "{}", status.out);
     // What it names leads on.
     let back = told.split("take the old data back: `").nth(1).and_then(|rest| rest.split('`').next()).unwrap();

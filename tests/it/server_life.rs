@@ -104,13 +104,19 @@ fn an_undo_says_what_had_nothing_to_undo_and_status_names_the_programs_it_found(
     let (cluster, cli) = (&production.site.cluster, &production.cli);
     cli.file("down.yaml", DOWN);
     cli.run(&["run", "down.yaml", "--confirm", "production"]).ends(0);
+    let run = cli.id();
     let bin = cluster.bin().display().to_string();
     let inventory = cli.read("inventory.yaml");
     cli.file("inventory.yaml", &inventory.replacen(&format!("bin: {bin}, "), "", 1));
     cli.run(&["status", "main"]).ends(2).prints(&format!(" {bin}/pg_ctl start -w -D "));
     cli.file("inventory.yaml", &inventory);
+    // Whose data is gone meanwhile hears that, too: nothing was undone.
+    let aside = cluster.dir().join("aside");
+    std::fs::rename(cluster.pgdata(), &aside).unwrap();
+    cli.run(&["undo", &run, "--confirm", "production"]).ends(10).says("holds no data any more");
+    std::fs::rename(&aside, cluster.pgdata()).unwrap();
     cluster.up();
-    let undone = cli.run(&["undo", "last", "--confirm", "production"]).ends(0);
+    let undone = cli.run(&["undo", &run, "--confirm", "production"]).ends(0);
     let undone = undone.says("nothing to undo of `down`: the server runs already");
     assert!(!undone.err.contains("undone   "), "{}", undone.err);
 }
@@ -125,7 +131,10 @@ fn a_run_that_ends_with_the_server_down_says_so_and_its_undo_starts_it() {
     let run = cli.spawn(&["run", "down.yaml", "--confirm", "production"]);
     until("the next step began", || cli.path("began").exists());
     run.signal(Signal::INT);
-    run.wait().ends(12).says("DOWN: the server of `main` was stopped by `down`").says("undo ");
+    run.wait()
+        .ends(12)
+        .says("DOWN, unless somebody started it since: the server of `main` was stopped by `down`")
+        .says("undo ");
     let status = cli.run(&["status", "main"]).ends(2);
     status.prints("its data was shut down in order, so start it: ").prints("pg_ctl start");
     cli.run(&["undo", "last", "--confirm", "production"]).ends(0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::gather::{Drilled, Status};
+use super::gather::{Drilled, Onward, Status};
 use super::readable::Locked;
 use crate::actions::postgres::recovery::server_status::LostDatabase;
 use crate::actions::postgres::session::connect::Refusal;
@@ -153,9 +153,11 @@ fn left_open(open: &Open, status: &Status, (ways, again): (&Ways, &Again)) -> Ad
         | RunStatus::NeverStarted
         | RunStatus::Damaged { .. } => false,
     };
+    // Production takes no write until somebody goes on.
+    let is_closed = !is_whole && status.server.answers && status.server.in_recovery;
     let text = match is_whole {
         true => format!("the recovery of run {run} was never closed: {}", lift("the recovery is over")),
-        false if status.server.answers && status.server.in_recovery => format!(
+        false if is_closed => format!(
             "the recovery of run {run} did not come to its end, and the server waits in recovery, read-only: {} brings all there is \
              back, with `--to` what was committed until then; `runbook show {run}` says what was not done",
             ways.restore
@@ -166,26 +168,31 @@ fn left_open(open: &Open, status: &Status, (ways, again): (&Ways, &Again)) -> Ad
             lift(&format!("all that run {run} left undone was done"))
         ),
     };
-    Advice::new(Level::Warning, text)
+    Advice::new(if is_closed { Level::Critical } else { Level::Warning }, text)
 }
 
 /// The runs that somebody should look at. One that is live needs nobody.
 fn unfinished(status: &Status) -> impl Iterator<Item = Advice> {
     status.unfinished.iter().map(|run| {
         let (id, name) = (&run.run, &run.name);
-        match run.status {
-            RunStatus::Live => {
+        match (&run.onward, &run.status) {
+            (Onward::Follow, _) => {
                 Advice::new(Level::Ok, format!("run {id} of `{name}` is live: runbook show {id} --follow"))
             }
-            RunStatus::Suspended => {
+            (Onward::Answer, _) => {
                 Advice::new(Level::Warning, format!("run {id} of `{name}` waits for a person: runbook show {id}"))
             }
-            RunStatus::Interrupted
-            | RunStatus::NeverStarted
-            | RunStatus::Finished { .. }
-            | RunStatus::Damaged { .. } => {
+            (Onward::Resume, RunStatus::Suspended) => Advice::new(
+                Level::Warning,
+                format!("run {id} of `{name}` was answered and nobody drives it: runbook resume {id}"),
+            ),
+            (Onward::Resume, _) => {
                 Advice::new(Level::Warning, format!("run {id} of `{name}` was interrupted: runbook resume {id}"))
             }
+            (Onward::Overtaken { by, cancel }, _) => Advice::new(
+                Level::Warning,
+                format!("run {id} of `{name}` did not end, and run {by} has replaced the same data since: end it with {cancel}"),
+            ),
         }
     })
 }

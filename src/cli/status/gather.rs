@@ -184,6 +184,27 @@ pub struct Unfinished {
     pub name: String,
     /// Where it stands.
     pub status: RunStatus,
+    /// What brings it on.
+    pub onward: Onward,
+}
+
+/// What brings a run on that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Onward {
+    /// Its engine goes on with it.
+    Follow,
+    /// It waits for a person's answer.
+    Answer,
+    /// Nobody drives it: it is resumed. An answer that was given meanwhile is taken then.
+    Resume,
+    /// A later run has begun to replace the same data: it is never gone on with.
+    Overtaken {
+        /// The later run.
+        by: RunId,
+        /// What ends it.
+        cancel: String,
+    },
 }
 
 /// Gathers everything of one database.

@@ -49,8 +49,7 @@ impl Args {
             None => site.inventory.databases.keys().cloned().collect(),
         };
         if names.is_empty() {
-            return Err(Failure::new(Exit::Usage, "the inventory has no database")
-                .help("name an inventory with `--inventory FILE`, and a database under its `databases`"));
+            return Err(Failure::new(Exit::Usage, "the inventory has no database").help(site::NO_DATABASE));
         }
         let mut all = Vec::new();
         for name in &names {

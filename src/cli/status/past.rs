@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::gather::{Drilled, Proven, Unfinished};
+use super::gather::{Drilled, Onward, Proven, Unfinished};
 use crate::action::Mode;
 use crate::base::RunId;
 use crate::catalog::attest::Verdict;
-use crate::cli::{Failure, recovery, restored, wiring};
+use crate::cli::{Failure, earlier, operate, recovery, restored, superseded, wiring};
 use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
 use crate::plan::{BoundPlan, PlannedStep};
 use crate::state::RunState;
@@ -46,6 +46,21 @@ fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Option<Proven> {
     })
 }
 
+/// Tells what brings on a run that has not ended.
+fn onward(runs: &Runs, dir: &RunDir, (plan, status): (&BoundPlan, &RunStatus)) -> Result<Onward, Failure> {
+    if *status == RunStatus::Live {
+        return Ok(Onward::Follow);
+    }
+    if let Some(by) = superseded::overtaken_by(runs, dir, plan)? {
+        return Ok(Onward::Overtaken { by, cancel: earlier::cancel(plan) });
+    }
+    let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok()).unwrap_or_default();
+    match *status == RunStatus::Suspended && operate::kept(dir, &state)?.is_empty() {
+        true => Ok(Onward::Answer),
+        false => Ok(Onward::Resume),
+    }
+}
+
 /// Looks through the runs of this machine.
 ///
 /// # Errors
@@ -78,7 +93,8 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
         }
         let status = RunSummary::of(&dir).status;
         if matches!(status, RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted) {
-            past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status });
+            let onward = onward(runs, &dir, (&plan, &status))?;
+            past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status, onward });
         }
     }
     Ok(past)

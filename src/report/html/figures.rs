@@ -7,7 +7,7 @@ use crate::event::{ErrorInfo, Figures, Outcome};
 use crate::language::runbook::OnFailure;
 use crate::plan::BoundPlan;
 use crate::report::outcome_sentence;
-use crate::report::phrase::{self, chosen, counted, loss_basis, loss_words, millis};
+use crate::report::phrase::{self, chosen, chosen_words, counted, loss_basis, loss_words, millis};
 use crate::report::remark::told;
 use crate::report::roster::{Entry, totals};
 use crate::state::{RunState, StepState, StepStatus};
@@ -116,7 +116,7 @@ fn rpo(figures: &Figures) -> Markup {
             }
             @if let Some(loss) = &figures.rpo {
                 p.quiet { (plain(&loss_basis(loss))) }
-                @if let Some(ms) = loss.chosen_ms { p.quiet { (millis(ms)) " before the incident were given up by choice" } }
+                @if let Some(ms) = loss.chosen_ms { p.quiet { (chosen_words(ms)) } }
             }
         }
     }

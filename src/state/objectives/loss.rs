@@ -26,8 +26,9 @@ struct ReportedLoss {
 /// Judges the loss; the worst where several steps measured one, `None` where none did.
 ///
 /// A target chosen before the incident moves the reference: what lies after it was given up on
-/// purpose and is the chosen loss, not the unwanted one. The output names the target as
-/// `chosen_target_at`; where it does not, the step's argument `target_time` counts.
+/// purpose and is the chosen loss, not the unwanted one. Of one at the incident or after it that is nothing; what was committed
+/// since is given up all the same. The output names the target as `chosen_target_at`; where it does not, the step's argument
+/// `target_time` counts.
 pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Option<LossVerdict> {
     let incident_at = plan.incident_at.unwrap_or(plan.started_at);
     plan.steps
@@ -55,7 +56,7 @@ fn judge(step: &StepId, known: &StepState, incident_at: Timestamp) -> Option<Los
     let time = |values: &Value, key: &str| values.get(key).and_then(|at| Timestamp::deserialize(at).ok());
     let asked = || known.with.as_ref().and_then(|with| time(with, "target_time"));
     let beside = || time(output, "chosen_target_at").or_else(asked);
-    let chosen = loss.chosen_target_at.or_else(beside).filter(|target| *target < incident_at);
+    let chosen = loss.chosen_target_at.or_else(beside).map(|target| target.min(incident_at));
     let reference = chosen.unwrap_or(incident_at);
     let unwanted_ms = match loss.coverage {
         Coverage::ToLastFlushed => 0,

@@ -108,12 +108,17 @@ fn a_target_that_the_step_was_asked_for_is_a_chosen_loss() {
     let mut plan = plan(vec![step("a", "postgres.recover")]);
     plan.incident_at = Some("2026-01-28T14:00:00Z".parse().unwrap());
     let output = json!({ "loss": { "coverage": "to_last_flushed", "newest_commit_at": "2026-01-28T13:29:50Z" } });
-    let story = Story::of(&plan)
-        .resolved("a", 0.0, json!({ "target_time": "2026-01-28T13:30:00Z" }))
-        .attempt("a", 1, 0.0)
-        .succeeded("a", 1, (0.0, 1.0), output);
-    let loss = figures(&plan, &story.state(), at(2)).rpo.unwrap();
-    assert_eq!((loss.unwanted_ms, loss.chosen_ms), (0, Some(1_800_000)));
+    let lost = |target: &str| {
+        let story = Story::of(&plan)
+            .resolved("a", 0.0, json!({ "target_time": target }))
+            .attempt("a", 1, 0.0)
+            .succeeded("a", 1, (0.0, 1.0), output.clone());
+        let loss = figures(&plan, &story.state(), at(2)).rpo.unwrap();
+        (loss.unwanted_ms, loss.chosen_ms)
+    };
+    assert_eq!(lost("2026-01-28T13:30:00Z"), (0, Some(1_800_000)));
+    // Nothing before the incident is given up, and what came since is: it is not "recovered to the last position".
+    assert_eq!(lost("2026-01-28T14:00:10Z"), (0, Some(0)));
 }
 
 #[test]

@@ -91,6 +91,12 @@ impl StartParams {
                     format!("the server that was stopped is not started: `{place}` was taken apart for a restore");
                 Err(ActionError::fatal(fact).help(recover_it(cluster)))
             }
+            None if major(files, &cluster.pgdata).is_err() && is_known => {
+                let fact = format!("the server that was stopped is not started: `{place}` holds no data any more");
+                let help =
+                    format!("`runbook status {}` lists what lies beside it; {}", cluster.name, recover_it(cluster));
+                Err(ActionError::fatal(fact).help(help))
+            }
             None if major(files, &cluster.pgdata).is_err() => Ok(Some(format!("`{place}` holds no data"))),
             None if half_restored(cluster, files) => {
                 let fact = format!(
@@ -308,9 +314,12 @@ fn ways_out(cluster: &Cluster, (marker, stop): (&Marker, &str), files: &dyn Read
             let opened = giving_up::opened(files, &cluster.pgdata, marker);
             let known = opened.filter(|one| marker.given_up.is_none_or(|given_up| given_up.timeline != *one));
             let first = known.map(|one| format!("runbook wal give-up {name} --timeline {one} && ")).unwrap_or_default();
-            format!(
-                "{again}; or take the old data back: `{stop}{first}mv {place} {place}.given-up && mv {kept} {place} && {start}`"
-            )
+            let aside = cluster.placement(files).tried(&cluster.pgdata, &marker.run);
+            let aside = aside.display();
+            // Typed twice, it touches nothing the second time: the old data is not there any more.
+            let take_back =
+                format!("test -d {kept} && {stop}{first}mv {place} {aside} && mv {kept} {place} && {start}");
+            format!("{again}; or take the old data back: `{take_back}`")
         }
         false => again,
     }
