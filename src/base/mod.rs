@@ -9,6 +9,7 @@ pub mod digest;
 pub mod effect;
 pub mod id;
 pub mod mode;
+pub mod mounts;
 pub mod pool;
 pub mod process;
 pub mod redact;

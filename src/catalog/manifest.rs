@@ -358,7 +358,8 @@ impl Manifest {
             parent: None,
             started_at,
             data_at: None,
-            stopped_at,
+            // The server's clock may have been set back meanwhile.
+            stopped_at: stopped_at.max(started_at),
             postgres: None,
             snapshot: None,
             objects: Vec::new(),

@@ -13,6 +13,7 @@ use super::screen::Face;
 use super::{Exit, Failure, leases, logs, scratch, wiring};
 use crate::base::{RunId, StepId, clock};
 use crate::event::{EventKind, OriginPurpose, RunOrigin};
+use crate::host::local_files;
 use crate::journal::{Lease, Leases, RunLock, Runs};
 use crate::language::runbook::Objectives;
 use crate::plan::{BoundPlan, PlannedStep, Section, UndoPolicy};
@@ -247,9 +248,12 @@ fn meant_folders(runs: &Runs, known: &Leases, named: &BTreeSet<RunId>) -> Vec<(R
 fn clear_folders(runs: &Runs, known: &Leases, named: &BTreeSet<RunId>) -> usize {
     let folders = meant_folders(runs, known, named);
     for (_, folder) in &folders {
-        match std::fs::remove_dir_all(folder) {
+        match local_files().remove_tree(folder) {
             Ok(()) => tell!("removed the scratch folder `{}`", folder.display()),
-            Err(error) => tell!("warning: the scratch folder `{}` is left: {error}", folder.display()),
+            Err(error) => {
+                let left = Failure::new(Exit::Failed, "a scratch folder is left").because(&error);
+                tell!("warning: {}", left.in_full());
+            }
         }
     }
     folders.len()

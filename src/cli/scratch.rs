@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{Failure, reap, wiring};
+use super::{Exit, Failure, reap, wiring};
 use crate::base::RunId;
 use crate::event::RunOrigin;
+use crate::host::local_files;
 use crate::journal::{Leases, RunStatus, RunSummary, Runs};
 use crate::plan::BoundPlan;
 use crate::state::RunState;
@@ -20,8 +21,9 @@ pub fn clear(runs: &Runs, plan: &BoundPlan, state: &RunState) -> Result<(), Fail
     {
         return Ok(());
     }
-    if let Err(error) = std::fs::remove_dir_all(&plan.scratch) {
-        tell!("warning: the run's scratch folder `{}` is left: {error}", plan.scratch.display());
+    if let Err(error) = local_files().remove_tree(&plan.scratch) {
+        let left = Failure::new(Exit::Failed, "the run's scratch folder is left").because(&error);
+        tell!("warning: {}", left.in_full());
     }
     Ok(())
 }

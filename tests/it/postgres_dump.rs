@@ -8,7 +8,7 @@ use runbook::actions::backup::{Create, CreateParams, Verify, VerifyParams};
 use runbook::actions::postgres::{
     Compared, Dump, DumpOutput, DumpParams, RestoreDump, RestoreDumpOutput, RestoreDumpParams, SwapBack, SwapBackParams,
 };
-use runbook::language::inventory::{Database, StoreEntry};
+use runbook::language::inventory::{Compression, CompressionFormat, Database, StoreEntry};
 use runbook::store::Opening;
 use serde_json::{Value, json};
 
@@ -440,6 +440,30 @@ async fn every_database_of_a_server_is_a_backup_of_its_own_in_every_store() {
     // Another attempt of the same step finds both and makes none anew.
     let again = Dump.run(&params, &run.context()).await.unwrap();
     assert_eq!(again.dumps, dumped.dumps);
+}
+
+#[tokio::test]
+async fn a_store_that_an_attempt_did_not_reach_gets_the_dump_that_the_others_have() {
+    let site = site(Depot::default());
+    let url = format!("file://{}", site.cluster.folder("second").display());
+    let closed = StoreEntry { url: format!("{url}-closed"), read_only: true, ..StoreEntry::default() };
+    site.beside.lock().unwrap().insert("second".to_owned(), closed);
+    let run = site.run();
+    let with = json!({ "database": "main", "format": "directory", "stores": ["primary", "second"], "at_least": 1 });
+    let params: DumpParams = serde_json::from_value(with).unwrap();
+    let dumped = Dump.run(&params, &run.context()).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    assert_eq!(dumped.dumps[0].copies.len(), 1);
+    within(&site, "shop", "DELETE FROM public.orders WHERE id % 2 = 0");
+    // Packed otherwise there, and of the same moment.
+    let compression = Some(Compression { format: CompressionFormat::None, level: None });
+    let second = StoreEntry { url, compression, ..StoreEntry::default() };
+    site.beside.lock().unwrap().insert("second".to_owned(), second);
+    let dumped = Dump.run(&params, &run.context()).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    assert!(site.said().contains("gets a copy of the backup"), "{}", site.said());
+    let [first, second] = dumped.dumps[0].copies.as_slice() else { panic!("{dumped:?}") };
+    assert_eq!((first.id.as_str(), second.store.as_str()), (second.id.as_str(), "second"));
+    assert_eq!(restore(&run, second, json!({ "mode": "replace" })).await.compared, Compared::Hashes);
+    assert_eq!(within(&site, "shop", "SELECT count(*) FROM public.orders"), "300", "as the first one has it");
 }
 
 #[tokio::test]

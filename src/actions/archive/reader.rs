@@ -225,10 +225,19 @@ impl TreeReader {
         if self.ownership == Ownership::Keep {
             std::os::unix::fs::fchown(opened, Some(facts.uid), Some(facts.gid))?;
         }
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(self.mode(facts));
-        opened.set_permissions(mode)?;
+        // Linux asks for the right to write before it takes one of a user's: the mode may take that away, also from the owner.
+        let (users, rest): (Vec<_>, Vec<_>) = facts.attributes.iter().partition(|(name, _)| name.starts_with("user."));
+        self.attribute(path, opened, users)?;
+        opened.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(self.mode(facts)))?;
+        let left = self.attribute(path, opened, rest)?;
+        opened.set_modified(facts.modified_at.into())?;
+        Ok(left)
+    }
+
+    /// Sets attributes, and counts those that are left out.
+    fn attribute(&self, path: &Path, opened: &File, all: Vec<&(String, Vec<u8>)>) -> io::Result<u64> {
         let mut left = 0;
-        for (name, value) in &facts.attributes {
+        for (name, value) in all {
             // Capabilities and access lists are rights of the owner the archive knows, as the bits of the mode are.
             if self.ownership != Ownership::Keep && !name.starts_with("user.") {
                 left += 1;
@@ -247,7 +256,6 @@ impl TreeReader {
                 }
             }
         }
-        opened.set_modified(facts.modified_at.into())?;
         Ok(left)
     }
 

@@ -33,8 +33,11 @@ const METRICS: [(&str, &str, Value); 14] = [
 pub fn prometheus(all: &[Health]) -> String {
     let mut text = String::new();
     for (name, help, value) in METRICS {
-        let samples: Vec<(&Health, u64)> =
-            all.iter().filter_map(|health| value(health).map(|value| (health, value))).collect();
+        let samples: Vec<(&Health, u64)> = all
+            .iter()
+            .filter(|health| name == "level" || health.is_judged())
+            .filter_map(|health| value(health).map(|value| (health, value)))
+            .collect();
         if samples.is_empty() {
             continue;
         }

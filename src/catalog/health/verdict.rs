@@ -48,6 +48,28 @@ pub struct Health {
     pub figures: Figures,
 }
 
+impl Health {
+    /// Nothing could be judged at all; told in the shape of the rest for whoever reads figures and not words.
+    #[must_use]
+    pub fn unknown(message: String) -> Self {
+        Self {
+            name: String::new(),
+            source: String::new(),
+            kind: String::new(),
+            store: String::new(),
+            level: Level::Unknown,
+            findings: vec![Finding { level: Level::Unknown, message }],
+            figures: Figures::default(),
+        }
+    }
+
+    /// Whether it is of an expected backup, with figures of its own.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        !self.name.is_empty()
+    }
+}
+
 impl Level {
     /// The code that monitoring plugins exit with.
     #[must_use]

@@ -39,9 +39,8 @@ pub fn run(args: &Args) -> ExitCode {
     let level = match args.look() {
         Ok(all) => args.say(&all),
         Err(failure) => {
-            out!("UNKNOWN - {}", mask_text(&failure.message));
             failure.print();
-            Level::Unknown
+            args.say(&[Health::unknown(mask_text(&failure.message))])
         }
     };
     ExitCode::from(level.code())
@@ -86,6 +85,8 @@ impl Args {
             out_part!("{}", prometheus(all));
         } else if self.json {
             let _ = document::write_json(&json!(all));
+        } else if let Some(unjudged) = all.iter().find(|health| !health.is_judged()) {
+            unjudged.findings.iter().for_each(|finding| out!("{worst} - {}", finding.message));
         } else {
             out!("{}", mask_text(&line(all, worst)));
         }

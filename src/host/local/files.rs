@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 
 use crate::action::{DirEntry, FileFacts, FileKind, Files, HostError, REPLACING, ReadFiles, Space};
-use crate::base::Timestamp;
+use crate::base::{Timestamp, mounts};
 
 /// The file system, with the rights of the engine.
 #[derive(Debug, Clone, Copy)]
@@ -224,8 +224,8 @@ impl Files for LocalFiles {
     }
 
     fn remove_tree(&self, path: &Path) -> Result<(), HostError> {
-        // Walks by descriptors and never through a link, the first one included.
-        at("remove", path, fs::remove_dir_all(path))
+        // Walks by descriptors and never through a link, the first one included; a mount it would walk through.
+        at("remove", path, nothing_mounted(path).and_then(|()| fs::remove_dir_all(path)))
     }
 
     fn chmod(&self, path: &Path, mode: u32) -> Result<(), HostError> {
@@ -242,6 +242,19 @@ impl Files for LocalFiles {
 
     fn sync(&self, path: &Path) -> Result<(), HostError> {
         at("sync", path, sync(path))
+    }
+}
+
+/// Refuses a folder below which something is mounted: its content is not the folder's own.
+fn nothing_mounted(path: &Path) -> io::Result<()> {
+    // Where no mounts are listed, none can be told.
+    let (Ok(list), Ok(folder)) = (fs::read(mounts::LIST), fs::canonicalize(path)) else { return Ok(()) };
+    match mounts::below(&list, &folder) {
+        Some(place) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("`{}` is mounted below it: unmount that first", place.display()),
+        )),
+        None => Ok(()),
     }
 }
 

@@ -105,9 +105,12 @@ impl ForeignBase {
     }
 
     fn facts(&self, server: &BackupManifest, control: &ControlFile, held: &Held) -> Result<PostgresFacts, ActionError> {
-        let (first, last) = server.wal_ranges.first().zip(server.wal_ranges.last()).ok_or_else(|| {
-            self.unusable("its `backup_manifest` names no WAL, so nobody knows where it is consistent")
-        })?;
+        // One taken across a promotion has a range of each timeline, the newest first.
+        let (first, last) = (server.wal_ranges.iter().min_by_key(|range| range.start))
+            .zip(server.wal_ranges.iter().max_by_key(|range| range.end))
+            .ok_or_else(|| {
+                self.unusable("its `backup_manifest` names no WAL, so nobody knows where it is consistent")
+            })?;
         if server.system_id.is_some_and(|system_id| system_id != control.system_id) {
             return Err(self.unusable("its `backup_manifest` is of another cluster than its `pg_control`"));
         }

@@ -166,7 +166,20 @@ impl<'a> Copies<'a> {
         outcome.failures.clear();
         let backup_stores = self.ready(outcome, (&original.place(), system_id), cx).await;
         self.judge(backup_stores.len(), outcome, cx)?;
-        for backup_store in &backup_stores {
+        self.duplicate(outcome, (original, &backup_stores), cx).await
+    }
+
+    /// Copies a backup that one of the stores has into others that take it.
+    ///
+    /// # Errors
+    /// Fails as [`Copies::complete`].
+    pub(crate) async fn duplicate(
+        &self,
+        outcome: &mut Outcome,
+        (original, backup_stores): (&Backup, &[BackupStore]),
+        cx: &RunContext,
+    ) -> Result<(), ActionError> {
+        for backup_store in backup_stores {
             let manifest = duplicate::copied(original, backup_store, cx).await;
             if let Err(error) = &manifest
                 && error.info().class == ErrorClass::Cancelled

@@ -63,7 +63,8 @@ async fn copy(
     if !stays(&object.encoding, backup_store.packing_of(object.role).encoding()) {
         let unpacking = reading.unpacking(object).map_err(|error| unread(&error))?;
         let item = Item { name: object.plain_name().to_owned(), role: object.role, tablespace: object.tablespace };
-        return backup_store.put(&item, &place, unpacking.open(stored().await?, expected(object))).await;
+        let copied = backup_store.put(&item, &place, unpacking.open(stored().await?, expected(object))).await?;
+        return Ok(ManifestObject { archive_of: object.archive_of.clone(), holds_wal: object.holds_wal, ..copied });
     }
     let to = place.key(&object.name).map_err(|error| archive::broken(&error))?;
     let uploaded =

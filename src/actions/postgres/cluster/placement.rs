@@ -5,11 +5,11 @@
 //! folder along (manual, "Streaming Replication Protocol", `BASE_BACKUP`).
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::action::{FileKind, ReadFiles};
-use crate::base::RunId;
+use crate::base::{RunId, mounts};
 
 /// What the names of our folders within a mount point begin with.
 pub(crate) const INSIDE: &str = "pgsql_tmp.runbook-";
@@ -104,21 +104,8 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// A bind mount may lie on its parent's own device.
 fn is_listed(files: &dyn ReadFiles, live: &Path) -> bool {
     let Ok(live) = files.canonical(live) else { return false };
-    let Ok(mounts) = files.read(Path::new("/proc/self/mountinfo"), 16 << 20) else { return false };
-    let mut places = mounts.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    places.any(|place| unescaped(place) == live)
-}
-
-/// A path of `/proc/self/mountinfo`: blanks, tabs, newlines and backslashes stand there as octal numbers.
-fn unescaped(text: &[u8]) -> PathBuf {
-    let (mut bytes, mut rest) = (Vec::new(), text);
-    while let Some((first, others)) = rest.split_first() {
-        let number = others.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let number = number.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *first == b'\\');
-        bytes.push(number.unwrap_or(*first));
-        rest = if number.is_some() { &others[3..] } else { others };
-    }
-    PathBuf::from(OsString::from_vec(bytes))
+    let Ok(list) = files.read(Path::new(mounts::LIST), 16 << 20) else { return false };
+    mounts::places(&list).any(|place| place == live)
 }
 
 #[cfg(test)]
@@ -140,11 +127,5 @@ mod tests {
         assert!(Placement::Inside.kept(live, &run()).starts_with(live));
         assert!(is_foreign(Placement::Inside.staged(live, &run()).file_name().unwrap()));
         assert!(is_foreign(OsStr::new("lost+found")) && !is_foreign(OsStr::new("pgsql_tmp")));
-    }
-
-    #[test]
-    fn a_mount_points_path_may_have_blanks() {
-        assert_eq!(unescaped(br"/data/my\040disk\134"), Path::new("/data/my disk\\"));
-        assert_eq!(unescaped(br"/data/\9"), Path::new("/data/\\9"));
     }
 }

@@ -125,7 +125,7 @@ impl<'a> RecoveryForecast<'a> {
         }
         Ok(match planned {
             Ok(Planned::Possible(plan)) => {
-                let findings = possible(&plan, findings);
+                let findings = self.possible(&plan, findings);
                 // What of the backup cannot be read is for the step that stages it to say.
                 self.placement(&plan, cx, findings.clone()).await.unwrap_or(findings)
             }
@@ -200,7 +200,12 @@ impl<'a> RecoveryForecast<'a> {
         let embedded = backup.manifest.objects.iter().filter(|object| object.role == ObjectRole::Wal);
         let embedded: u64 = embedded.map(|object| object.plain_facts().size_bytes).sum();
         let replay = Replay::Bytes(plan.replay.bytes.saturating_sub(embedded));
-        let help = "free some space before: a recovery that runs out of it ends with the server down";
+        let help = match self.is_copy() {
+            true => {
+                "free some space before: a copy that runs out of it fails, and the server beside may share that disk"
+            }
+            false => "free some space before: a recovery that runs out of it ends with the server down",
+        };
         Ok(match (site.fit(&space::parts(&links), &gain, replay), cx.foreseen.machine()) {
             (Fit::Not(fact), Machine::AsItIs) => findings.refuse(fact, help),
             (Fit::Not(fact), Machine::MadeReady) => findings.warn(fact, restore_base::MADE_READY),
@@ -208,50 +213,54 @@ impl<'a> RecoveryForecast<'a> {
             (Fit::Well, _) => findings,
         })
     }
-}
 
-fn possible(plan: &Plan, findings: Findings) -> Findings {
-    let (backup, replay) = (&plan.backup, &plan.replay);
-    let fetched = ByteSize(backup.stored_bytes.saturating_add(replay.stored_bytes));
-    let newest = match (&plan.settled.goal, plan.newest_commit) {
-        (Goal::Newest, Some(commit)) => format!("; the newest archived commit is of {}", commit.at),
-        (Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_), _) => {
-            String::new()
-        }
-    };
-    let fact = format!(
-        "the archive leads there, with backup `{}` of {}: {} segments of timeline {}, `{}` to `{}`; {fetched} to fetch, {} of disk at most{newest}",
-        backup.id,
-        backup.ended_at,
-        replay.segments,
-        replay.timeline,
-        replay.first,
-        replay.last,
-        ByteSize(plan.disk_bytes()),
-    );
-    let mut findings = findings.pass(fact);
-    for note in &plan.notes {
-        findings = findings.pass(note.clone());
-    }
-    for fact in &plan.unread {
-        let help = "it began before the backup, and counts only where its server went on beside the other one; a key that opens it belongs \
-                    below `earlier` in `encryption` of the store";
-        findings = findings.warn(fact.clone(), help);
-    }
-    if let Some(tear) = &plan.tear {
-        findings = findings.warn(
-            tear.clone(),
-            "bring back a whole copy of that segment, or recover to that position: `recover_to_lsn` of `pitr`",
+    /// Says what a recovery by this plan takes, and what is doubtful about it.
+    fn possible(&self, plan: &Plan, findings: Findings) -> Findings {
+        let (backup, replay) = (&plan.backup, &plan.replay);
+        let fetched = ByteSize(backup.stored_bytes.saturating_add(replay.stored_bytes));
+        let newest = match (&plan.settled.goal, plan.newest_commit) {
+            (Goal::Newest, Some(commit)) => format!("; the newest archived commit is of {}", commit.at),
+            (Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_), _) => {
+                String::new()
+            }
+        };
+        let fact = format!(
+            "the archive leads there, with backup `{}` of {}: {} segments of timeline {}, `{}` to `{}`; {fetched} to fetch, {} of disk at most{newest}",
+            backup.id,
+            backup.ended_at,
+            replay.segments,
+            replay.timeline,
+            replay.first,
+            replay.last,
+            ByteSize(plan.disk_bytes()),
         );
+        let mut findings = findings.pass(fact);
+        for note in &plan.notes {
+            findings = findings.pass(note.clone());
+        }
+        for fact in &plan.unread {
+            let help = "it began before the backup, and counts only where its server went on beside the other one; a key that opens it belongs \
+                        below `earlier` in `encryption` of the store";
+            findings = findings.warn(fact.clone(), help);
+        }
+        if let Some(tear) = &plan.tear {
+            let help = match self.is_copy() {
+                true => "bring back a whole copy of that segment, or choose a moment before that position",
+                false => {
+                    "bring back a whole copy of that segment, or recover to that position: `recover_to_lsn` of `pitr`"
+                }
+            };
+            findings = findings.warn(tear.clone(), help);
+        }
+        if let Some(retrieval) = &plan.retrieval {
+            let wait = retrieval.wait_s.map(std::time::Duration::from_secs);
+            let long = wait.map(|wait| format!(", for up to {}", human_duration(wait))).unwrap_or_default();
+            let fact =
+                format!("{} objects of that backup are archived and must be retrieved first{long}", retrieval.objects);
+            findings = findings.warn(fact, crate::actions::postgres::stores::readable::RETRIEVE_FIRST).waiting(wait);
+        }
+        findings
     }
-    if let Some(retrieval) = &plan.retrieval {
-        let wait = retrieval.wait_s.map(std::time::Duration::from_secs);
-        let long = wait.map(|wait| format!(", for up to {}", human_duration(wait))).unwrap_or_default();
-        let fact =
-            format!("{} objects of that backup are archived and must be retrieved first{long}", retrieval.objects);
-        findings = findings.warn(fact, crate::actions::postgres::stores::readable::RETRIEVE_FIRST).waiting(wait);
-    }
-    findings
 }
 
 fn impossible(why: &Impossible, findings: Findings) -> Findings {

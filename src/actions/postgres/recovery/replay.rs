@@ -176,7 +176,8 @@ async fn enter(
     if !shut.may_pass() || shut.is_without_database() && is_over() {
         return Err(shut.error);
     }
-    cx.reporter.progress(Progress::Doing { text: "waiting for a consistent state".to_owned() });
+    // A server that lacks memory or room says so, and may never come to it.
+    cx.reporter.progress(Progress::Doing { text: format!("waiting for a consistent state: {}", shut.error) });
     Ok(None)
 }
 

@@ -6,9 +6,10 @@ use super::folder::Folder;
 use super::params::{DumpParams, Globals};
 use super::program::{self, Tables};
 use super::proof::{self, Contents, Lister};
-use super::shipment::{ServerContainer, Shipment};
+use super::shipment::{Destination, Shipment};
 use crate::action::{ActionError, ByteStream, RunContext};
 use crate::actions::postgres::backup::copies::{Copies, Outcome};
+use crate::actions::postgres::backup::delivery::BackupStore;
 use crate::actions::postgres::backup::fan_out::{Seen, fan_out};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::client::{self, Client};
@@ -73,25 +74,19 @@ impl Job<'_> {
         let kind = (catalog::KIND_POSTGRES_DUMP, self.params.tier.as_deref());
         let place = BackupPlace::new(self.copies.prefix, kind, &id);
         let mut outcome = self.copies.there(&place, cx).await?;
-        let mut berths = self.berths(&place, &mut outcome).await?;
-        if berths.is_empty() {
+        let mut destinations = self.destinations(&place, &mut outcome).await?;
+        if destinations.is_empty() {
             self.copies.judge(0, &mut outcome, cx)?;
             return Ok(outcome.backups);
         }
-        let moment = match self.objects(dbname, &place, &mut berths).await {
-            Ok(moment) => moment,
-            // Enough stores have it from an earlier attempt; that the others failed again is told.
-            Err(error) if self.is_enough(&outcome) && error.info().class != ErrorClass::Cancelled => {
-                let failed = berths.into_iter().map(|server_container| {
-                    let why = server_container.objects.err().unwrap_or_else(|| error.clone());
-                    (server_container.backup_store.store.name().to_owned(), why)
-                });
-                outcome.failures.extend(failed);
-                self.copies.judge(0, &mut outcome, cx)?;
-                return Ok(outcome.backups);
-            }
-            Err(error) => return Err(error),
-        };
+        // An id is of one moment in all stores: those that an earlier attempt did not reach get that very dump.
+        if let Some(original) = outcome.backups.first().cloned() {
+            let stores: Vec<BackupStore> =
+                destinations.into_iter().map(|destination| destination.backup_store).collect();
+            self.copies.duplicate(&mut outcome, (&original, &stores), cx).await?;
+            return Ok(outcome.backups);
+        }
+        let moment = self.objects(dbname, &place, &mut destinations).await?;
         let stopped_at = self.now(dbname).await?;
         let manifest = Manifest {
             run: Some(cx.about.run.to_string()),
@@ -110,40 +105,36 @@ impl Job<'_> {
             label: self.params.label.clone(),
             ..Manifest::new(id, kind.0, &self.cluster.name, (moment.started_at, stopped_at))
         };
-        for server_container in berths {
-            let manifest = server_container.objects.map(|objects| Manifest { objects, ..manifest.clone() });
-            self.copies.commit(&mut outcome, &server_container.backup_store, manifest).await;
+        for destination in destinations {
+            let manifest = destination.objects.map(|objects| Manifest { objects, ..manifest.clone() });
+            self.copies.commit(&mut outcome, &destination.backup_store, manifest).await;
         }
         self.copies.judge(0, &mut outcome, cx)?;
         Ok(outcome.backups)
     }
 
-    fn is_enough(&self, outcome: &Outcome) -> bool {
-        outcome.backups.len() >= self.copies.at_least
-    }
-
     /// Opens the stores that have no copy yet. One that cannot be used is noted as a failure; one that gave no answer
     /// before may have its copy, which is never written over.
-    async fn berths(&self, place: &BackupPlace, outcome: &mut Outcome) -> Result<Vec<ServerContainer>, ActionError> {
-        let mut berths = Vec::new();
+    async fn destinations(&self, place: &BackupPlace, outcome: &mut Outcome) -> Result<Vec<Destination>, ActionError> {
+        let mut destinations = Vec::new();
         for name in &self.copies.names {
             if outcome.has(name) {
                 continue;
             }
             let opened = async {
-                let server_container = ServerContainer::open(name, self.params, self.cx)?;
-                server_container.backup_store.committed(place).await.map(|copy| (server_container, copy))
+                let destination = Destination::open(name, self.params, self.cx)?;
+                destination.backup_store.committed(place).await.map(|copy| (destination, copy))
             };
             match opened.await {
-                Ok((server_container, None)) => berths.push(server_container),
+                Ok((destination, None)) => destinations.push(destination),
                 Ok((_, Some(copy))) => outcome.backups.push(copy),
                 Err(error) => outcome.failures.push(((*name).to_owned(), error)),
             }
         }
-        if outcome.backups.len() + berths.len() < self.copies.at_least {
-            self.copies.judge(berths.len(), outcome, self.cx)?;
+        if outcome.backups.len() + destinations.len() < self.copies.at_least {
+            self.copies.judge(destinations.len(), outcome, self.cx)?;
         }
-        Ok(berths)
+        Ok(destinations)
     }
 
     /// Brings the dump and the globals into the stores, with what is known of the moment.
@@ -151,11 +142,11 @@ impl Job<'_> {
         &self,
         dbname: &str,
         place: &BackupPlace,
-        berths: &mut [ServerContainer],
+        destinations: &mut [Destination],
     ) -> Result<Moment, ActionError> {
-        let Flowed { mut content, state, brought, facts } = self.flow(dbname, place, berths).await?;
+        let Flowed { mut content, state, brought, facts } = self.flow(dbname, place, destinations).await?;
         proof::judge(self.params.format, &brought.seen)?;
-        let contents = self.listed(place, &brought, berths).await?;
+        let contents = self.listed(place, &brought, destinations).await?;
         let whole = !self.params.is_partial();
         let facts = match whole {
             true => facts,
@@ -166,7 +157,7 @@ impl Job<'_> {
         // What is left of the snapshot ends with the session, whatever happens.
         content.close().await?;
         if self.params.globals == Globals::Include {
-            self.globals(place, berths).await?;
+            self.globals(place, destinations).await?;
         }
         Ok(Moment { started_at, state, facts })
     }
@@ -180,7 +171,7 @@ impl Job<'_> {
         &self,
         dbname: &str,
         place: &BackupPlace,
-        berths: &mut [ServerContainer],
+        destinations: &mut [Destination],
     ) -> Result<Flowed, ActionError> {
         let depth = if self.params.is_partial() { FactsDepth::Off } else { self.params.facts };
         let tables = if depth == FactsDepth::Off { Tables::Free } else { Tables::Held };
@@ -193,7 +184,7 @@ impl Job<'_> {
             };
             let snapshot = content.export().await?;
             let state = dbstate::read(content.session(), dbname).await?;
-            let dumping = self.dump((dbname, &snapshot, tables), place, berths);
+            let dumping = self.dump((dbname, &snapshot, tables), place, destinations);
             let error = match tokio::try_join!(dumping, content.facts(depth)) {
                 Ok((brought, facts)) => return Ok(Flowed { content, state, brought, facts }),
                 Err(error) if error.info().class == ErrorClass::Cancelled || tables == Tables::Free => {
@@ -224,7 +215,7 @@ impl Job<'_> {
         &self,
         moment: (&str, &str, Tables),
         place: &BackupPlace,
-        berths: &mut [ServerContainer],
+        destinations: &mut [Destination],
     ) -> Result<Brought, ActionError> {
         let command = program::dump(self.client, self.params, moment)?;
         let shipment = |name| Shipment { name, role: ObjectRole::Dump, archive_of: None, place };
@@ -234,13 +225,13 @@ impl Job<'_> {
                 let folder = Folder::fresh(cx)?;
                 client::run(cx.host.as_ref(), command(&folder.path)).await?;
                 let shipment = Shipment { archive_of: Some("database.dir"), ..shipment("database.dir.tar") };
-                return self.bring(folder.archived(), &shipment, berths).await;
+                return self.bring(folder.archived(), &shipment, destinations).await;
             }
             DumpFormat::Custom => shipment("database.dump"),
             DumpFormat::Plain => shipment("database.sql"),
             DumpFormat::Tar => shipment("database.tar"),
         };
-        pour(cx, command, |body| self.bring(body, &shipment, berths)).await
+        pour(cx, command, |body| self.bring(body, &shipment, destinations)).await
     }
 
     /// Brings a dump into the stores. Where one of them cannot be read back, the dump is listed while it flows.
@@ -248,15 +239,15 @@ impl Job<'_> {
         &self,
         body: ByteStream,
         shipment: &Shipment<'_>,
-        berths: &mut [ServerContainer],
+        destinations: &mut [Destination],
     ) -> Result<Brought, ActionError> {
         let lister = self.lister();
-        let is_blind = |server_container: &ServerContainer| {
-            let encoding = server_container.backup_store.packing.encoding();
-            server_container.objects.is_ok() && lister.unpacking(&server_container.backup_store, encoding).is_err()
+        let is_blind = |destination: &Destination| {
+            let encoding = destination.backup_store.packing.encoding();
+            destination.objects.is_ok() && lister.unpacking(&destination.backup_store, encoding).is_err()
         };
-        if self.params.format == DumpFormat::Plain || !berths.iter().any(is_blind) {
-            let seen = shipment.bring(body, berths, self.cx).await?;
+        if self.params.format == DumpFormat::Plain || !destinations.iter().any(is_blind) {
+            let seen = shipment.bring(body, destinations, self.cx).await?;
             return Ok(Brought { seen, contents: None });
         }
         let (tee, mut ends) = fan_out(2, Arc::default());
@@ -264,7 +255,7 @@ impl Job<'_> {
             return Err(ActionError::fatal("the dump has no two ends"));
         };
         let listing = async move { lister.list(&mut listened).await.map_err(ActionError::from) };
-        let (_, seen, contents) = tokio::join!(tee.pump(body), shipment.bring(stored, berths, self.cx), listing);
+        let (_, seen, contents) = tokio::join!(tee.pump(body), shipment.bring(stored, destinations, self.cx), listing);
         Ok(Brought { seen: seen?, contents: Some(contents) })
     }
 
@@ -277,7 +268,7 @@ impl Job<'_> {
         &self,
         place: &BackupPlace,
         brought: &Brought,
-        berths: &mut [ServerContainer],
+        destinations: &mut [Destination],
     ) -> Result<Option<Contents>, ActionError> {
         if self.params.format == DumpFormat::Plain {
             return Ok(None);
@@ -285,13 +276,13 @@ impl Job<'_> {
         self.cx.reporter.progress(Progress::Doing { text: "listing what lies in the store".to_owned() });
         let lister = self.lister();
         let mut contents = None;
-        for server_container in berths {
-            let Some(object) = server_container.objects.as_ref().ok().and_then(|objects| objects.first()) else {
+        for destination in destinations {
+            let Some(object) = destination.objects.as_ref().ok().and_then(|objects| objects.first()) else {
                 continue;
             };
-            match lister.stored(&server_container.backup_store, (place, object), brought.contents.as_ref()).await {
+            match lister.stored(&destination.backup_store, (place, object), brought.contents.as_ref()).await {
                 Ok(found) => contents = contents.or(Some(found)),
-                Err(error) => server_container.objects = Err(error),
+                Err(error) => destination.objects = Err(error),
             }
         }
         Ok(contents)
@@ -319,11 +310,11 @@ impl Job<'_> {
         Ok(facts)
     }
 
-    async fn globals(&self, place: &BackupPlace, berths: &mut [ServerContainer]) -> Result<(), ActionError> {
+    async fn globals(&self, place: &BackupPlace, destinations: &mut [Destination]) -> Result<(), ActionError> {
         let cx = self.cx;
         let command = program::globals(self.client, (&self.cluster.dbname, self.origin))?;
         let shipment = Shipment { name: GLOBALS, role: ObjectRole::Globals, archive_of: None, place };
-        let seen = pour(cx, command, |body| shipment.bring(body, berths, cx)).await?;
+        let seen = pour(cx, command, |body| shipment.bring(body, destinations, cx)).await?;
         proof::judge_globals(&seen)?;
         if !self.origin.superuser {
             let message = format!(

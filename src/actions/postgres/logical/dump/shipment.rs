@@ -17,14 +17,14 @@ use crate::language::inventory::{Compression, CompressionFormat, StoreEntry};
 use crate::transfer::{Packing, upload};
 
 /// A store with what has arrived in it.
-pub(super) struct ServerContainer {
+pub(super) struct Destination {
     /// The store.
     pub(super) backup_store: BackupStore,
     /// The objects it has, in order, or why it gets none any more.
     pub(super) objects: Result<Vec<ManifestObject>, ActionError>,
 }
 
-impl ServerContainer {
+impl Destination {
     /// Opens a store; its objects are packed as the arguments and its own settings say.
     ///
     /// # Errors
@@ -78,18 +78,16 @@ impl Shipment<'_> {
     pub(super) async fn bring(
         &self,
         source: ByteStream,
-        berths: &mut [ServerContainer],
+        destinations: &mut [Destination],
         cx: &RunContext,
     ) -> Result<Seen, ActionError> {
-        let open: Vec<&mut ServerContainer> =
-            berths.iter_mut().filter(|server_container| server_container.objects.is_ok()).collect();
+        let open: Vec<&mut Destination> =
+            destinations.iter_mut().filter(|destination| destination.objects.is_ok()).collect();
         let done = Arc::new(AtomicU64::new(0));
         let (fan_out, streams) = fan_out(open.len(), Arc::clone(&done));
         let (pumped, arrived) = {
             let arriving = join_all(
-                open.iter()
-                    .zip(streams)
-                    .map(|(server_container, stream)| self.put(&server_container.backup_store, stream)),
+                open.iter().zip(streams).map(|(destination, stream)| self.put(&destination.backup_store, stream)),
             );
             let work = async { tokio::join!(fan_out.pump(source), arriving) };
             tokio::pin!(work);
@@ -107,16 +105,16 @@ impl Shipment<'_> {
             }
         };
         let nobody = arrived.iter().all(Result::is_err);
-        for (server_container, arrival) in open.into_iter().zip(arrived) {
-            server_container.keep(arrival);
+        for (destination, arrival) in open.into_iter().zip(arrived) {
+            destination.keep(arrival);
         }
         match pumped {
             Ok(seen) => Ok(seen),
             // What the stores say tells more than that nobody read on.
             Err(error) if !nobody => Err(ActionError::retryable("the dump broke off").because(&error)),
-            Err(error) => Err(berths
+            Err(error) => Err(destinations
                 .iter()
-                .find_map(|server_container| server_container.objects.as_ref().err().cloned())
+                .find_map(|destination| destination.objects.as_ref().err().cloned())
                 .unwrap_or_else(|| ActionError::retryable("no store takes the dump").because(&error))),
         }
     }
