@@ -69,6 +69,9 @@ impl BackupPlace {
     }
 }
 
+/// What stands for the run in the id of a backup that was imported.
+pub const IMPORTED: &str = "imported";
+
 /// Returns the id of the backup that a step of a run makes: the same for each attempt, and one part of a key.
 #[must_use]
 pub fn backup_id(run: &str, step: &str) -> String {

@@ -50,7 +50,9 @@ pub use error::CatalogError;
 pub use facts::{ContentFacts, DatabaseFacts, DatabaseSetting, DatabaseState, DumpFacts, DumpFormat, TableFacts};
 pub use given_up::{GivenUp, GivenUpNote};
 pub use index::Index;
-pub use key::{BackupPlace, backup_id, cluster_key, family, family_prefix, history_prefix, wal_key, wal_prefix};
+pub use key::{
+    BackupPlace, IMPORTED, backup_id, cluster_key, family, family_prefix, history_prefix, wal_key, wal_prefix,
+};
 pub use lineage::lineage;
 pub use listing::{BackupList, Catalog, DamagedBackup, list};
 pub use manifest::{

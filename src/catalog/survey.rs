@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::attest::Level;
 use super::key::{family, family_prefix};
 use super::retention::{Attestations, Candidate, ClusterSpan, DamagedManifest, Survey, WalSegment};
-use super::{Backup, BackupList, Catalog, CatalogError, list, wal_file_of};
+use super::{Backup, BackupList, Catalog, CatalogError, IMPORTED, KIND_POSTGRES_DUMP, Manifest, list, wal_file_of};
 use crate::action::{ObjectFacts, ObjectKey, ReadStore};
 use crate::base::Timestamp;
 use crate::pgformat::{SystemId, WalFileName};
@@ -136,12 +136,36 @@ pub fn candidate(backup: &Backup, now: Timestamp) -> Candidate {
         kind: manifest.kind.clone(),
         tier: manifest.tier.clone(),
         environment: manifest.environment.clone(),
+        dump: series(manifest),
         parent: manifest.parent.clone(),
         ended_at: manifest.stopped_at,
         size_bytes: manifest.size_bytes(),
         cluster,
         standing: standing(backup, now),
     }
+}
+
+/// The database that a dump is of, and whether it is of a part of it. Of one that another program made only the name tells it, as far
+/// as it is no date.
+fn series(manifest: &Manifest) -> Option<(String, bool)> {
+    match &manifest.dump {
+        Some(facts) => Some((facts.dbname.clone(), facts.partial)),
+        None => (manifest.kind == KIND_POSTGRES_DUMP && manifest.id.starts_with(IMPORTED))
+            .then(|| (undated(&manifest.id), false)),
+    }
+}
+
+/// A name without what may be dates and times in it: `shop_#_#.dump` of `shop_20261119_030000.dump`.
+fn undated(name: &str) -> String {
+    let mut undated = String::new();
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (text, others) = rest.split_at(digits.max(first.len_utf8()));
+        undated.push_str(if digits > 1 { "#" } else { text });
+        rest = others;
+    }
+    undated
 }
 
 fn standing(backup: &Backup, now: Timestamp) -> Attestations {
@@ -222,4 +246,16 @@ fn folder_of(family: &str, key: &str, tiers: &BTreeSet<&str>) -> Option<String> 
     }
     let (second, _) = below.split_once('/')?;
     Some(format!("{family}{first}/{second}/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::undated;
+
+    #[test]
+    fn dated_names_of_one_database_are_one_series() {
+        assert_eq!(undated("imported-shop_20261119_030000=2edump"), "imported-shop_#_#=2edump");
+        assert_eq!(undated("imported-shop_20261120_030001=2edump"), "imported-shop_#_#=2edump");
+        assert_ne!(undated("imported-shop2_2026-11-20"), undated("imported-shop1_2026-11-20"));
+    }
 }

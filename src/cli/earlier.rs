@@ -8,6 +8,7 @@ use crate::engine::may_have_run;
 use crate::event::{EventKind, OriginPurpose, RunOrigin, SeededEnd};
 use crate::journal::{RunDir, Runs, Verb};
 use crate::plan::{BoundPlan, PlannedStep, Section};
+use crate::report::cancel_command;
 use crate::state::{RunState, StepEnd, StepState, StepStatus};
 
 /// A run as its folder tells it.
@@ -46,7 +47,9 @@ impl Earlier {
                 true => {
                     format!("a `cancel` of it is kept: `runbook resume {run}` carries it out and runs its `finally`")
                 }
-                false => format!("`runbook resume {run}` goes on with it; `{}` first ends it", cancel(&self.plan)),
+                false => {
+                    format!("`runbook resume {run}` goes on with it; `{}` first ends it", cancel_command(&self.plan))
+                }
             };
             Failure::new(Exit::Refused, format!("run `{run}` has not ended; nothing was changed")).help(help)
         })
@@ -56,12 +59,6 @@ impl Earlier {
     pub fn planned(&self, id: &StepId) -> Option<&PlannedStep> {
         planned(&self.plan, id)
     }
-}
-
-/// What is typed to cancel the run of a plan: a protected environment wants to know why.
-pub fn cancel(plan: &BoundPlan) -> String {
-    let why = if plan.protected { " --reason WHY" } else { "" };
-    format!("runbook cancel {}{why}", plan.run)
 }
 
 /// The step as a plan has it; of an instance, the one it is an instance of.

@@ -97,10 +97,14 @@ fn judge(left: Leftover, (runs, order): (&Runs, &RunOrder), went_well: Option<&R
         RunStatus::NeverStarted | RunStatus::Damaged { .. } => false,
         RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted => return None,
     };
-    let is_replaced = went_well.is_some_and(|run| *run == left.run || order.is_later(run, &left.run));
+    let is_later = went_well.is_some_and(|run| order.is_later(run, &left.run));
+    let is_replaced = is_later || went_well == Some(&left.run);
     let (what, may_go) = match left.what {
         Left::Own => ("what a recovery that has ended had staged", has_ended),
         Left::OldTry => ("a recovery that did not come to its end, put aside by a later one", is_replaced),
+        Left::Abandoned => {
+            ("what a recovery had opened, put aside: what was committed then may lie only there", is_later)
+        }
         Left::Old => ("the data from before a recovery", is_replaced),
     };
     let path = left.path.display().to_string();

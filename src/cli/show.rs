@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::screen::{self, Face};
-use super::{Exit, Failure, earlier, invoke, operate, wiring};
+use super::{Exit, Failure, earlier, invoke, operate, superseded, wiring};
 use crate::base::clock;
-use crate::journal::{RunDir, RunSummary, follow};
+use crate::journal::{RunDir, RunSummary, Verb, follow};
 use crate::report::{json, summary};
 use crate::state::RunState;
 
@@ -42,12 +42,17 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
     let kept = operate::kept(&dir, &state)?;
     let is_live = state.finished.is_none() && dir.is_live().map_err(wiring::runs_failure)?;
-    let drive = match (is_live, kept.is_empty()) {
-        (true, _) => summary::Drive::Engine,
-        (false, true) => summary::Drive::Nobody,
-        (false, false) => summary::Drive::Kept,
+    let is_overtaken = || Ok::<_, Failure>(superseded::overtaken_by(&runs, &dir, &plan)?.is_some());
+    let drive = match state.finished {
+        Some(_) => summary::Drive::Engine,
+        None if is_live => summary::Drive::Engine,
+        None if is_overtaken()? => summary::Drive::Overtaken,
+        None if kept.iter().any(|verb| matches!(verb, Verb::Cancel { .. })) => summary::Drive::Ending,
+        None if kept.is_empty() => summary::Drive::Nobody,
+        None => summary::Drive::Kept,
     };
-    let places = summary::Places { drive, ..places(&dir) };
+    let answered = kept.iter().filter_map(operate::step_of).collect();
+    let places = summary::Places { drive, kept: answered, ..places(&dir) };
     out_part!("{}", summary::render(&plan, &state, &places, screen::out_palette()));
     if !kept.is_empty() {
         out!("\nkept, and not taken yet: `runbook resume {}` takes it", dir.id());

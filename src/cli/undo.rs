@@ -7,9 +7,10 @@ use super::{Exit, Failure, superseded, wiring};
 use crate::action::Mode;
 use crate::base::{RunId, StepId, clock};
 use crate::engine::{foresee, wanted_undos};
-use crate::event::{EventKind, OriginPurpose, RunOrigin};
+use crate::event::{EventKind, OriginPurpose, Outcome, RunOrigin};
 use crate::journal::{RunDir, RunStatus, RunSummary};
 use crate::plan::{BoundPlan, Section, UndoPolicy};
+use crate::report::replaced;
 
 /// Arguments of `undo`.
 #[derive(Debug, clap::Args)]
@@ -41,6 +42,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     superseded::refuse_undo(&invocation.runs, &earlier.dir, &earlier.plan)?;
     let undoings = earlier::undoings(&invocation.runs, earlier.dir.id())?;
     let to = args.to.as_deref().map(|name| target(&earlier, name)).transpose()?;
+    if to.is_none() {
+        demand_reversible(&earlier)?;
+    }
     demand_ended(&earlier, &undoings)?;
     let plan = plan(&earlier, &invocation, (to, args.reason));
     let seeds = earlier::to_undo(&earlier, undoings.clone())?;
@@ -68,6 +72,23 @@ fn demand_undoable(earlier: &Earlier) -> Result<(), Failure> {
         }
         Some(RunOrigin { purpose: OriginPurpose::Seed, .. }) | None => earlier.demand_finished(),
     }
+}
+
+/// Refuses (exit 4) a run that went well and whose data stays where it is: an undo of the rest would look like one of all.
+fn demand_reversible(earlier: &Earlier) -> Result<(), Failure> {
+    let went_well = matches!(
+        earlier.state.finished,
+        Some((Outcome::Succeeded | Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed, _, _))
+    );
+    let Some((step, kept)) = replaced(&earlier.plan, &earlier.state).next().filter(|_| went_well) else {
+        return Ok(());
+    };
+    let run = earlier.dir.id();
+    let message = format!("run `{run}` has replaced data (`{step}`), which no undo takes back; nothing was changed");
+    Err(Failure::new(Exit::Refused, message).help(format!(
+        "the data of before lies in `{kept}`, and stays there as long as nobody removes it: stop the server, put that folder in \
+         its place and start it, or recover to another moment with `runbook restore`; `--to STEP` undoes what came after a step"
+    )))
 }
 
 /// Refuses (exit 4) while another run that undoes the same one has not ended.

@@ -1,5 +1,7 @@
 //! What a run stopped, and nothing of it started again; and what it left in recovery, where nothing can be written.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::phrase::one_line;
@@ -16,8 +18,8 @@ const STOPS: [(&str, &str, &[&str]); 2] = [
     ("service.stop", "what uses the database", &["service.start"]),
 ];
 
-/// What leaves a server in recovery, and what opens it.
-const RECOVERS: &str = "postgres.recover";
+/// What leaves a server in recovery, or opens it.
+const RECOVERS: [&str; 2] = ["postgres.recover", "postgres.promote"];
 
 /// Something that nobody can use, or may not be able to.
 pub(super) struct Down {
@@ -36,6 +38,8 @@ enum How {
     CutOff,
     /// The step left it in recovery.
     Waits,
+    /// It waited in recovery, and the step that was to open it did not come to its end.
+    MayBeOpen,
 }
 
 impl Down {
@@ -52,7 +56,14 @@ impl Down {
             How::CutOff => format!("MAY BE DOWN: `{step}` was cut off while it stopped {what}"),
             How::Waits => {
                 format!(
-                    "READ-ONLY: {what} waits in recovery since `{step}`, and nothing of this run opened it; `runbook status` says how to go on"
+                    "READ-ONLY, unless somebody opened it since: {what} waits in recovery since `{step}`, and nothing of this run \
+                     opened it; `runbook status` says how to go on"
+                )
+            }
+            How::MayBeOpen => {
+                format!(
+                    "MAY BE OPEN: {what} waited in recovery, and `{step}`, which was to open it, did not come to its end: it may take \
+                     writes on a new timeline; `runbook status` says how it stands"
                 )
             }
         }
@@ -75,20 +86,29 @@ pub(super) fn left_down(plan: &BoundPlan, state: &RunState) -> Vec<Down> {
     stopped.chain(waiting(plan, state)).collect()
 }
 
-/// The server that the last recovery of a run left waiting.
-fn waiting(plan: &BoundPlan, state: &RunState) -> Option<Down> {
-    let recovered = plan.section(Section::Body).filter(|step| step.uses == RECOVERS).filter_map(|step| {
-        let known = state.steps.get(&step.id).filter(|known| known.status == StepStatus::Succeeded)?;
-        Some((step, known))
-    });
-    let (step, known) = recovered.max_by_key(|(_, known)| known.ended_seq)?;
-    let waits = known.output.as_ref()?.get("state")?.as_str()? == "paused";
-    let subject = subject(known)?;
-    (waits && known.undo != Some(UndoState::Undone)).then(|| Down {
-        step: step.id.clone(),
-        what: format!("the server of `{}`", one_line(subject)),
-        how: How::Waits,
-    })
+/// The servers that the recoveries of a run left waiting, or perhaps open.
+fn waiting(plan: &BoundPlan, state: &RunState) -> Vec<Down> {
+    let mut left: BTreeMap<&str, Option<Down>> = BTreeMap::new();
+    for step in plan.section(Section::Body).filter(|step| RECOVERS.contains(&step.uses.as_str())) {
+        let Some(known) = state.steps.get(&step.id).filter(|known| may_have_run(known)) else { continue };
+        let Some(subject) = subject(known) else { continue };
+        let waited = left.get(subject).is_some_and(Option::is_some);
+        let how = match known.status {
+            _ if known.undo == Some(UndoState::Undone) => None,
+            StepStatus::Succeeded => is_paused(known).then_some(How::Waits),
+            // One that failed before it did anything left it as it was, and nobody here can tell.
+            _ => waited.then_some(How::MayBeOpen),
+        };
+        let what = format!("the server of `{}`", one_line(subject));
+        left.insert(subject, how.map(|how| Down { step: step.id.clone(), what, how }));
+    }
+    left.into_values().flatten().collect()
+}
+
+/// Whether the outputs of a recovery say that its server waits.
+fn is_paused(known: &StepState) -> bool {
+    let state = known.output.as_ref().and_then(|output| output.get("state")?.as_str());
+    state == Some("paused")
 }
 
 fn down((plan, state): (&BoundPlan, &RunState), step: &PlannedStep) -> Option<Down> {
@@ -122,4 +142,14 @@ fn has_stopped(output: Option<&Value>) -> bool {
     let services = output.get("services").and_then(Value::as_array);
     let of_services = services.map(|all| all.iter().any(|one| one.get("before") != one.get("after")));
     of_services.or(output.get("stopped").and_then(Value::as_bool)).unwrap_or(true)
+}
+
+/// The steps that replaced data and have no undo, each with the place of what it replaced.
+pub fn replaced<'a>(plan: &'a BoundPlan, state: &'a RunState) -> impl Iterator<Item = (&'a StepId, &'a str)> {
+    plan.section(Section::Body).filter_map(|step| {
+        let known = state.steps.get(&step.id).filter(|known| known.status == StepStatus::Succeeded)?;
+        let kept = known.output.as_ref()?.get("kept")?.as_str()?;
+        let has_undo = plan.section(Section::Undo).any(|undo| undo.id.undone().as_ref() == Some(&step.id));
+        (!has_undo).then_some((&step.id, kept))
+    })
 }

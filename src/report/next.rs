@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::phrase::{self, one_line};
 use super::summary::{Drive, Places};
 use super::waiting::wanted;
+use crate::base::StepId;
 use crate::engine::may_have_run;
 use crate::event::{Outcome, SuspendReason};
 use crate::plan::{BoundPlan, Section};
@@ -13,20 +14,16 @@ use crate::state::{RunState, StepState, StepStatus};
 /// Gives commands, each with a word that says what for.
 pub(super) fn commands(plan: &BoundPlan, state: &RunState, places: &Places) -> Vec<(&'static str, String)> {
     let run = &plan.run;
-    let mut next: Vec<(&'static str, String)> = Vec::new();
-    let wanted = wanted(plan, state);
+    let is_answered = |step: &Option<StepId>| step.as_ref().is_some_and(|step| places.kept.contains(step));
+    let is_open = matches!(places.drive, Drive::Engine | Drive::Nobody | Drive::Kept);
+    let mut wanted = wanted(plan, state);
     let is_wanted = !wanted.is_empty();
-    match (places.drive, is_wanted) {
-        // Answered already: whoever goes on with it takes that first.
-        (Drive::Kept, true) if !state.suspended.is_empty() => next.push(("go on", format!("runbook resume {run}"))),
-        (Drive::Kept, _) => {}
-        (_, true) => {
-            next.extend(wanted.into_iter().flat_map(|wanted| wanted.commands));
-            if !state.suspended.is_empty() {
-                next.push(("then", format!("runbook resume {run}")));
-            }
-        }
-        (_, false) => {}
+    // One that takes several answers is still to be given the others.
+    wanted.retain(|wanted| is_open && !(wanted.lacks <= 1 && is_answered(&wanted.step)));
+    let mut next: Vec<(&'static str, String)> = wanted.into_iter().flat_map(|wanted| wanted.commands).collect();
+    if !state.suspended.is_empty() && is_wanted && is_open {
+        let what = if next.is_empty() { "go on" } else { "then" };
+        next.push((what, format!("runbook resume {run}")));
     }
     for waiting in state.suspended.iter().filter(|waiting| is_unjudged(state, waiting)) {
         next.push(("decide", format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step)));
@@ -45,6 +42,8 @@ pub(super) fn commands(plan: &BoundPlan, state: &RunState, places: &Places) -> V
 fn onward(plan: &BoundPlan, state: &RunState, drive: Drive) -> Vec<(&'static str, String)> {
     let run = &plan.run;
     match state.finished.as_ref().map(|(outcome, _, _)| *outcome) {
+        None if drive == Drive::Overtaken => vec![("end", cancel(plan))],
+        None if drive == Drive::Ending => vec![("end", format!("runbook resume {run}   carries the `cancel` out"))],
         None if state.suspended.is_empty() && drive != Drive::Engine => {
             vec![("go on", format!("runbook resume {run}"))]
         }
@@ -64,6 +63,13 @@ fn onward(plan: &BoundPlan, state: &RunState, drive: Drive) -> Vec<(&'static str
             std::iter::once(("again", again(plan))).chain(undo).collect()
         }
     }
+}
+
+/// What is typed to cancel the run of a plan: a protected environment wants to know why.
+#[must_use]
+pub fn cancel(plan: &BoundPlan) -> String {
+    let why = if plan.protected { " --reason WHY" } else { "" };
+    format!("runbook cancel {}{why}", plan.run)
 }
 
 /// Whether the step was interrupted and nobody said what became of it.

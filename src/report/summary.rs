@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::downtime::left_down;
+use super::downtime::{left_down, replaced};
 use super::next::{commands, is_unjudged};
 use super::phrase::{self, chosen, chosen_words, error_lines, millis, one_line};
 use super::remark::told;
@@ -34,6 +34,8 @@ pub struct Places {
     pub report: Option<PathBuf>,
     /// Who drives it; of no account once it is over.
     pub drive: Drive,
+    /// The steps that an answer or an order is kept for.
+    pub kept: Vec<StepId>,
 }
 
 /// Who drives a run that is not over.
@@ -44,8 +46,12 @@ pub enum Drive {
     Engine,
     /// Nobody.
     Nobody,
-    /// Nobody, and what a person answered or ordered is kept until somebody does.
+    /// Nobody, and whoever does takes what people answered and ordered meanwhile.
     Kept,
+    /// Nobody, and a person has ordered its end.
+    Ending,
+    /// Nobody ever again: a later run works on the same data.
+    Overtaken,
 }
 
 /// Writes the summary of a run that ended or waits. A missed objective comes first.
@@ -324,6 +330,12 @@ fn undone(out: &mut String, plan: &BoundPlan, state: &RunState, palette: Palette
     }
     if !left.is_empty() {
         let _ = writeln!(out, "  left as they were after that: {}", left.join(", "));
+    }
+    if phrase::undoes(plan).is_some() {
+        for (id, kept) in replaced(plan, state) {
+            let told = format!("  not undone `{id}`: what it replaced lies in `{}`", one_line(kept));
+            let _ = writeln!(out, "{}", palette.paint(Tone::Bad, &told));
+        }
     }
     if let Some(origin) = &plan.origin {
         let what = match origin.purpose {

@@ -10,6 +10,10 @@ use crate::state::{RunState, StepState, StepStatus};
 pub(super) struct Wanted {
     /// What it is, one line.
     pub(super) fact: String,
+    /// The step, where it is one.
+    pub(super) step: Option<StepId>,
+    /// How many answers it takes.
+    pub(super) lacks: usize,
     /// What may be typed: a word, and the command.
     pub(super) commands: Vec<(&'static str, String)>,
 }
@@ -24,6 +28,8 @@ pub(super) fn wanted(plan: &BoundPlan, state: &RunState) -> Vec<Wanted> {
     let asking = in_state(StepStatus::Asking)
         .filter_map(|(id, known)| Some(asking(run.as_str(), id, (known.question.as_ref()?, known))));
     let held = in_state(StepStatus::Held).map(|(id, _)| Wanted {
+        step: Some(id.clone()),
+        lacks: 1,
         fact: format!("`{id}` failed, and waits for an operator"),
         commands: vec![
             ("retry", format!("runbook retry {run} {id}")),
@@ -34,7 +40,7 @@ pub(super) fn wanted(plan: &BoundPlan, state: &RunState) -> Vec<Wanted> {
     let paused = state.paused.as_ref().map(|(actor, reason)| {
         let why = if reason.is_empty() { String::new() } else { format!(": {}", one_line(reason)) };
         let commands = vec![("go on", format!("runbook continue {run}"))];
-        Wanted { fact: format!("paused by {}{why}", one_line(&actor.name)), commands }
+        Wanted { fact: format!("paused by {}{why}", one_line(&actor.name)), step: None, lacks: 1, commands }
     });
     asking.chain(held).chain(paused).collect()
 }
@@ -57,6 +63,10 @@ fn asking(run: &str, id: &StepId, (question, known): (&Question, &StepState)) ->
     let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join("; ")) };
     Wanted {
         fact: format!("`{id}` asks: {}{facts}", one_line(&question.prompt)),
+        step: Some(id.clone()),
+        lacks: usize::try_from(question.quorum)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(known.answers.iter().filter(|(_, answer)| answer.verdict == HumanVerdict::Yes).count()),
         commands: vec![
             ("approve", format!("runbook approve {run} {id}")),
             ("deny", format!("runbook deny {run} {id} --comment WHY")),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use self::form::Form;
 pub use self::otherwise::Otherwise;
+pub use self::otherwise::differing_keys;
 pub(crate) use self::otherwise::encrypts_otherwise;
 use super::WalError;
 use crate::base::Digest;

@@ -67,6 +67,7 @@ pub use ahead::Ahead;
 pub use backlog::{Backlog, Pressure};
 pub use command::main;
 pub use commit_times::{CommitTimes, Stop, UnarchivedSegments};
+pub use config::differing_keys;
 pub(crate) use config::encrypts_otherwise;
 pub use config::{Config, Location, Otherwise};
 pub use contiguity::{Contiguity, contiguity};

@@ -14,6 +14,7 @@ fn at(text: &str) -> Timestamp {
 
 fn sample(ended: &str, size_bytes: u64) -> Sample {
     Sample {
+        dbname: None,
         id: ended.to_owned(),
         ended_at: at(ended),
         size_bytes,
@@ -37,6 +38,33 @@ fn health(expected: serde_json::Value, observed: &Observed, now: &str) -> Health
 fn four() -> Observed {
     let days = ["2026-01-01T02:00:00Z", "2026-01-02T02:00:00Z", "2026-01-03T02:00:00Z", "2026-01-04T02:00:00Z"];
     Observed { samples: days.iter().map(|day| sample(day, 1000)).collect(), ..Observed::default() }
+}
+
+#[test]
+fn the_dump_of_one_database_is_none_of_another() {
+    let of = |dbname: &str, ended: &str, size: u64| Sample { dbname: Some(dbname.to_owned()), ..sample(ended, size) };
+    let days = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"];
+    let both = days.iter().flat_map(|day| {
+        [of("shop", &format!("{day}T02:00:00Z"), 1_000_000), of("empty", &format!("{day}T02:00:01Z"), 10)]
+    });
+    let mut seen = Observed { samples: both.collect(), ..Observed::default() };
+    let rules = json!({ "max_age": "26h" });
+    let told = |rules: &serde_json::Value, seen: &Observed| health(rules.clone(), seen, "2026-01-05T03:00:00Z");
+    assert_eq!(told(&rules, &seen).level, Level::Ok, "each has the size of its own");
+    seen.samples
+        .retain(|sample| sample.dbname.as_deref() != Some("shop") || sample.ended_at < at("2026-01-03T00:00:00Z"));
+    let old = told(&rules, &seen);
+    assert_eq!(old.level, Level::Warning);
+    assert!(old.findings[0].message.starts_with("no newer dump of `shop` (3d"), "{:?}", old.findings);
+    let named = json!({ "max_age": "26h", "dbnames": ["shop", "empty", "never"] });
+    let old = told(&named, &seen);
+    assert_eq!(old.level, Level::Critical);
+    let said: Vec<&str> = old.findings.iter().map(|finding| finding.message.as_str()).collect();
+    assert!(
+        said[0].starts_with("the newest dump of database `shop` is 3d")
+            && said[1].contains("no good dump of database `never`"),
+        "{said:?}"
+    );
 }
 
 #[test]

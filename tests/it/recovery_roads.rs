@@ -75,7 +75,7 @@ fn an_undo_of_a_recovery_that_has_replaced_the_data_says_that_production_stays_d
     let typed = || Command::new("sh").args(["-c", back]).status().unwrap().success();
     assert_eq!((typed(), typed()), (true, false), "{back}");
     cluster.up();
-    cli.run(&["status", "main"]).prints("tried-");
+    cli.run(&["status", "main"]).prints(".runbook-abandoned-").prints("a recovery that did not come to its end");
     assert_eq!(cluster.sql("SELECT count(*) FROM t"), "10");
 }
 
@@ -91,7 +91,7 @@ fn an_undo_of_a_recovery_that_was_denied_says_that_the_server_waits_and_what_lea
     cli.run(&["resume", "last"]).ends(13);
     cli.run(&["deny", "last", "decide", "--comment", "wrong target"]).ends(0);
     let denied = cli.run(&["resume", "last"]).ends(10).says("runbook undo");
-    denied.says("READ-ONLY: the server of `main` waits in recovery since `look`");
+    denied.says("READ-ONLY, unless somebody opened it since: the server of `main` waits in recovery since `look`");
     let undone = cli.run(&["undo", "last", "--confirm", "production"]).ends(10);
     let told = format!("{}{}", undone.out, undone.err);
     for words in ["is not back", "waits in recovery, read-only at ", "the old data lies in `", "runbook restore main"] {

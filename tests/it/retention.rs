@@ -27,6 +27,7 @@ fn backup(id: &str, ended: &str) -> Candidate {
         kind: "postgres.dump".to_owned(),
         tier: Some("daily".to_owned()),
         environment: None,
+        dump: None,
         parent: None,
         ended_at: at(ended),
         size_bytes: 1,
@@ -60,6 +61,30 @@ fn daily(last: &str, count: i32) -> Vec<Candidate> {
     let last: jiff::civil::Date = last.parse().unwrap();
     let day = |back: i32| last.checked_sub(jiff::Span::new().days(back)).unwrap();
     (0..count).map(|back| backup(&day(back).to_string(), &format!("{}T12:00:00Z", day(back)))).collect()
+}
+
+/// A server's dumps come one after the other each night: what counts of one database says nothing of another.
+#[test]
+fn the_dumps_of_each_database_are_a_series_of_their_own_and_those_of_a_part_too() {
+    let of = |id: &str, dbname: &str, is_partial: bool, at: &str| Candidate {
+        dump: Some((dbname.to_owned(), is_partial)),
+        ..backup(id, at)
+    };
+    let night = |day: &str| {
+        vec![
+            of(&format!("{day}.billing"), "billing", false, &format!("2026-01-{day}T02:00:00Z")),
+            of(&format!("{day}.shop"), "shop", false, &format!("2026-01-{day}T02:00:01Z")),
+            of(&format!("{day}.part"), "shop", true, &format!("2026-01-{day}T02:00:02Z")),
+        ]
+    };
+    let all = [night("01"), night("02")].concat();
+    for rules in [json!({ "keep_last": 1 }), json!({ "monthly": 12 })] {
+        let plan = judge(all.clone(), json!({ "tiers": { "daily": rules.clone() } }), "2026-01-03T00:00:00Z");
+        assert_eq!(removed(&plan), ["01.billing", "01.shop", "01.part"], "{rules}");
+    }
+    let one = [of("1", "billing", false, "2025-01-01T00:00:00Z"), of("2", "shop", false, "2026-01-01T00:00:00Z")];
+    let plan = judge(one.to_vec(), json!({ "tiers": { "daily": { "keep_within": "30d" } } }), "2026-01-03T00:00:00Z");
+    assert!(removed(&plan).is_empty(), "the newest good one of each stays");
 }
 
 #[test]

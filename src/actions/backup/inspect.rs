@@ -13,6 +13,7 @@ use crate::base::units::ByteSize;
 use crate::catalog::attest::{Level, Verdict, Verification};
 use crate::catalog::{self, Backup, CatalogError, ManifestObject, ObjectRole, sidecar};
 use crate::language::inventory::Encryption;
+use crate::pgformat::{CUSTOM_DUMP_MAGIC, read_custom_dump};
 use crate::transfer::Unpacking;
 
 /// What a backup is looked at with.
@@ -274,21 +275,51 @@ fn unpack(from: &mut impl io::Read, into: &PathBuf) -> io::Result<u64> {
     use io::{Read as _, Write as _};
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(into)?;
-    let mut read = io::copy(&mut from.by_ref().take(CONTENTS_BYTES), &mut file)?;
+    let mut from = Keeping { from, file: &file, left: CONTENTS_BYTES, read: 0 };
+    let mut begin = Vec::new();
+    from.by_ref().take(CUSTOM_DUMP_MAGIC.len() as u64).read_to_end(&mut begin)?;
+    if begin == CUSTOM_DUMP_MAGIC {
+        // Its table of contents lists as a whole one's, however much is lacking behind it.
+        let whole = read_custom_dump(&mut begin.as_slice().chain(&mut from));
+        if let Err(error) = whole
+            && let Some(error) = error.into_io()
+        {
+            return Err(error);
+        }
+    }
     let (mut chunk, mut closing) = (vec![0; 1 << 20], Vec::new());
     loop {
         let count = from.read(&mut chunk)?;
         if count == 0 {
             break;
         }
-        read += count as u64;
         closing.extend_from_slice(&chunk[count.saturating_sub(CLOSING_BYTES)..count]);
         closing.drain(..closing.len().saturating_sub(CLOSING_BYTES));
     }
-    if is_text(into) {
+    let (read, left) = (from.read, from.left);
+    // What was kept of a short one has its end already.
+    if left == 0 && is_text(into) {
         file.write_all(&closing)?;
     }
     Ok(read)
+}
+
+/// A stream of which the first part is written to a file as it is read.
+struct Keeping<'a, R> {
+    from: &'a mut R,
+    file: &'a std::fs::File,
+    left: u64,
+    read: u64,
+}
+
+impl<R: io::Read> io::Read for Keeping<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(into)?;
+        let kept = usize::try_from(self.left).unwrap_or(usize::MAX).min(count);
+        io::Write::write_all(&mut self.file, &into[..kept])?;
+        (self.left, self.read) = (self.left - kept as u64, self.read + count as u64);
+        Ok(count)
+    }
 }
 
 /// Whether a dump is SQL text: the other formats begin with a mark or are archives.

@@ -9,6 +9,8 @@ use crate::base::Timestamp;
 pub struct Sample {
     /// Its id.
     pub id: String,
+    /// The database that it is a dump of, where it is one.
+    pub dbname: Option<String>,
     /// When it ended.
     pub ended_at: Timestamp,
     /// The sum of its objects' sizes.

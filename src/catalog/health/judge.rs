@@ -1,5 +1,6 @@
 //! Holds what a store has against what is expected.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Figures, Finding, Health, Level, Sample};
@@ -67,10 +68,13 @@ pub fn judge(
         None => judge.say(Level::Critical, "there is no good backup".to_owned()),
         Some(newest) => {
             judge.aged(newest, schedule);
-            judge.sized(newest, &good[1..]);
+            let before: Vec<&Sample> =
+                good.iter().skip(1).copied().filter(|sample| sample.dbname == newest.dbname).collect();
+            judge.sized(newest, &before);
             judge.roomy(newest, &good, observed.room);
         }
     }
+    judge.databases(&good);
     judge.attested(&good);
     judge.archived(observed.newest_wal_at);
     judge.apart(&observed.wal_stores);
@@ -137,6 +141,45 @@ impl Judge<'_> {
             }
         }
         COUNTED
+    }
+
+    /// Of dumps: each database of the server has its own.
+    fn databases(&mut self, good: &[&Sample]) {
+        let mut newest: BTreeMap<&str, &Sample> = BTreeMap::new();
+        for sample in good {
+            if let Some(dbname) = &sample.dbname {
+                newest.entry(dbname).or_insert(sample);
+            }
+        }
+        let is_old = |sample: &Sample, judge: &Self| {
+            let age = judge.since(sample.ended_at);
+            judge.expected.max_age.is_some_and(|max| age > max.0).then(|| human_duration(age))
+        };
+        for dbname in &self.expected.dbnames {
+            match newest.get(dbname.as_str()).map(|sample| is_old(sample, self)) {
+                None => self.say(Level::Critical, format!("there is no good dump of database `{dbname}`")),
+                Some(Some(age)) => {
+                    self.say(Level::Critical, format!("the newest dump of database `{dbname}` is {age} old"))
+                }
+                Some(None) => {}
+            }
+        }
+        let newest_of_all = good.first().and_then(|sample| sample.dbname.as_deref());
+        if !self.expected.dbnames.is_empty() {
+            return;
+        }
+        let old = newest.iter().filter(|(dbname, _)| Some(**dbname) != newest_of_all);
+        let old: Vec<String> =
+            old.filter_map(|(dbname, sample)| Some(format!("`{dbname}` ({})", is_old(sample, self)?))).collect();
+        if !old.is_empty() {
+            self.say(
+                Level::Warning,
+                format!(
+                    "no newer dump of {}: where one was dropped, `dbnames` names those that are expected",
+                    old.join(", ")
+                ),
+            );
+        }
     }
 
     fn sized(&mut self, newest: &Sample, before: &[&Sample]) {

@@ -20,6 +20,8 @@ pub struct Candidate {
     pub tier: Option<String>,
     /// The environment it was taken in.
     pub environment: Option<String>,
+    /// The database of the server that it is a dump of, where it is one, and whether of a part of it only. Each is a series of its own.
+    pub dump: Option<(String, bool)>,
     /// The backup it is an increment to.
     pub parent: Option<String>,
     /// When it ended.
@@ -91,17 +93,19 @@ pub struct Survey {
     pub wal: BTreeMap<SystemId, Vec<WalSegment>>,
 }
 
-/// An environment, a source and a kind.
-pub type CandidateGroup<'a> = (Option<&'a str>, &'a str, &'a str);
+/// An environment, a source, a kind, and of a dump the database and whether it is of a part of it.
+pub type CandidateGroup<'a> = (Option<&'a str>, &'a str, &'a str, Option<(&'a str, bool)>);
 
 /// A group, an id and the tier it is unique in.
 pub type CandidateKey<'a> = (CandidateGroup<'a>, &'a str, Option<&'a str>);
 
 impl Candidate {
-    /// Who shares a floor and a newest one with it: environment, source and kind.
+    /// Who shares the rules' counts, a floor and a newest one with it: environment, source, kind, and of dumps the database: the dump
+    /// of one says nothing of another.
     #[must_use]
     pub fn group(&self) -> CandidateGroup<'_> {
-        (self.environment.as_deref(), &self.source, &self.kind)
+        let dump = self.dump.as_ref().map(|(dbname, is_partial)| (dbname.as_str(), *is_partial));
+        (self.environment.as_deref(), &self.source, &self.kind, dump)
     }
 
     /// What tells it from all others.

@@ -18,8 +18,8 @@ pub struct Expectations<'a> {
     pub site: &'a Site,
     /// Only these stores are looked into; all when empty.
     pub stores: &'a [String],
-    /// A restore that was proven and that no store knows of yet: the backup's id, and when.
-    pub believed: Option<(&'a str, Timestamp)>,
+    /// Restores that were proven and that no store knows of yet: the backup's id, and when.
+    pub believed: Vec<(&'a str, Timestamp)>,
 }
 
 /// What a store has of one prefix.
@@ -127,10 +127,11 @@ impl Expectations<'_> {
             manifest.source == expected.source
                 && manifest.kind == expected.kind
                 && (expected.tier.is_none() || manifest.tier == expected.tier)
+                && manifest.dump.as_ref().is_none_or(|dump| !dump.partial)
         };
         let sample = |backup: &Backup| {
             let one = candidate(backup, now);
-            let believed = self.believed.filter(|(id, _)| *id == one.id).map(|(_, at)| at);
+            let believed = self.believed.iter().find(|(id, _)| *id == one.id).map(|(_, at)| *at);
             Sample {
                 is_sound: one.is_sound() && found.list.rests_whole(backup),
                 is_held: one.standing.hold.is_some(),
@@ -138,6 +139,7 @@ impl Expectations<'_> {
                 failed_at: backup.attested.last_failed.as_ref().map(|proof| proof.at),
                 verified_at: one.standing.verified_at,
                 id: one.id,
+                dbname: one.dump.map(|(dbname, _)| dbname),
                 ended_at: one.ended_at,
                 size_bytes: one.size_bytes,
             }

@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> ExitCode {
 impl Args {
     fn look(&self) -> Result<Vec<Health>, Failure> {
         let open_stores = self.stores.open_stores(true)?;
-        let expectations = Expectations { site: &open_stores.site, stores: &self.stores.store, believed: None };
+        let expectations = Expectations { site: &open_stores.site, stores: &self.stores.store, believed: Vec::new() };
         let all = expectations.judged(self.source.as_deref())?;
         if all.is_empty() {
             return Err(Failure::new(Exit::Usage, "the inventory expects no such backup, so nothing can be judged")

@@ -111,6 +111,7 @@ pub fn newest_wal_at(
 pub fn observed(expected: &ExpectedBackup, standing: &StanzaStatus, newest_wal_at: Option<Timestamp>) -> Observed {
     let fits = |backup: &&Listed| expected.tier.as_ref().is_none_or(|tier| *tier == backup.tier);
     let sample = |backup: &Listed| Sample {
+        dbname: None,
         id: backup.id.clone(),
         ended_at: backup.stopped_at,
         // What one adds differs with its type: what a restore writes tells whether it is as large as the ones before.

@@ -80,6 +80,12 @@ pub(super) fn named(verb: &Verb) -> (&'static str, Option<&StepId>) {
     }
 }
 
+/// The step that a verb is about.
+#[must_use]
+pub fn step_of(verb: &Verb) -> Option<StepId> {
+    named(verb).1.cloned()
+}
+
 /// Follows the journal until it holds the request, the run is left, or the time is over.
 fn fate(dir: &RunDir, request: &str, within: Duration) -> Result<Fate, Failure> {
     let mut following = follow(dir.path()).map_err(|error| wiring::journal_failure(&error))?;

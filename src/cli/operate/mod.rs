@@ -15,7 +15,7 @@ use crate::event::OperatorVerb;
 use crate::journal::Verb;
 
 pub use answer::{Answering, answer};
-pub use deliver::{deliver, hand_over};
+pub use deliver::{deliver, hand_over, step_of};
 pub use dialogue::{Ended, Lines, Reply, Typed, converse, filled_before};
 pub use kept::{in_words, kept};
 pub use question::tell_question;

@@ -175,23 +175,34 @@ fn left_open(open: &Open, status: &Status, (ways, again): (&Ways, &Again)) -> Ad
 fn unfinished(status: &Status) -> impl Iterator<Item = Advice> {
     status.unfinished.iter().map(|run| {
         let (id, name) = (&run.run, &run.name);
-        match (&run.onward, &run.status) {
-            (Onward::Follow, _) => {
+        match &run.onward {
+            Onward::Follow => {
                 Advice::new(Level::Ok, format!("run {id} of `{name}` is live: runbook show {id} --follow"))
             }
-            (Onward::Answer, _) => {
+            Onward::Answer => {
                 Advice::new(Level::Warning, format!("run {id} of `{name}` waits for a person: runbook show {id}"))
             }
-            (Onward::Resume, RunStatus::Suspended) => Advice::new(
+            Onward::Kept => Advice::new(
                 Level::Warning,
-                format!("run {id} of `{name}` was answered and nobody drives it: runbook resume {id}"),
+                format!("run {id} of `{name}` waits, and what was answered is kept until runbook resume {id}"),
             ),
-            (Onward::Resume, _) => {
+            Onward::End => Advice::new(
+                Level::Warning,
+                format!("run {id} of `{name}` is to be cancelled; this ends it and runs its `finally`: runbook resume {id}"),
+            ),
+            Onward::Resume => {
                 Advice::new(Level::Warning, format!("run {id} of `{name}` was interrupted: runbook resume {id}"))
             }
-            (Onward::Overtaken { by, cancel }, _) => Advice::new(
+            Onward::Overtaken { by, is_known: true, cancel } => Advice::new(
                 Level::Warning,
                 format!("run {id} of `{name}` did not end, and run {by} has replaced the same data since: end it with {cancel}"),
+            ),
+            Onward::Overtaken { by, is_known: false, cancel } => Advice::new(
+                Level::Warning,
+                format!(
+                    "run {id} of `{name}` did not end, and whether run {by} has replaced the same data since cannot be told: bring \
+                     its `plan.json` back, or end the old one with {cancel}"
+                ),
             ),
         }
     })

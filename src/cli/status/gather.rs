@@ -196,12 +196,18 @@ pub enum Onward {
     Follow,
     /// It waits for a person's answer.
     Answer,
-    /// Nobody drives it: it is resumed. An answer that was given meanwhile is taken then.
+    /// Nobody drives it: it is resumed.
     Resume,
-    /// A later run has begun to replace the same data: it is never gone on with.
+    /// What a person answered or ordered is kept until it is resumed.
+    Kept,
+    /// A person ordered its end, which is carried out when it is resumed.
+    End,
+    /// A later run has begun to replace the same data, for all that is known: it is never gone on with.
     Overtaken {
         /// The later run.
         by: RunId,
+        /// Whether it is known what that one replaces; else its plan cannot be read.
+        is_known: bool,
         /// What ends it.
         cancel: String,
     },
@@ -221,9 +227,9 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     };
     let lock = entry.map(lock_of_database).unwrap_or_default();
     let history = runs.as_ref().map(|runs| past(runs, name, &lock)).transpose()?.unwrap_or_default();
-    let expectations = Expectations { site, stores: &[], believed: believed(history.proof.as_ref()) };
+    let expectations = Expectations { site, stores: &[], believed: believed(&history.proofs) };
     let expected = expectations.judged(Some(name))?;
-    kept.believe(history.proof);
+    history.proofs.into_iter().for_each(|proof| kept.believe(proof));
     let open = runs.as_ref().map(|runs| recovery::open(runs, &lock, None)).transpose()?.flatten();
     let managed = entry.is_some_and(Database::is_managed);
     let archives = entry.is_some_and(|entry| entry.store.is_some()) && !managed;
@@ -293,8 +299,8 @@ fn kind(entry: Option<&Database>) -> &'static str {
 }
 
 /// What the history of runs alone may know to have been proven.
-fn believed(proof: Option<&Proven>) -> Option<(&str, Timestamp)> {
-    proof.filter(|proof| proof.passed).map(|proof| (proof.backup.as_str(), proof.at))
+fn believed(proofs: &[Proven]) -> Vec<(&str, Timestamp)> {
+    proofs.iter().filter(|proof| proof.passed).map(|proof| (proof.backup.as_str(), proof.at)).collect()
 }
 
 /// The backups of a database in a few figures.
@@ -309,10 +315,11 @@ struct Kept {
 
 impl Kept {
     /// Takes a proof that only the history of runs knows, where it is newer and its backup is still there.
-    fn believe(&mut self, proof: Option<Proven>) {
+    fn believe(&mut self, proof: Proven) {
         let known = self.proof.as_ref().map(|known| known.at);
-        let newer = |one: &Proven| self.ids.contains(&one.backup) && known.is_none_or(|known| one.at > known);
-        self.proof = proof.filter(newer).or_else(|| self.proof.take());
+        if self.ids.contains(&proof.backup) && known.is_none_or(|known| proof.at > known) {
+            self.proof = Some(proof);
+        }
     }
 }
 

@@ -1,18 +1,22 @@
 //! What the runs of this machine tell of one database: its last drill, its last proof, and what has not ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::gather::{Drilled, Onward, Proven, Unfinished};
 use crate::action::Mode;
 use crate::base::RunId;
+use crate::catalog::KIND_POSTGRES_DUMP;
 use crate::catalog::attest::Verdict;
-use crate::cli::{Failure, earlier, operate, recovery, restored, superseded, wiring};
-use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
+use crate::cli::{Failure, operate, recovery, restored, superseded, wiring};
+use crate::journal::{RunDir, RunStatus, RunSummary, Runs, Verb};
 use crate::plan::{BoundPlan, PlannedStep};
+use crate::report::cancel_command;
 use crate::state::RunState;
 
 /// The action whose success proves what was restored.
 const PROOF: &str = "postgres.check";
+/// So many kinds of backups are proved.
+const KINDS: usize = 2;
 /// How many runs are looked at to find a drill and a proof.
 const LOOK_BACK: usize = 200;
 
@@ -21,29 +25,41 @@ const LOOK_BACK: usize = 200;
 pub(super) struct Past {
     /// The last drill of a recovery that has ended.
     pub(super) drill: Option<Drilled>,
-    /// The last run that proved a backup, or disproved it.
-    pub(super) proof: Option<Proven>,
+    /// The last run that proved a backup of each kind, or disproved it, newest first.
+    pub(super) proofs: Vec<Proven>,
     /// Runs that have not ended, newest first.
     pub(super) unfinished: Vec<Unfinished>,
 }
 
-/// What the newest run that proved a backup of the database says of it.
-fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Option<Proven> {
+/// The kinds of backups whose proofs are looked for: one of a dump says nothing of a base backup.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Proved {
+    Dump,
+    Cluster,
+}
+
+/// What a run says of the backups of the database that it proved, the last of each kind.
+fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> BTreeMap<Proved, Proven> {
     let may_prove = |step: &PlannedStep| step.uses == PROOF;
     if !plan.steps.iter().any(may_prove) {
-        return None;
+        return BTreeMap::new();
     }
-    let state = RunState::fold(&dir.read().ok()?.events).ok()?;
-    state.finished.as_ref()?;
-    let found = restored::proofs(plan, &state).into_iter().rfind(|proven| proven.backup.database == name)?;
-    Some(Proven {
-        backup: found.backup.id,
-        at: found.proof.at,
-        passed: found.proof.verdict == Verdict::Passed,
-        took_ms: found.proof.took_ms,
-        run: found.proof.run,
-        unkept: Some(dir.id().clone()),
-    })
+    let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
+    let Some(state) = state.filter(|state| state.finished.is_some()) else { return BTreeMap::new() };
+    let found = restored::proofs(plan, &state).into_iter().filter(|proven| proven.backup.database == name);
+    let told = found.map(|found| {
+        let kind = if found.backup.kind == KIND_POSTGRES_DUMP { Proved::Dump } else { Proved::Cluster };
+        let proven = Proven {
+            backup: found.backup.id,
+            at: found.proof.at,
+            passed: found.proof.verdict == Verdict::Passed,
+            took_ms: found.proof.took_ms,
+            run: found.proof.run,
+            unkept: Some(dir.id().clone()),
+        };
+        (kind, proven)
+    });
+    told.collect()
 }
 
 /// Tells what brings on a run that has not ended.
@@ -52,13 +68,17 @@ fn onward(runs: &Runs, dir: &RunDir, (plan, status): (&BoundPlan, &RunStatus)) -
         return Ok(Onward::Follow);
     }
     if let Some(by) = superseded::overtaken_by(runs, dir, plan)? {
-        return Ok(Onward::Overtaken { by, cancel: earlier::cancel(plan) });
+        let is_known = runs.dir(&by).plan().is_ok();
+        return Ok(Onward::Overtaken { by, is_known, cancel: cancel_command(plan) });
     }
     let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok()).unwrap_or_default();
-    match *status == RunStatus::Suspended && operate::kept(dir, &state)?.is_empty() {
-        true => Ok(Onward::Answer),
-        false => Ok(Onward::Resume),
-    }
+    let kept = operate::kept(dir, &state)?;
+    Ok(match *status {
+        _ if kept.iter().any(|verb| matches!(verb, Verb::Cancel { .. })) => Onward::End,
+        _ if !kept.is_empty() => Onward::Kept,
+        RunStatus::Suspended => Onward::Answer,
+        _ => Onward::Resume,
+    })
 }
 
 /// Looks through the runs of this machine.
@@ -67,6 +87,7 @@ fn onward(runs: &Runs, dir: &RunDir, (plan, status): (&BoundPlan, &RunStatus)) -
 /// Fails when their folder cannot be read.
 pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
     let mut past = Past::default();
+    let mut newest: BTreeMap<Proved, Proven> = BTreeMap::new();
     let ids = runs.ids().map_err(wiring::runs_failure)?;
     // One that waits for a person waits however many runs there were since; where the ledger cannot be read, each is looked at.
     let ledger = runs.ledger().read().map(|content| content.lines).unwrap_or_default();
@@ -85,8 +106,10 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
                 Some(Drilled { run: id.clone(), at: state.started_at, outcome, figures: Box::new(figures) })
             });
         }
-        if past.proof.is_none() && concerns {
-            past.proof = proven(&dir, &plan, name);
+        if concerns && newest.len() < KINDS {
+            for (kind, found) in proven(&dir, &plan, name) {
+                newest.entry(kind).or_insert(found);
+            }
         }
         if !concerns && !plan.locks.iter().any(|known| known == lock) {
             continue;
@@ -97,5 +120,7 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
             past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status, onward });
         }
     }
+    past.proofs = newest.into_values().collect();
+    past.proofs.sort_by_key(|proven| std::cmp::Reverse(proven.at));
     Ok(past)
 }

@@ -6,7 +6,7 @@ use crate::cli::recoverable::Recoverable;
 use crate::cli::site::Site;
 use crate::language::inventory::StoreEntry;
 use crate::wal::archiving_status::{Lacking, ServerSide};
-use crate::wal::{self, Config, Invocation, encrypts_otherwise};
+use crate::wal::{self, Config, Invocation, differing_keys};
 
 /// Looks at the configuration that the server's `archive_command` names. Nothing is known to lack where another program
 /// archives.
@@ -26,7 +26,7 @@ pub fn lacking(site: &Site, found: &Recoverable, server: &ServerSide) -> Result<
         unnamed: unnamed.map(|entry| entry.url.clone()).collect(),
         unfed: unfed.map(|url| (*url).to_owned()).collect(),
         owed: owed.into_iter().collect(),
-        otherwise: config.otherwise(&found.database, &site.inventory),
+        otherwise: config.otherwise(&found.database, (&site.inventory, site.vault.as_ref())),
     })
 }
 
@@ -60,10 +60,12 @@ pub async fn differences(site: &Site, database: &str) -> Result<Vec<String>, Str
 pub async fn other_keys(site: &Site, database: &str) -> Vec<(String, String)> {
     let Some(config) = configured(site, database).await else { return Vec::new() };
     let Some(entry) = site.inventory.databases.get(database) else { return Vec::new() };
+    let own_secrets = config.vault();
     let differs = |store: &str| {
         let wanted = site.inventory.stores.get(store)?;
         let own = config.stores().find(|own| own.plain_url() == wanted.plain_url())?;
-        let what = encrypts_otherwise(own.encryption.as_ref(), wanted.encryption.as_ref())?;
+        let settings = (own.encryption.as_ref(), wanted.encryption.as_ref());
+        let what = differing_keys(settings, (own_secrets.as_ref(), site.vault.as_ref()))?;
         Some((store.to_owned(), what))
     };
     entry.archives().filter_map(differs).collect()

@@ -51,6 +51,10 @@ pub struct ExpectedBackup {
     /// How long one may take after it was due before it counts as missed. Default 1h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace: Option<Span>,
+    /// Of dumps: the databases of the server that must have one, each as new as `max_age` says. Default: those that have one, and
+    /// one whose dumps have grown old is a warning, since it may have been dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dbnames: Vec<String>,
     /// How old the newest may be: what is lost at worst without WAL. Older is critical.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Span>,

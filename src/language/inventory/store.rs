@@ -311,6 +311,12 @@ impl Encryption {
         passphrase.iter().chain(passwords).chain(identities).chain(earlier.iter().flat_map(EarlierKeys::secrets))
     }
 
+    /// The names of the secrets whose words are the key that is written with.
+    pub fn passwords(&self) -> impl Iterator<Item = &String> {
+        let openssl = self.openssl.iter().map(|openssl| &openssl.password);
+        self.passphrase.iter().chain(openssl).chain(self.gpg.iter().map(|gpg| &gpg.passphrase))
+    }
+
     /// Forgets every key that `has` says cannot be had, also when none is left: what is encrypted with it is read nowhere
     /// with this.
     pub fn forget(&mut self, has: impl Fn(&str) -> bool) {

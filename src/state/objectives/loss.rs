@@ -28,7 +28,7 @@ struct ReportedLoss {
 /// A target chosen before the incident moves the reference: what lies after it was given up on
 /// purpose and is the chosen loss, not the unwanted one. Of one at the incident or after it that is nothing; what was committed
 /// since is given up all the same. The output names the target as `chosen_target_at`; where it does not, the step's argument
-/// `target_time` counts.
+/// `target_time` counts, unless it lies behind the incident: a recovery to behind the last commit brings all back.
 pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Option<LossVerdict> {
     let incident_at = plan.incident_at.unwrap_or(plan.started_at);
     plan.steps
@@ -55,8 +55,9 @@ fn judge(step: &StepId, known: &StepState, incident_at: Timestamp) -> Option<Los
     let loss = ReportedLoss::deserialize(output.get("loss")?).ok()?;
     let time = |values: &Value, key: &str| values.get(key).and_then(|at| Timestamp::deserialize(at).ok());
     let asked = || known.with.as_ref().and_then(|with| time(with, "target_time"));
-    let beside = || time(output, "chosen_target_at").or_else(asked);
-    let chosen = loss.chosen_target_at.or_else(beside).map(|target| target.min(incident_at));
+    let before = || asked().filter(|target| *target < incident_at);
+    let told = loss.chosen_target_at.or_else(|| time(output, "chosen_target_at"));
+    let chosen = told.map(|target| target.min(incident_at)).or_else(before);
     let reference = chosen.unwrap_or(incident_at);
     let unwanted_ms = match loss.coverage {
         Coverage::ToLastFlushed => 0,

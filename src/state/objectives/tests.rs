@@ -107,18 +107,23 @@ fn the_newest_commit_bounds_the_loss_and_a_chosen_target_stands_apart() {
 fn a_target_that_the_step_was_asked_for_is_a_chosen_loss() {
     let mut plan = plan(vec![step("a", "postgres.recover")]);
     plan.incident_at = Some("2026-01-28T14:00:00Z".parse().unwrap());
-    let output = json!({ "loss": { "coverage": "to_last_flushed", "newest_commit_at": "2026-01-28T13:29:50Z" } });
-    let lost = |target: &str| {
+    let lost = |target: &str, reached: Option<&str>| {
+        let mut output =
+            json!({ "loss": { "coverage": "to_last_flushed", "newest_commit_at": "2026-01-28T13:29:50Z" } });
+        output["loss"]["chosen_target_at"] = json!(reached);
         let story = Story::of(&plan)
             .resolved("a", 0.0, json!({ "target_time": target }))
             .attempt("a", 1, 0.0)
-            .succeeded("a", 1, (0.0, 1.0), output.clone());
+            .succeeded("a", 1, (0.0, 1.0), output);
         let loss = figures(&plan, &story.state(), at(2)).rpo.unwrap();
         (loss.unwanted_ms, loss.chosen_ms)
     };
-    assert_eq!(lost("2026-01-28T13:30:00Z"), (0, Some(1_800_000)));
+    assert_eq!(lost("2026-01-28T13:30:00Z", None), (0, Some(1_800_000)));
     // Nothing before the incident is given up, and what came since is: it is not "recovered to the last position".
-    assert_eq!(lost("2026-01-28T14:00:10Z"), (0, Some(0)));
+    let behind = "2026-01-28T14:00:10Z";
+    assert_eq!(lost(behind, Some(behind)), (0, Some(0)));
+    // Where the last commit lay before the target, all came back.
+    assert_eq!(lost(behind, None), (0, None));
 }
 
 #[test]

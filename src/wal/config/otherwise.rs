@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Config;
+use crate::action::Secrets;
 use crate::language::inventory::{Database, Encryption, Inventory, Recipient, StoreEntry, Via};
 use crate::wal::WalError;
 
@@ -31,19 +32,45 @@ impl Config {
         Ok(Self { spool: spool.map(|spool| folder.join(spool)), pgdata: Some(entry.pgdata.clone()), ..config })
     }
 
-    /// Holds it against a database of the inventory: under which prefix, and for which keys.
+    /// Under which other prefix than a database of the inventory has it archives.
     #[must_use]
-    pub fn otherwise(&self, name: &str, inventory: &Inventory) -> Otherwise {
+    pub fn elsewhere(&self, name: &str, inventory: &Inventory) -> Option<String> {
+        let wanted = inventory.databases.get(name)?.prefix.as_deref().unwrap_or(name);
+        (self.prefix != wanted).then(|| self.prefix.clone())
+    }
+
+    /// Holds it against a database of the inventory: under which prefix, and for which keys. A secret of one name may hold another
+    /// password here and there.
+    #[must_use]
+    pub fn otherwise(&self, name: &str, (inventory, secrets): (&Inventory, &dyn Secrets)) -> Otherwise {
         let Some(entry) = inventory.databases.get(name) else { return Otherwise::default() };
-        let wanted = entry.prefix.as_deref().unwrap_or(name);
+        let own_secrets = self.vault();
         let known: Vec<&StoreEntry> = entry.archives().filter_map(|store| inventory.stores.get(store)).collect();
         let same = |own: &StoreEntry| known.iter().find(|known| known.plain_url() == own.plain_url()).copied();
         let keys = self.stores().filter_map(|own| {
-            let what = encrypts_otherwise(own.encryption.as_ref(), same(own)?.encryption.as_ref())?;
+            let settings = (own.encryption.as_ref(), same(own)?.encryption.as_ref());
+            let what = differing_keys(settings, (own_secrets.as_ref(), secrets))?;
             Some(format!("the server {what}, in `{}`", own.plain_url()))
         });
-        Otherwise { prefix: (self.prefix != wanted).then(|| self.prefix.clone()), keys: keys.collect() }
+        Otherwise { prefix: self.elsewhere(name, inventory), keys: keys.collect() }
     }
+}
+
+/// What a server writes otherwise than the inventory has it, by its settings and by what the secrets of both hold; `None` where the
+/// same keys read it, and where a secret cannot be had here.
+pub fn differing_keys(
+    (now, wanted): (Option<&Encryption>, Option<&Encryption>),
+    (own, inventory): (&dyn Secrets, &dyn Secrets),
+) -> Option<String> {
+    let another = || {
+        let mut names = now.into_iter().flat_map(Encryption::passwords);
+        let name = names.find(|name| match (own.get(name), inventory.get(name)) {
+            (Ok(own), Ok(wanted)) => own.reveal() != wanted.reveal(),
+            (Err(_), _) | (_, Err(_)) => false,
+        })?;
+        Some(format!("encrypts its WAL with another password than secret `{name}` holds now"))
+    };
+    encrypts_otherwise(now, wanted).or_else(another)
 }
 
 /// What is written otherwise with one setting than with another; `None` where the same keys read it.

@@ -8,7 +8,9 @@ use super::name::{bare, file};
 use super::reader::Described;
 use crate::action::{ActionError, ObjectFacts};
 use crate::base::Timestamp;
-use crate::catalog::{KIND_POSTGRES_BASE, Manifest, ManifestObject, ObjectRole, PostgresFacts, Tablespace, backup_id};
+use crate::catalog::{
+    IMPORTED, KIND_POSTGRES_BASE, Manifest, ManifestObject, ObjectRole, PostgresFacts, Tablespace, backup_id,
+};
 use crate::pgformat::{BackupLabel, BackupManifest, ControlFile, Lsn};
 
 /// No `backup_manifest` is larger: a million files have 150 MB of it.
@@ -82,7 +84,7 @@ impl ForeignBase {
             )));
         }
         let started_at = control.checkpoint_at.min(self.ended_by);
-        let id = backup_id("imported", self.folder.trim_end_matches('/'));
+        let id = backup_id(IMPORTED, self.folder.trim_end_matches('/'));
         Ok(Manifest {
             postgres: Some(facts),
             objects,

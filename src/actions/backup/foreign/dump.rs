@@ -7,7 +7,8 @@ use super::Reader;
 use super::name::file;
 use crate::action::{ActionError, ObjectKey};
 use crate::base::Timestamp;
-use crate::catalog::{KIND_POSTGRES_DUMP, Manifest, ManifestObject, ObjectRole, backup_id};
+use crate::catalog::{IMPORTED, KIND_POSTGRES_DUMP, Manifest, ManifestObject, ObjectRole, backup_id};
+use crate::pgformat::{CUSTOM_DUMP_MAGIC, read_custom_dump};
 
 /// A dump that another program made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl ForeignDump {
         Ok(Manifest {
             objects: vec![object],
             label: Some(format!("imported from {}", self.key)),
-            ..Manifest::new(backup_id("imported", file), KIND_POSTGRES_DUMP, source, (self.taken_at, self.taken_at))
+            ..Manifest::new(backup_id(IMPORTED, file), KIND_POSTGRES_DUMP, source, (self.taken_at, self.taken_at))
         })
     }
 }
@@ -52,6 +53,12 @@ const TAR_END_BYTES: usize = 1024;
 fn judge(from: &mut dyn Read) -> io::Result<()> {
     let (mut begin, mut tail, mut chunk) = (Vec::new(), Vec::new(), vec![0; 256 << 10]);
     from.take(BEGIN_BYTES).read_to_end(&mut begin)?;
+    if begin.starts_with(CUSTOM_DUMP_MAGIC)
+        && let Err(error) = read_custom_dump(&mut begin.as_slice().chain(&mut *from))
+        && let Some(error) = error.into_io()
+    {
+        return Err(error);
+    }
     tail.extend_from_slice(&begin);
     loop {
         let count = from.read(&mut chunk)?;
@@ -64,12 +71,12 @@ fn judge(from: &mut dyn Read) -> io::Result<()> {
     fault(&begin, &tail).map_or(Ok(()), |what| Err(io::Error::new(io::ErrorKind::InvalidData, what)))
 }
 
-/// What is wrong with a dump, told by its beginning and its end. How much of a custom one is there, only `pg_restore` tells.
+/// What is wrong with a dump, told by its beginning and its end; a custom one was read by its blocks.
 fn fault(begin: &[u8], tail: &[u8]) -> Option<&'static str> {
     let is_tar = begin.get(TAR.0..).is_some_and(|rest| rest.starts_with(TAR.1));
     if begin.is_empty() {
         Some("it is empty")
-    } else if begin.starts_with(b"PGDMP") {
+    } else if begin.starts_with(CUSTOM_DUMP_MAGIC) {
         None
     } else if begins_as_text(begin) {
         (!is_closed(tail)).then_some("it is SQL without the closing line of `pg_dump`, as if cut off")
@@ -93,7 +100,7 @@ mod tests {
     fn what_a_script_leaves_that_failed_is_no_dump() {
         let whole = format!("--\n{}\n-- PostgreSQL database dump complete\n--\n", "SELECT 1;\n".repeat(100_000));
         assert_eq!(said(whole.as_bytes()), "");
-        assert_eq!(said(b"PGDMP\x01\x0e\x00"), "");
+        assert!(said(b"PGDMP\x01\x0e\x00").contains("ends before its end"));
         assert!(said(b"").contains("is empty"));
         assert!(said(&whole.as_bytes()[..whole.len() - 60]).contains("closing line"));
         assert!(said(b"\0\x01\x02").contains("neither"));

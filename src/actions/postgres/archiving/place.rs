@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::params::ConfigureArchivingParams;
 use super::{folder, rewrite};
+use crate::action::Secrets as _;
 use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, StoreRef, Surroundings, Tie};
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -184,7 +185,15 @@ impl Settings {
     /// Says what of the configuration that lies in its place becomes another one. Nothing where there is none, and where it cannot
     /// be read.
     pub(super) fn rewrites(&self, place: &Place) -> Vec<String> {
-        Config::load(&place.config()).map_or_else(|_| Vec::new(), |now| rewrite::rewritten(&now, &self.config))
+        let Ok(now) = Config::load(&place.config()) else { return Vec::new() };
+        let vault = now.vault();
+        let is_other = |(name, value): &&(String, SecretText)| {
+            vault.get(name).is_ok_and(|now: SecretText| now.reveal() != value.reveal())
+        };
+        let values = self.secrets.iter().filter(is_other);
+        let values =
+            values.map(|(name, _)| format!("secret `{name}` of the server becomes what the inventory's holds now"));
+        rewrite::rewritten(&now, &self.config).into_iter().chain(values).collect()
     }
 
     fn write(&self, files: &dyn Files, folder: &Path, owner: &Owner) -> Result<(), HostError> {

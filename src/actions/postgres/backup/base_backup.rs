@@ -104,7 +104,8 @@ impl Action for BaseBackup {
         let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         let mut findings = judge(&mut session, &facts, Findings::default()).await?;
-        for (fact, help) in archiving_config::otherwise(&cluster, &cx.about.inventory, &facts.archiving.command) {
+        let known = (&*cx.about.inventory, cx.about.secrets.as_ref());
+        for (fact, help) in archiving_config::otherwise(&cluster, known, &facts.archiving.command) {
             findings = findings.warn(fact, help);
         }
         let source = source(params, &cluster, (&cx.about.inventory, &cx.about.scratch))?;
@@ -161,12 +162,12 @@ impl Action for BaseBackup {
         if params.source.is_some() {
             last_wal::switch(&primary, cx).await;
         }
-        let (inventory, command) = (&cx.about.inventory, &facts.archiving.command);
-        for (fact, help) in archiving_config::otherwise(&cluster, inventory, command) {
+        let known = (&*cx.about.inventory, cx.about.secrets.as_ref());
+        for (fact, help) in archiving_config::otherwise(&cluster, known, &facts.archiving.command) {
             cx.reporter.note(format!("warning: {fact}; {help}"), serde_json::Value::Null);
         }
         // What never comes is not waited for.
-        if archives(&facts.archiving) && !archiving_config::is_elsewhere(&cluster, inventory, command) {
+        if archives(&facts.archiving) && !archiving_config::is_elsewhere(&cluster, known.0, &facts.archiving.command) {
             last_wal::wait(&manifest, cx, &cluster).await?;
         }
         for (backup_store, arrival) in backup_stores.iter().zip(arrivals) {

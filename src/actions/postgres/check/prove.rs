@@ -129,8 +129,21 @@ impl Prover<'_> {
         };
         let mut whole = Proof::default();
         for name in names {
-            let mut session = self.open(Some(&name)).await?;
-            let part = self.of_database(&check.what, &mut session).await?;
+            let part = async {
+                let mut session = self.open(Some(&name)).await?;
+                self.of_database(&check.what, &mut session).await
+            };
+            let part = match part.await {
+                Ok(part) => part,
+                Err(error) if whole.faults.is_empty() || error.info().class == ErrorClass::Cancelled => {
+                    return Err(error);
+                }
+                // What was found in another database stands.
+                Err(error) => {
+                    whole.unmade.push(format!("{name}: {}", error.in_full()));
+                    continue;
+                }
+            };
             whole.looked_at += part.looked_at;
             whole.faults.extend(part.faults.into_iter().map(|fault| format!("{name}: {fault}")));
             whole.notes.extend(part.notes.into_iter().map(|note| format!("{name}: {note}")));

@@ -53,6 +53,11 @@ impl Placement {
         self.place(live, &format!("config-{run}"))
     }
 
+    /// Where a person puts what `run` recovered, to take the old data back.
+    pub(crate) fn abandoned(self, live: &Path, run: &RunId) -> PathBuf {
+        self.place(live, &format!("abandoned-{run}"))
+    }
+
     /// Where a try of `run` makes room for the next.
     pub(crate) fn tried(self, live: &Path, run: &RunId) -> PathBuf {
         self.place(live, &format!("tried-{run}"))

@@ -262,7 +262,8 @@ fn not_back(cluster: &Cluster, (marker, in_recovery): (&Marker, bool), files: &d
         "the server that was stopped is not back: `{place}` was replaced by run `{run}`, whose recovery has not ended, and its \
          server {stands}{old}"
     );
-    let stop = format!("{} && ", cluster.service_manager().stop_by_hand(cluster));
+    let stop = cluster.service_manager().stop_by_hand(cluster);
+    let stop = format!("{{ test ! -e {place}/postmaster.pid || {stop}; }} && ");
     ActionError::fatal(fact).help(ways_out(cluster, (marker, &stop), files))
 }
 
@@ -310,15 +311,15 @@ fn ways_out(cluster: &Cluster, (marker, stop): (&Marker, &str), files: &dyn Read
         true => {
             let kept = kept.display();
             let start = cluster.service_manager().start_by_hand(&with_programs(cluster, files));
-            // Else the archive holds it for the newest one, and takes no more of the old server.
-            let opened = giving_up::opened(files, &cluster.pgdata, marker);
+            // Else the archive holds it for the newest one, and takes no more of the old server. It comes last: what a silent
+            // store keeps from being noted must not keep the server down.
+            let opened = giving_up::opened(files, &cluster.pgdata, marker).filter(|_| cluster.archive().is_ok());
             let known = opened.filter(|one| marker.given_up.is_none_or(|given_up| given_up.timeline != *one));
-            let first = known.map(|one| format!("runbook wal give-up {name} --timeline {one} && ")).unwrap_or_default();
-            let aside = cluster.placement(files).tried(&cluster.pgdata, &marker.run);
+            let last = known.map(|one| format!(" && runbook wal give-up {name} --timeline {one}")).unwrap_or_default();
+            let aside = cluster.placement(files).abandoned(&cluster.pgdata, &marker.run);
             let aside = aside.display();
-            // Typed twice, it touches nothing the second time: the old data is not there any more.
-            let take_back =
-                format!("test -d {kept} && {stop}{first}mv {place} {aside} && mv {kept} {place} && {start}");
+            // Typed twice it touches nothing the second time, and where it stopped half-way it goes on.
+            let take_back = format!("test -d {kept} && {stop}mv {place} {aside} && mv {kept} {place} && {start}{last}");
             format!("{again}; or take the old data back: `{take_back}`")
         }
         false => again,

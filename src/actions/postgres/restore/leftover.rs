@@ -41,6 +41,8 @@ pub enum Left {
     Old,
     /// The same, and it is itself a recovery that did not come to its end.
     OldTry,
+    /// What the run had recovered and opened, put aside by a person: what was committed since may lie only there.
+    Abandoned,
     /// What the run had staged, fetched or put aside for itself.
     Own,
 }
@@ -73,7 +75,8 @@ fn measured(
     for live in places {
         for (path, word, run) in beside(&live, files).map_err(unseen)? {
             let what = match word.as_str() {
-                "old" if is_try(&path, files) => Left::OldTry,
+                "old" | "abandoned" if is_try(&path, files) => Left::OldTry,
+                "abandoned" => Left::Abandoned,
                 "old" => Left::Old,
                 "staged" | "tried" | "ahead" => Left::Own,
                 _ => continue,

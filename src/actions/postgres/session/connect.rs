@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio_postgres::config::SslMode as PgSslMode;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, error::SqlState};
+use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage};
 
 use super::copy_out::{CopyOut, Records};
 use super::tls::Tls;
@@ -256,13 +257,14 @@ impl Session {
     /// Commits a transaction; `what` is committed, in words.
     ///
     /// # Errors
-    /// Of unknown outcome when the connection breaks meanwhile: it may have been committed. What the server refuses it has rolled
-    /// back; such an error is as that of [`Session::query`].
+    /// Of unknown outcome when the session ends meanwhile: it may have been committed. What the server refuses with an ERROR it has
+    /// rolled back; such an error is as that of [`Session::query`].
     pub(crate) async fn commit(&mut self, what: &str) -> Result<(), ActionError> {
         let Self { client, driver, shown } = self;
         let Err(error) = drive(driver, client.simple_query("COMMIT")).await else { return Ok(()) };
-        let is_said = error.code().is_some_and(|code| !code.code().starts_with("57P"));
-        Err(match is_said {
+        // FATAL and PANIC end the session, perhaps behind the commit's own record; a pooler's words are none of the server's.
+        let is_rolled_back = error.as_db_error().and_then(|said| said.parsed_severity()) == Some(Severity::Error);
+        Err(match is_rolled_back {
             true => refused(shown, &error),
             false => ActionError::unknown(format!("the connection broke while {what} being committed")).because(&error),
         })

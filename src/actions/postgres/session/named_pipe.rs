@@ -55,7 +55,7 @@ where
 {
     let path = cx.attempt_dir.join("program.pipe");
     let piped = open(&path, cx);
-    let (receiver, service_manager) =
+    let (receiver, sender) =
         piped.map_err(|error| ActionError::retryable("the pipe to a program cannot be made").because(&error))?;
     let spec = command(&path);
     let program = spec.program.clone();
@@ -68,7 +68,7 @@ where
         // Whoever takes gave up: dropping the program's session ends it.
         taken = &mut taking => return close(&path, cx, taken),
     };
-    drop(service_manager);
+    drop(sender);
     let result = match output {
         Ok(output) if output.success() => {
             // The other end may have given up by itself.

@@ -1,15 +1,20 @@
 //! Whether a server archives as the inventory says now, by its own configuration: that was written once, and entries change.
 
+use crate::action::Secrets;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::language::inventory::Inventory;
 use crate::wal::{Config, Invocation};
 
 /// Says under which other prefix, and for which other keys, a server archives than the inventory says, each with advice. Nothing
 /// where another program archives, and where its configuration cannot be read from here.
-pub(crate) fn otherwise(cluster: &Cluster, inventory: &Inventory, command: &str) -> Vec<(String, String)> {
+pub(crate) fn otherwise(
+    cluster: &Cluster,
+    (inventory, secrets): (&Inventory, &dyn Secrets),
+    command: &str,
+) -> Vec<(String, String)> {
     let Some(invocation) = Invocation::of(command).filter(|_| !cluster.is_scratch()) else { return Vec::new() };
     let Ok(config) = Config::of_server(&cluster.entry, &invocation.config) else { return Vec::new() };
-    let (name, found) = (&cluster.name, config.otherwise(&cluster.name, inventory));
+    let (name, found) = (&cluster.name, config.otherwise(&cluster.name, (inventory, secrets)));
     let anew = format!("`runbook run setup-archiving -p database={name}`");
     let prefix = found.prefix.map(|prefix| {
         let fact = format!(
@@ -25,5 +30,5 @@ pub(crate) fn otherwise(cluster: &Cluster, inventory: &Inventory, command: &str)
 pub(crate) fn is_elsewhere(cluster: &Cluster, inventory: &Inventory, command: &str) -> bool {
     let invocation = Invocation::of(command).filter(|_| !cluster.is_scratch());
     let config = invocation.and_then(|invocation| Config::of_server(&cluster.entry, &invocation.config).ok());
-    config.is_some_and(|config| config.otherwise(&cluster.name, inventory).prefix.is_some())
+    config.is_some_and(|config| config.elsewhere(&cluster.name, inventory).is_some())
 }

@@ -37,6 +37,7 @@ fn daily(count: u64, ladder: &Ladder) -> Vec<Lot> {
             kind: "postgres.base".to_owned(),
             tier: None,
             environment: None,
+            dump: None,
             parent: None,
             ended_at: days_ago(ago),
             size_bytes: GIB,

@@ -15,6 +15,7 @@ use crate::actions::postgres::restore::flushed::Flushed;
 use crate::actions::postgres::restore::marker::Remains;
 use crate::actions::postgres::session::connect::Session;
 use crate::base::Timestamp;
+use crate::catalog::recovery::Goal;
 use crate::pgformat::{Lsn, TimelineHistory};
 
 /// The standbys that commits wait for in vain; no row where they do not wait (manual, `synchronous_commit`).
@@ -92,7 +93,15 @@ impl Completion<'_> {
                 RecoverLoss { newest_commit_at: loss.newest_commit_at.filter(is_before), ..loss }
             }
         };
-        let chosen = loss.newest_commit_at.filter(|_| marker.to_target && marker.by_landmark);
+        // A time behind the last commit is no target: all that there is came back.
+        let chosen = match (marker.to_target, marker.by_landmark) {
+            (true, true) => loss.newest_commit_at,
+            (true, false) => marker.asked.as_ref().and_then(|asked| match asked.goal {
+                Goal::Time(at) => Some(at),
+                Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
+            }),
+            (false, _) => None,
+        };
         RecoverOutput {
             instance: InstanceHandle {
                 waits: arrival.waits,

@@ -85,7 +85,8 @@ pub struct RecoverLoss {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub complete_until: Option<Timestamp>,
-    /// With a position, a transaction, a restore point or the end of the backup as target: the moment that this came to.
+    /// The target, where replay ended at one; with a position, a transaction, a restore point or the end of the backup the moment
+    /// that this came to.
     /// What was committed after it was given up by choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
