@@ -58,6 +58,25 @@ impl Site {
         cli.file("inventory.yaml", &text);
     }
 
+    /// An inventory with one database `main`, whose store is encrypted with a password.
+    fn with_password(&self, password: &str) {
+        let Self { cluster, cli, .. } = self;
+        cli.file("pw", password);
+        let text = format!(
+            "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary }}\n\
+             stores: {{ primary: {{ url: \"file://{}\", encryption: {{ passphrase: pw }} }} }}\nsecrets: {{ pw: {{ file: {} }} }}\n\
+             backups: {{ base: {{ source: main, kind: postgres.base, max_age: 7d }} }}\n\
+             environments:\n  production: {{ protected: true, default: true }}\n",
+            cluster.pgdata().display(),
+            cluster.port(),
+            cluster.socket_dir().display(),
+            cluster.bin().display(),
+            cluster.dir().join("store").display(),
+            cli.path("pw").display(),
+        );
+        cli.file("inventory.yaml", &text);
+    }
+
     fn set_up(&self, name: &str) -> Ran {
         let database = format!("database={name}");
         self.cli.run(&["run", "setup-archiving", "-p", &database, "--confirm", "production"]).ends(0)
@@ -112,6 +131,29 @@ fn a_server_that_encrypts_for_the_key_of_before_is_told_until_archiving_is_set_u
     }
     let told = words(&site.cli.run(&["dry-run", "setup-archiving", "-p", "database=main"]));
     assert!(told.contains("is set to archive as it shall"), "{told}");
+}
+
+/// The name of the secret stays, and what it holds does not: the server goes on with its own copy.
+#[test]
+fn a_password_that_changed_behind_the_name_of_its_secret_is_noticed_everywhere() {
+    let site = Site::new();
+    site.with_password("the first of two passwords");
+    site.set_up("main");
+    site.cli.run(&["backup", "main", "--confirm", "production"]).ends(0);
+    let before = words(&site.cli.run(&["wal", "status", "main"]).ends(0));
+    assert!(!before.contains("another password"), "{before}");
+    site.with_password("the second of two passwords");
+    let facts = ["with another password than secret `pw` holds now"];
+    tells(&site.cli.run(&["wal", "status", "main"]).ends(1), &facts);
+    tells(&site.cli.run(&["status", "main"]), &facts);
+    tells(&site.cli.run(&["doctor", "--keys"]).ends(4), &facts);
+    tells(&site.cli.run(&["backups", "health"]).ends(1), &facts);
+    tells(&site.cli.run(&["backup", "main", "--confirm", "production"]), &facts);
+    let told = site.cli.run(&["dry-run", "setup-archiving", "-p", "database=main"]);
+    tells(&told, &["secret `pw` of the server becomes what the inventory's holds now"]);
+    site.set_up("main");
+    let after = words(&site.cli.run(&["wal", "status", "main"]));
+    assert!(!after.contains("another password"), "{after}");
 }
 
 #[test]
