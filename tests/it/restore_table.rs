@@ -490,3 +490,106 @@ async fn where_a_pipe_into_psql_restores_nothing_and_says_so_to_nobody_rows_come
     assert!(error.to_string().contains("orders_who"), "{error}");
     assert_eq!(shop.sql("SELECT count(*) FROM orders"), "19");
 }
+
+/// Months in partitions, the first with a key and a trigger setting of its own.
+const MONTHS: &str = "
+CREATE TABLE months(id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+CREATE TABLE january PARTITION OF months FOR VALUES FROM (0) TO (100);
+CREATE TABLE february PARTITION OF months FOR VALUES FROM (100) TO (200);
+CREATE TRIGGER noted AFTER INSERT OR DELETE ON months FOR EACH ROW EXECUTE FUNCTION note();
+ALTER TABLE january DISABLE TRIGGER noted;
+INSERT INTO months SELECT n, 'v' FROM generate_series(1, 150) n; TRUNCATE log";
+
+#[tokio::test]
+async fn a_key_to_a_partition_or_to_what_a_table_is_a_partition_of_takes_no_row_along_unseen() {
+    let shop = Shop::new();
+    shop.sql(MONTHS);
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql(
+        "CREATE TABLE notes(id int REFERENCES january ON DELETE CASCADE); CREATE TABLE marks(id int REFERENCES months ON DELETE SET NULL); \
+         DELETE FROM months WHERE id = 1; INSERT INTO months VALUES (0, 'late'), (190, 'late')",
+    );
+    let mirror = |table: &str| json!({ "instance": copy, "tables": [table], "mode": "apply", "apply": "mirror" });
+    shop.sql("INSERT INTO notes VALUES (0), (50)");
+    for table in ["months", "january"] {
+        let error = try_restore(&run, mirror(table)).await.unwrap_err();
+        assert!(error.to_string().contains("would change 1 rows of public.notes (`notes_id_fkey`)"), "{error}");
+    }
+    shop.sql("UPDATE notes SET id = 50; INSERT INTO marks VALUES (0)");
+    let error = try_restore(&run, mirror("january")).await.unwrap_err();
+    assert!(error.to_string().contains("would change 1 rows of public.marks"), "{error}");
+    assert_eq!(shop.sql("SELECT (SELECT count(*) FROM notes), (SELECT count(id) FROM marks)"), "2|1");
+    shop.sql("UPDATE marks SET id = 50");
+    let back = restore(&run, mirror("months")).await;
+    assert_eq!((back.tables[0].inserted, back.tables[0].deleted), (1, 2));
+    // Who refers to what came back keeps it from being taken away.
+    shop.sql("INSERT INTO notes VALUES (1)");
+    let refused = revert(&run, &back.undo).await.unwrap_err();
+    assert!(format!("{:?}", refused.info()).contains("rows of public.notes refer to rows"), "{:?}", refused.info());
+    shop.sql("DELETE FROM notes WHERE id = 1");
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT count(*) FILTER (WHERE v = 'late'), count(*) FROM months"), "2|151");
+    assert_eq!(shop.sql("SELECT (SELECT count(*) FROM notes), (SELECT count(id) FROM marks)"), "2|1");
+}
+
+#[tokio::test]
+async fn a_table_and_what_refers_to_its_partition_come_back_together() {
+    let shop = Shop::new();
+    shop.sql(MONTHS);
+    shop.sql("CREATE TABLE notes(id int PRIMARY KEY, of int REFERENCES january ON DELETE CASCADE); INSERT INTO notes VALUES (1, 1)");
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DELETE FROM months WHERE id = 1; INSERT INTO months VALUES (0, 'late'); INSERT INTO notes VALUES (2, 0)");
+    let both = json!({ "instance": copy, "tables": ["notes", "months"], "mode": "apply", "apply": "mirror" });
+    let back = restore(&run, both).await;
+    assert_eq!((back.applied, shop.sql("SELECT string_agg(of::text, ' ') FROM notes").as_str()), (4, "1"));
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT string_agg(of::text, ' ') FROM notes"), "0");
+}
+
+#[tokio::test]
+async fn a_trigger_that_was_off_on_one_partition_is_off_afterwards_and_none_fires() {
+    let shop = Shop::new();
+    shop.sql(MONTHS);
+    shop.sql("ALTER TABLE february ENABLE ALWAYS TRIGGER noted");
+    let stands = || {
+        shop.sql(
+            "SELECT string_agg(tgrelid::regclass || ' ' || tgenabled, ', ' ORDER BY tgrelid::regclass::text), (SELECT count(*) FROM log) \
+             FROM pg_trigger WHERE tgname = 'noted' AND tgrelid <> 'users'::regclass",
+        )
+    };
+    let before = stands();
+    assert_eq!(before, "february A, january D, months O|0");
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DELETE FROM months WHERE id IN (7, 107); TRUNCATE log");
+    let back = restore(&run, json!({ "instance": copy, "tables": ["months"], "mode": "apply" })).await;
+    assert_eq!((back.applied, stands()), (2, before.clone()));
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!((stands(), shop.sql("SELECT count(*) FROM months").as_str()), (before, "148"));
+}
+
+#[tokio::test]
+async fn a_tree_that_grew_since_is_made_what_it_was_and_what_hangs_on_it_is_told() {
+    let shop = Shop::new();
+    shop.sql("CREATE TABLE tree(id int PRIMARY KEY, up int REFERENCES tree ON DELETE CASCADE); INSERT INTO tree VALUES (10, NULL)");
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    let mirror = json!({ "instance": copy, "tables": ["tree"], "mode": "apply", "apply": "mirror" });
+    shop.sql("INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2)");
+    let back = restore(&run, mirror.clone()).await;
+    assert_eq!((back.applied, shop.sql("SELECT string_agg(id::text, ' ') FROM tree").as_str()), (3, "10"));
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT string_agg(id::text, ' ' ORDER BY id) FROM tree"), "1 2 3 10");
+    // What was there and hangs on what came since would go with it.
+    shop.sql("UPDATE tree SET up = 3 WHERE id = 10");
+    let error = try_restore(&run, mirror).await.unwrap_err();
+    assert!(error.to_string().contains("would change 1 rows of public.tree"), "{error}");
+    let help = error.info().help.clone().unwrap();
+    assert!(
+        help.contains("rows that stay refer to rows that came since") && !help.contains("name public.tree"),
+        "{help}"
+    );
+    assert_eq!(shop.sql("SELECT count(*) FROM tree"), "4");
+}

@@ -189,9 +189,8 @@ fn statements((pairs, references): (&[Pair], &[Vec<Reference>]), order: &[usize]
     all.push("SET CONSTRAINTS ALL DEFERRED".to_owned());
     for &number in order.iter().rev() {
         for reference in references[number].iter().filter(|reference| reference.on_delete) {
-            let Reference { child, joined, .. } = reference;
-            let hit = format!("SELECT count(*) FROM {child} c JOIN {} d ON {joined} WHERE d.{OP} = 'd'", undo(number));
-            all.push(refusing(&hit, &format!("rows of {child} refer to rows that would be deleted")));
+            let hit = pairs[number].followed(reference, &undo(number));
+            all.push(refusing(&hit, &format!("rows of {} refer to rows that would be deleted", reference.child)));
         }
         all.push(pairs[number].delete(&undo(number)));
     }
