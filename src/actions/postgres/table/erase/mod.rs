@@ -1,9 +1,10 @@
 //! `postgres.erase`: who must be forgotten is erased again from a database that came back from a backup.
 //!
-//! The [`ledger`] says whom, as keyed hashes; [`wanted`] gathers its lines by table, [`table`] finds and changes the
-//! rows, [`work`] makes one transaction of it. Deleting twice finds nothing the second time.
+//! The [`ledger`] says whom, as keyed hashes; [`wanted`] gathers its lines by table, [`brought`] knows which of them a
+//! restore brought back, [`table`] finds and changes the rows, [`work`] makes one transaction of it. Deleting twice finds nothing the second time.
 
 mod around;
+mod brought;
 pub(crate) mod ledger;
 mod table;
 mod wanted;
@@ -199,7 +200,7 @@ impl Action for Erase {
         if params.instance.is_some() || cluster.is_scratch() {
             return Ok(findings.pending("the rows are counted when the step starts"));
         }
-        match task.counted(&cluster, cx, findings.clone()).await {
+        match task.counted((&cluster, params), cx, findings.clone()).await {
             // A step before this one may bring the server or the table back.
             Err(error) if cx.ahead => {
                 let again = || "it is looked at again when the step starts".to_owned();
@@ -278,7 +279,8 @@ impl Task {
         let own = (!params.tables.is_empty()).then_some(cluster.dbname.as_str());
         // Whose clock runs behind writes lines that look older than they are: they are carried out once more.
         let as_of = as_of.map(|as_of| clock::before(as_of, settings.clock_tolerance()));
-        let scope = Scope { cluster, dbname: params.dbname.as_deref().or(own), tables: &params.tables, as_of };
+        let scope =
+            Scope { cluster, dbname: params.dbname.as_deref().or(own), is_of_some: !params.tables.is_empty(), as_of };
         let groups = gathered(&content, &scope, &keys)?;
         Ok(Some(Self { content, groups }))
     }
@@ -293,13 +295,13 @@ impl Task {
     /// Adds how many rows there are now.
     async fn counted(
         &self,
-        cluster: &Cluster,
+        (cluster, params): (&Cluster, &EraseParams),
         cx: &CheckContext,
         mut findings: Findings,
     ) -> Result<Findings, ActionError> {
         for (dbname, groups) in self.by_database() {
             let mut session = Endpoint::of(cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
-            let counted = work::count(&mut session, groups).await?;
+            let counted = work::count(&mut session, groups, &params.tables).await?;
             for line in counted.lines.iter().filter(|line| line.rows > 0) {
                 findings = findings.pass(format!("{}, to be erased", line.told()));
             }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::around;
-use super::table::{Hit, Table, written};
+use super::brought::Brought;
+use super::table::{Found, Hit, Table, written};
 use super::wanted::Group;
 use super::{EraseOutput, ErasedLine};
 use crate::action::{ActionError, Treatment};
@@ -35,6 +36,19 @@ pub(super) struct Done {
 }
 
 impl Done {
+    /// Adds lines; one that several parts of a table hold is one.
+    fn count(&mut self, lines: Vec<ErasedLine>) {
+        for line in lines {
+            match self.lines.iter_mut().find(|known| known.line == line.line) {
+                Some(known) => {
+                    known.rows += line.rows;
+                    known.back += line.back;
+                }
+                None => self.lines.push(line),
+            }
+        }
+    }
+
     /// Keeps what is worth knowing, once.
     fn know(&mut self, notes: impl Iterator<Item = String>) {
         for note in notes {
@@ -49,20 +63,23 @@ impl Done {
 ///
 /// # Errors
 /// Fails when a column of the ledger is not there.
-pub(super) async fn count(session: &mut Session, groups: &[Group]) -> Result<Done, ActionError> {
+pub(super) async fn count(session: &mut Session, groups: &[Group], named: &[String]) -> Result<Done, ActionError> {
     session.query(copying::SAME_TEXT).await?;
     session.query("SET statement_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let mut done = Done::default();
+    let brought = Brought::of(session, named).await?;
     for group in groups {
-        let Some(table) = Table::of(session, group).await? else {
+        let Found::There(tables) = Table::of(session, group, &brought).await? else {
             done.absent.push(absent(group));
             continue;
         };
-        let hits = table.hits(session, group).await?;
-        done.lines.extend(counted(group, &hits));
-        if group.treatment.is_delete() && hits.iter().any(|hit| !group.is_back(hit.line)) {
-            let following = around::following(session, table.oid).await?;
-            done.know(following.into_iter().map(|what| format!("{}: {what}", table.full)));
+        for table in tables {
+            let hits = table.hits(session, group).await?;
+            done.count(counted(group, &hits));
+            if group.treatment.is_delete() && hits.iter().any(|hit| !group.is_back(hit.line)) {
+                let following = around::following(session, table.oid).await?;
+                done.know(following.into_iter().map(|what| format!("{}: {what}", table.full)));
+            }
         }
     }
     session.query("ROLLBACK").await?;
@@ -86,25 +103,28 @@ pub(super) async fn erase(session: &mut Session, groups: &[Group], tables: &[Str
 
 async fn changed(session: &mut Session, groups: &[Group], named: &[String]) -> Result<Done, ActionError> {
     let (mut tables, mut there, mut touched, mut done) = (Vec::new(), Vec::new(), Vec::new(), Done::default());
+    let brought = Brought::of(session, named).await?;
     for group in groups {
-        let Some(table) = Table::of(session, group).await? else {
-            done.lines.extend(counted(group, &[]));
+        let Found::There(parts) = Table::of(session, group, &brought).await? else {
+            done.count(counted(group, &[]));
             done.absent.push(absent(group));
             continue;
         };
-        around::proven(session, table.oid).await?;
-        tables.push(table);
-        there.push(group);
+        for table in parts {
+            around::proven(session, table.oid).await?;
+            tables.push(table);
+            there.push(group);
+        }
     }
     let groups = there;
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let mut order = around::children_first(session, &oids).await?;
     // Looked through before it is locked: nobody waits for a table that holds nobody who must go.
-    for (table, group) in tables.iter().zip(&groups) {
+    for (number, (table, group)) in tables.iter().zip(&groups).enumerate() {
         let hits = table.hits(session, group).await?;
         if hits.iter().all(|hit| group.is_back(hit.line)) {
-            done.lines.extend(counted(group, &hits));
-            order.retain(|at| !std::ptr::eq(groups[*at], *group));
+            done.count(counted(group, &hits));
+            order.retain(|at| *at != number);
         }
     }
     for at in &order {
@@ -118,7 +138,7 @@ async fn changed(session: &mut Session, groups: &[Group], named: &[String]) -> R
     for at in deleting.into_iter().chain(keeping) {
         let (group, table) = (groups[at], &tables[at]);
         let hits = table.hits(session, group).await?;
-        done.lines.extend(counted(group, &hits));
+        done.count(counted(group, &hits));
         let hits: Vec<Hit> = hits.into_iter().filter(|hit| !group.is_back(hit.line)).collect();
         if hits.is_empty() {
             continue;
