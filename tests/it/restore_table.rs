@@ -4,15 +4,18 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use runbook::action::{Action as _, ActionError, InstanceHandle};
 use runbook::actions::postgres::{
-    Dump, RestoreTable, RestoreTableOutput, SideInstance, TableOutcome, TableState, TableUndo,
+    Dump, Query, RestoreTable, RestoreTableOutput, SideInstance, TableOutcome, TableState, TableUndo, UndoScript,
 };
+use runbook::base::Digest;
+use runbook::event::ErrorClass;
 use serde_json::{Value, json};
 
+use crate::support::cli::until;
 use crate::support::recovery::{Run, Site};
 
 /// A shop with everything that a table can have around it.
@@ -592,4 +595,89 @@ async fn a_tree_that_grew_since_is_made_what_it_was_and_what_hangs_on_it_is_told
         "{help}"
     );
     assert_eq!(shop.sql("SELECT count(*) FROM tree"), "4");
+}
+
+/// Waits while others go on.
+async fn comes(holds: impl Fn() -> bool) {
+    crate::support::host::until(|| holds().then_some(())).await;
+}
+
+/// Has commits wait for a standby that is not there, and ends that.
+fn commits_wait(shop: &Shop, for_whom: &str) {
+    shop.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{for_whom}'"));
+    shop.sql("SELECT pg_reload_conf()");
+    until("the setting counts", || shop.sql("SHOW synchronous_standby_names") == for_whom);
+}
+
+#[tokio::test]
+async fn who_cancels_while_a_commit_waits_for_a_standby_is_told_that_it_may_be_committed_and_what_takes_it_back() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DELETE FROM orders; DELETE FROM users WHERE id <= 5");
+    let now = shop.sql(ROWS);
+    // Nothing but the last commit waits: the tables cannot be locked before.
+    let hold = "BEGIN; LOCK TABLE users IN SHARE MODE; SELECT pg_sleep(600)";
+    let mut holder = shop.site.cluster.client("postgres", hold);
+    let mut holder = holder.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the table is locked", || {
+        shop.sql("SELECT count(*) FROM pg_locks WHERE relation = 'users'::regclass AND mode = 'ShareLock'") != "0"
+    });
+    let context = run.context();
+    let (cancel, folder) = (context.cancel.clone(), context.attempt_dir.clone());
+    let with = json!({ "database": "main", "instance": copy, "tables": ["users"], "mode": "apply" });
+    let params = serde_json::from_value(with).unwrap();
+    let waits = |what: &str| shop.sql(&format!("SELECT count(*) FROM pg_stat_activity WHERE {what}")) != "0";
+    let (ended, ()) = tokio::join!(RestoreTable.run(&params, &context), async {
+        comes(|| waits("wait_event_type = 'Lock'")).await;
+        commits_wait(&shop, "nobody");
+        shop.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()");
+        comes(|| waits("wait_event = 'SyncRep'")).await;
+        cancel.cancel();
+    });
+    holder.wait().unwrap();
+    commits_wait(&shop, "");
+    let error = ended.unwrap_err();
+    assert_eq!(error.info().class, ErrorClass::Unknown, "{error}");
+    assert!(error.to_string().contains("where commits wait for a standby it is"), "{error}");
+    let script = folder.join("undo-rows.sql");
+    assert!(error.info().help.clone().unwrap().contains(&script.display().to_string()), "{:?}", error.info());
+    until("it is committed", || shop.sql("SELECT count(*) FROM users") == "20");
+    let sha256 = Digest::of(&fs::read(&script).unwrap());
+    let scripts = vec![UndoScript { path: script, sha256 }];
+    let undo = TableUndo { database: "main".to_owned(), dbname: "postgres".to_owned(), scripts };
+    revert(&run, &Some(undo)).await.unwrap();
+    assert_eq!(shop.sql(ROWS), now);
+}
+
+#[tokio::test]
+async fn who_cancels_before_anything_is_committed_is_told_that_it_is_rolled_back() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    let context = run.context();
+    context.cancel.cancel();
+    let with = json!({ "database": "main", "instance": copy, "tables": ["users"], "mode": "apply" });
+    let error = RestoreTable.run(&serde_json::from_value(with).unwrap(), &context).await.unwrap_err();
+    assert_eq!((error.info().class, error.info().help.clone()), (ErrorClass::Cancelled, None), "{error}");
+}
+
+#[tokio::test]
+async fn a_statement_that_is_cancelled_while_its_commit_waits_is_not_told_as_rolled_back() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    commits_wait(&shop, "nobody");
+    let context = run.context();
+    let cancel = context.cancel.clone();
+    let with = json!({ "database": "main", "sql": "INSERT INTO log VALUES ('counted')", "effect": "write" });
+    let params = serde_json::from_value(with).unwrap();
+    let (ended, ()) = tokio::join!(Query.run(&params, &context), async {
+        comes(|| shop.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") != "0").await;
+        cancel.cancel();
+    });
+    commits_wait(&shop, "");
+    let error = ended.unwrap_err();
+    assert_eq!(error.info().class, ErrorClass::Unknown, "{error}");
+    assert!(error.to_string().contains("while the statement was being committed"), "{error}");
+    until("it is committed", || shop.sql("SELECT count(*) FROM log") == "1");
 }

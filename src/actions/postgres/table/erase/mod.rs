@@ -22,6 +22,7 @@ use crate::action::{
 };
 use crate::actions::postgres::cluster::by_hand;
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::session::commit::{Commit, ROLLED_BACK};
 use crate::actions::postgres::session::connect::Endpoint;
 use crate::base::{Digest, Timestamp, clock};
 
@@ -231,10 +232,11 @@ impl Action for Erase {
         }
         let (ledger_lines, ledger_head) = (task.content.lines.len() as u64, Some(task.content.head));
         let mut output = EraseOutput { ledger_lines, ledger_head, ..EraseOutput::default() };
+        let commit = Commit::default();
         let work = async {
             for (dbname, groups) in task.by_database() {
                 let mut session = Endpoint::of(&cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
-                let done = work::erase(&mut session, groups, &params.tables).await?;
+                let done = work::erase(&mut session, groups, &params.tables, &commit).await?;
                 for line in &done.lines {
                     cx.reporter.note(line.told(), json!(line));
                     if let Some(told) = line.told_back() {
@@ -257,7 +259,7 @@ impl Action for Erase {
         };
         tokio::select! {
             done = work => done,
-            () = cx.cancel.cancelled() => Err(ActionError::cancelled("cancelled; what was not committed, the server rolls back")),
+            () = cx.cancel.cancelled() => Err(commit.cancelled("the erasure was", ROLLED_BACK)),
         }
     }
 }

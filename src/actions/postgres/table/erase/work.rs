@@ -9,6 +9,7 @@ use super::wanted::Group;
 use super::{EraseOutput, ErasedLine};
 use crate::action::{ActionError, Treatment};
 use crate::actions::postgres::cluster::name::literal;
+use crate::actions::postgres::session::commit::Commit;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::copying;
 use crate::event::ErrorClass;
@@ -33,18 +34,23 @@ pub(super) struct Done {
     /// Rows that were deleted from the named tables, from all where none is named; those included that foreign keys let
     /// follow.
     pub(super) removed: u64,
+    /// Where each line stands in `lines`.
+    places: BTreeMap<u64, usize>,
 }
 
 impl Done {
     /// Adds lines; one that several parts of a table hold is one.
     fn count(&mut self, lines: Vec<ErasedLine>) {
         for line in lines {
-            match self.lines.iter_mut().find(|known| known.line == line.line) {
+            match self.places.get(&line.line).and_then(|place| self.lines.get_mut(*place)) {
                 Some(known) => {
                     known.rows += line.rows;
                     known.back += line.back;
                 }
-                None => self.lines.push(line),
+                None => {
+                    self.places.insert(line.line, self.lines.len());
+                    self.lines.push(line);
+                }
             }
         }
     }
@@ -90,13 +96,18 @@ pub(super) async fn count(session: &mut Session, groups: &[Group], named: &[Stri
 ///
 /// # Errors
 /// Fails without having changed anything; of unknown outcome only when the connection breaks during the commit.
-pub(super) async fn erase(session: &mut Session, groups: &[Group], tables: &[String]) -> Result<Done, ActionError> {
+pub(super) async fn erase(
+    session: &mut Session,
+    groups: &[Group],
+    tables: &[String],
+    commit: &Commit,
+) -> Result<Done, ActionError> {
     session.query(copying::SAME_TEXT).await?;
     session.query(SETTINGS).await?;
     session.query("BEGIN").await?;
     session.query(TERSE).await?;
     let done = changed(session, groups, tables).await.map_err(discreet)?;
-    let committed = session.commit("the erasure was").await;
+    let committed = commit.during(session.commit("the erasure was")).await;
     committed.map_err(|error| if error.info().class == ErrorClass::Unknown { error } else { discreet(error) })?;
     Ok(done)
 }

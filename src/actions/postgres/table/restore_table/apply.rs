@@ -8,6 +8,7 @@ use super::ApplyMode;
 use super::around;
 use super::compare;
 use super::pair::{OP, Pair, WAS};
+use super::trail::Trail;
 use super::undo::Script;
 use crate::action::ActionError;
 use crate::actions::postgres::session::connect::Session;
@@ -31,6 +32,8 @@ pub(super) struct Application<'a> {
     pub(super) pairs: &'a [Pair],
     /// What is done.
     pub(super) mode: ApplyMode,
+    /// What is told of it when it is cancelled.
+    pub(super) trail: &'a Trail,
 }
 
 impl Application<'_> {
@@ -60,7 +63,7 @@ impl Application<'_> {
         }
         live.query("BEGIN").await?;
         let done = self.change(copy, live, script).await?;
-        live.commit("the tables were").await?;
+        self.trail.during(script.path(), live.commit("the tables were")).await?;
         Ok(done)
     }
 

@@ -16,6 +16,7 @@ mod params;
 mod partition;
 mod recreate;
 mod shape;
+mod trail;
 mod undo;
 mod work;
 
@@ -26,6 +27,7 @@ pub use params::{
 pub use undo::{TableUndo, UndoScript};
 
 use self::lacking::Lacking;
+use self::trail::Trail;
 use self::work::Work;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Findings,
@@ -124,19 +126,18 @@ impl Action for RestoreTable {
 
     async fn run(&self, params: &RestoreTableParams, cx: &RunContext) -> Result<RestoreTableOutput, ActionError> {
         let live = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let trail = Trail::default();
         let made = async {
             match params.mode {
                 RestoreTableMode::Compare | RestoreTableMode::Apply => {
-                    Work::begin(params, &live, cx).await?.run().await
+                    Work::begin((params, &trail), &live, cx).await?.run().await
                 }
-                RestoreTableMode::Revert => revert(params, &live, cx).await,
+                RestoreTableMode::Revert => revert((params, &trail), &live, cx).await,
             }
         };
         tokio::select! {
             made = made => made,
-            () = cx.cancel.cancelled() => {
-                Err(ActionError::cancelled("cancelled; what was not committed, the server rolls back"))
-            }
+            () = cx.cancel.cancelled() => Err(trail.cancelled()),
         }
     }
 
@@ -160,7 +161,7 @@ impl Action for RestoreTable {
 
 /// Runs the scripts of an earlier application.
 async fn revert(
-    params: &RestoreTableParams,
+    (params, trail): (&RestoreTableParams, &Trail),
     live: &Cluster,
     cx: &RunContext,
 ) -> Result<RestoreTableOutput, ActionError> {
@@ -188,7 +189,7 @@ async fn revert(
     for (number, script) in wanted.scripts.iter().enumerate() {
         let spec = client.command("psql", &wanted.dbname)?;
         let spec = spec.args(["-X", "-q", "-o", "/dev/null", "-f", &script.path.display().to_string()]);
-        psql(spec, cx).await.map_err(|error| {
+        trail.back(psql(spec, cx)).await.map_err(|error| {
             let mut info = error.into_info();
             info.message = format!("`{}` took nothing back", script.path.display());
             if number > 0 {

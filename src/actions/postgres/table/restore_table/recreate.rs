@@ -9,6 +9,7 @@ use super::apply::LOCK_WITHIN;
 use super::dependent::Dependents;
 use super::partition::Detached;
 use super::shape::{Shape, texts};
+use super::trail::Trail;
 use super::undo::{Script, refusing};
 use super::{Orphans, partition, psql};
 use crate::action::{ActionError, Files, RunContext};
@@ -66,6 +67,16 @@ impl Lost {
         };
         vec![format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID"), proof]
     }
+}
+
+/// How tables are made again.
+pub(super) struct Making<'a> {
+    /// What becomes of rows of other tables that lost their parent.
+    pub(super) orphans: Orphans,
+    /// What is told of it when it is cancelled.
+    pub(super) trail: &'a Trail,
+    /// What takes it back.
+    pub(super) script: &'a Script,
 }
 
 /// Tables that are gone, and what goes back with them.
@@ -127,7 +138,7 @@ impl Gone {
         &self,
         (copy, live): (&Client<'_>, &Client<'_>),
         dbname: &str,
-        orphans: Orphans,
+        making: Making<'_>,
         cx: &RunContext,
     ) -> Result<(), ActionError> {
         let folder = Folder::make(cx)?;
@@ -145,7 +156,7 @@ impl Gone {
         };
         let mut statements = vec![format!("SET lock_timeout = '{LOCK_WITHIN}'")];
         statements.extend(self.detached.iter().map(Detached::attach));
-        statements.extend(self.references.iter().flat_map(|reference| reference.statements(orphans)));
+        statements.extend(self.references.iter().flat_map(|reference| reference.statements(making.orphans)));
         statements.extend(self.dependents.statements());
         statements.extend(self.tables.iter().map(|table| format!("ANALYZE {}", table.name)));
         let text = statements.join(";\n") + ";\n";
@@ -156,7 +167,7 @@ impl Gone {
         scripts.push(after);
         let scripts = scripts.iter().flat_map(|script| ["-f".to_owned(), file(script)]);
         let spec = spec.args(["-o", "/dev/null"]).args(scripts);
-        psql(spec, cx).await.map_err(|error| {
+        making.trail.during(making.script.path(), psql(spec, cx)).await.map_err(|error| {
             error.help("nothing was made: everything was one transaction; the last lines say what it lacks")
         })
     }

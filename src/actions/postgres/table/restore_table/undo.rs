@@ -65,6 +65,11 @@ impl Script {
         Self { files, path: folder.join(name) }
     }
 
+    /// Where it lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes it with the rows that an application is about to change; durable when this returns.
     ///
     /// # Errors

@@ -5,8 +5,9 @@ use super::compare::{self, Difference};
 use super::lacking::Lacking;
 use super::pair::Pair;
 use super::params::{RestoreTableMode, RestoreTableOutput, RestoreTableParams, TableOutcome, TableState};
-use super::recreate::{self, Gone};
+use super::recreate::{self, Gone, Making};
 use super::shape::{Shape, qualified};
+use super::trail::Trail;
 use super::undo::{self, ROWS, Script, TABLES, TableUndo, UndoScript};
 use super::{ApplyMode, Orphans, major};
 use crate::action::{ActionError, Findings, RunContext};
@@ -24,6 +25,7 @@ const UNLOGGED: &str =
 /// Both databases, and what is to be done.
 pub(super) struct Work<'a> {
     params: &'a RestoreTableParams,
+    trail: &'a Trail,
     cx: &'a RunContext,
     live: &'a Cluster,
     copy: Cluster,
@@ -40,7 +42,7 @@ impl<'a> Work<'a> {
     /// # Errors
     /// Fails when the instance is no side instance, or the copy lacks a table.
     pub(super) async fn begin(
-        params: &'a RestoreTableParams,
+        (params, trail): (&'a RestoreTableParams, &'a Trail),
         live: &'a Cluster,
         cx: &'a RunContext,
     ) -> Result<Self, ActionError> {
@@ -81,7 +83,7 @@ impl<'a> Work<'a> {
                 None => gone.push(then),
             }
         }
-        Ok(Self { params, cx, live, copy, sessions, pairs, gone, same })
+        Ok(Self { params, trail, cx, live, copy, sessions, pairs, gone, same })
     }
 
     /// Compares, and applies when it was asked for.
@@ -137,7 +139,7 @@ impl<'a> Work<'a> {
         let wanted: u64 = outcomes.iter().filter_map(|one| one.difference.as_ref()).map(|found| mode.rows(found)).sum();
         if wanted > 0 {
             let script = Script::new(self.cx.host.files(), &self.cx.attempt_dir, ROWS);
-            let application = Application { pairs: &self.pairs, mode };
+            let application = Application { pairs: &self.pairs, mode, trail: self.trail };
             let sessions = (&mut self.sessions.0, &mut self.sessions.1);
             let done = application.run(sessions, &script).await;
             let done = done.map_err(|error| partly(error, tables.as_slice()))?;
@@ -193,7 +195,8 @@ impl<'a> Work<'a> {
         let reach = (self.cx.host.as_read(), self.cx.about.secrets.as_ref());
         let clients = (Client::of(&self.copy, &major, reach)?, Client::of(self.live, &major, reach)?);
         let dbname = self.params.dbname(self.live);
-        gone.recreate((&clients.0, &clients.1), dbname, self.params.orphans, self.cx).await?;
+        let making = Making { orphans: self.params.orphans, trail: self.trail, script: &script };
+        gone.recreate((&clients.0, &clients.1), dbname, making, self.cx).await?;
         let rows = gone.prove((&mut *copy, &mut *live)).await?;
         for (table, rows) in gone.tables().iter().zip(rows) {
             let known = outcomes.iter_mut().find(|outcome| outcome.table == table.name);
