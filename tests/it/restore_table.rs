@@ -318,13 +318,21 @@ async fn rows_that_lost_their_parent_meanwhile_are_found_before_anything_is_comm
     shop.sql("DROP TABLE users CASCADE; INSERT INTO orders(who) VALUES (99)");
     let apply = json!({ "instance": copy, "tables": ["users"], "mode": "apply" });
     let error = try_restore(&run, apply.clone()).await.unwrap_err();
-    assert!(format!("{:?}", error.info()).contains("orders_who"), "{:?}", error.info());
+    let said = format!("{:?}", error.info());
+    assert!(
+        error.to_string().contains("rows have lost their parent: 1 rows of public.orders (`orders_who`)"),
+        "{said}"
+    );
+    assert!(said.contains("`-p orphans=allow`"), "{said}");
     assert_eq!(shop.sql("SELECT to_regclass('users') IS NULL"), "t");
     let mut allowed = apply;
     allowed["orphans"] = json!("allow");
-    restore(&run, allowed).await;
+    let back = restore(&run, allowed.clone()).await;
+    assert_eq!(back.not_valid, ["orders_who on public.orders (1 rows)"]);
+    // An attempt that finds the tables there says it as well.
+    assert_eq!(restore(&run, allowed).await.not_valid, back.not_valid);
     assert_eq!(shop.sql("SELECT convalidated FROM pg_constraint WHERE conname = 'orders_who'"), "f");
-    assert!(shop.site.said().contains("NOT VALID: orders_who on orders"), "{}", shop.site.said());
+    assert!(shop.site.said().contains("NOT VALID: orders_who on public.orders (1 rows)"), "{}", shop.site.said());
     let refused = shop.site.cluster.try_sql("INSERT INTO orders(who) VALUES (98)");
     assert!(!refused.status.success());
 }

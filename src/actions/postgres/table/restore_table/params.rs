@@ -116,6 +116,10 @@ pub struct RestoreTableOutput {
     pub extra: u64,
     /// How many rows were inserted, updated or deleted.
     pub applied: u64,
+    /// Foreign keys to these tables that are `NOT VALID` now and were valid in the copy, each with its rows that have no
+    /// parent. Only `orphans: allow` leaves any.
+    #[serde(default)]
+    pub not_valid: Vec<String>,
     /// What takes it back; null when nothing was done.
     #[serde(default)]
     pub undo: Option<TableUndo>,

@@ -12,8 +12,10 @@ use super::undo::{self, ROWS, Script, TABLES, TableUndo, UndoScript};
 use super::{ApplyMode, Orphans, major};
 use crate::action::{ActionError, Findings, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::name::literal;
 use crate::actions::postgres::session::client::Client;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::integrity::{self, ForeignKey};
 use crate::actions::postgres::session::subscription;
 use crate::actions::postgres::side::record::Record;
 use crate::event::Progress;
@@ -165,7 +167,11 @@ impl<'a> Work<'a> {
             dbname: self.params.dbname(self.live).to_owned(),
             scripts,
         });
-        Ok(output(outcomes, undo))
+        let not_valid = self.unproven(&outcomes).await.unwrap_or_else(|error| {
+            self.untold("which foreign keys are NOT VALID is not known", &error);
+            Vec::new()
+        });
+        Ok(RestoreTableOutput { not_valid, ..output(outcomes, undo) })
     }
 
     /// Refuses to delete rows that hold more than the copy knows: no script could bring that back.
@@ -212,9 +218,6 @@ impl<'a> Work<'a> {
             Ok(missing) => self.tell_company(&gone, &missing),
             Err(error) => self.untold("what hung on them could not be compared", &error),
         }
-        if let Err(error) = self.unproven(&gone.references()).await {
-            self.untold("which foreign keys are NOT VALID is not known", &error);
-        }
         Ok(undo)
     }
 
@@ -243,19 +246,38 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Says which foreign keys could not be proven, where that is allowed.
-    async fn unproven(&mut self, references: &[String]) -> Result<(), ActionError> {
-        if self.params.orphans == Orphans::Refuse || references.is_empty() {
-            return Ok(());
+    /// Finds the foreign keys to these tables that are NOT VALID and were valid in the copy, and says so: an application whose
+    /// orphans were allowed, this one or an earlier attempt, left them.
+    async fn unproven(&mut self, outcomes: &[TableOutcome]) -> Result<Vec<String>, ActionError> {
+        if self.params.orphans == Orphans::Refuse {
+            return Ok(Vec::new());
         }
-        let left = self.sessions.1.query("SELECT conname || ' on ' || conrelid::regclass FROM pg_constraint WHERE contype = 'f' AND NOT convalidated").await?;
-        let left: Vec<&str> = left.rows.iter().filter_map(|row| row.first()?.as_deref()).collect();
+        let (copy, live) = (&mut self.sessions.0, &mut self.sessions.1);
+        let mut oids = Vec::new();
+        for outcome in outcomes {
+            let oid = live.query(&format!("SELECT to_regclass({})::oid", literal(&outcome.table))).await?;
+            oids.extend(oid.first().and_then(|oid| oid.parse::<u32>().ok()));
+        }
+        if oids.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Then both write names in full.
+        live.query("SET search_path = ''").await?;
+        copy.query("SET search_path = ''").await?;
+        let before = integrity::foreign_keys_to(copy, &[]).await?;
+        let mut left = Vec::new();
+        for ForeignKey { name, is_valid, orphans } in integrity::foreign_keys_to(live, &oids).await? {
+            let was_valid = before.iter().any(|key| key.name == name && key.is_valid);
+            if !is_valid && was_valid {
+                left.push(format!("{name} ({} rows)", live.value(&orphans).await?));
+            }
+        }
         if !left.is_empty() {
             let message =
                 format!("not every row has its parent, so these foreign keys are NOT VALID: {}", left.join(", "));
             self.cx.reporter.note(message, serde_json::json!({ "not_valid": left }));
         }
-        Ok(())
+        Ok(left)
     }
 
     fn tell(&self, outcomes: &[TableOutcome]) {
@@ -339,6 +361,7 @@ fn output(tables: Vec<TableOutcome>, undo: Option<TableUndo>) -> RestoreTableOut
         changed: sum(|one| one.changed),
         extra: sum(|one| one.extra),
         applied: tables.iter().map(|one| one.inserted + one.updated + one.deleted).sum(),
+        not_valid: Vec::new(),
         tables,
         undo,
     }
