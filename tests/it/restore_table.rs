@@ -502,6 +502,23 @@ async fn where_a_pipe_into_psql_restores_nothing_and_says_so_to_nobody_rows_come
     assert_eq!(shop.sql("SELECT count(*) FROM orders"), "19");
 }
 
+#[tokio::test]
+async fn a_name_with_a_comma_and_capitals_is_one_name_and_one_that_wants_quotes_is_told_with_them() {
+    let shop = Shop::new();
+    shop.sql("CREATE TABLE \"Odd, name\"(id int PRIMARY KEY); INSERT INTO \"Odd, name\" VALUES (1); CREATE TABLE \"Mixed\"(id int PRIMARY KEY)");
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DROP TABLE \"Odd, name\"; DROP TABLE \"Mixed\"");
+    // As a parameter that was split at its commas gives it.
+    let split = json!({ "instance": copy, "tables": ["users", "\"Odd", " name\""], "mode": "apply" });
+    let back = restore(&run, split).await;
+    assert_eq!((back.applied, shop.sql("SELECT count(*) FROM \"Odd, name\"").as_str()), (1, "1"));
+    let error = try_restore(&run, json!({ "instance": copy, "tables": ["Mixed"] })).await.unwrap_err();
+    assert!(error.info().help.clone().unwrap().contains("the copy has `public.\"Mixed\"`"), "{:?}", error.info());
+    let error = try_restore(&run, json!({ "instance": copy, "tables": ["Mixed name"] })).await.unwrap_err();
+    assert!(error.to_string().contains("`Mixed name` is no name of a table"), "{error}");
+}
+
 /// Months in partitions, the first with a key and a trigger setting of its own.
 const MONTHS: &str = "
 CREATE TABLE months(id int PRIMARY KEY, v text) PARTITION BY RANGE (id);

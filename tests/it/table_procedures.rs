@@ -131,6 +131,35 @@ fn rows_that_lost_their_parent_are_counted_and_who_allows_them_has_a_success_wit
 }
 
 #[test]
+fn a_database_and_a_schema_that_are_gone_are_refused_before_anything_is_fetched() {
+    let (production, then) = shop();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.sql("CREATE TABLE \"Odd, name\"(id int PRIMARY KEY)");
+    let recover_to = format!("recover_to={then}");
+    let asked = |mode: &str, procedure: &str, more: &[&str]| {
+        let args = [mode, procedure, "-p", "database=main", "-p", "incident_at=1m ago", "-p", &recover_to];
+        cli.run(&[&args[..], more].concat())
+    };
+    for procedure in ["accidental-drop", "table-recovery"] {
+        let gone = asked("dry-run", procedure, &["-p", "dbname=billing", "-p", "tables=inv"]).ends(4);
+        gone.prints("database \"billing\" does not exist").prints("restore-dump");
+        let real = ["-p", "dbname=billing", "-p", "tables=inv", "--confirm", "production"];
+        asked("run", procedure, &real).ends(4).says("database \"billing\" does not exist");
+    }
+    let began = |kind: &serde_json::Value| kind.to_string().contains("attempt_started");
+    assert!(!cli.events(0).iter().any(began), "nothing was done");
+    let tables = "tables=shop.stock,\"Odd, Schema\".led";
+    let refused = asked("dry-run", "accidental-drop", &["-p", tables]).ends(4);
+    refused.prints("has no schema `shop`").prints("has no schema `\"Odd, Schema\"`").prints("CREATE SCHEMA shop");
+    // A name is what SQL takes it for.
+    asked("dry-run", "accidental-drop", &["-p", "tables=\"Odd, name\",users"]).ends(0).prints("is there, with the key");
+    asked("dry-run", "accidental-drop", &["-p", "tables=Odd name"]).prints("`Odd name` is no name of a table");
+    cluster.sql("CREATE TABLE \"Mixed\"(id int PRIMARY KEY)");
+    let meant = asked("dry-run", "accidental-drop", &["-p", "tables=Mixed"]).ends(4);
+    meant.prints("`public.Mixed`, but it has `public.\"Mixed\"`").prints("-p 'tables=public.\"Mixed\"'");
+}
+
+#[test]
 fn an_accident_is_drilled_on_a_stand_in_and_production_does_not_notice() {
     let (production, then) = shop();
     let cluster = &production.site.cluster;

@@ -24,6 +24,7 @@ use crate::actions::postgres::cluster::by_hand;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::commit::{Commit, ROLLED_BACK};
 use crate::actions::postgres::session::connect::Endpoint;
+use crate::actions::postgres::table::names;
 use crate::base::{Digest, Timestamp, clock};
 
 /// Erases who must be forgotten.
@@ -47,8 +48,8 @@ pub struct EraseParams {
     #[serde(default)]
     pub dbname: Option<String>,
     /// Only these tables, those that were brought back; of the database's own `dbname` where none is said. Default: every
-    /// one that the ledger names.
-    #[serde(default)]
+    /// one that the ledger names. Written as for `postgres.restore_table`; a partition is a part of what the ledger names, too.
+    #[serde(default, deserialize_with = "names::of_list")]
     pub tables: Vec<String>,
     /// The moment of the data, with offset. A line that is older was carried out before that moment: whoever stands in the
     /// data all the same came back afterwards, and their rows stay and are told. Default: every line counts, however old.

@@ -35,7 +35,8 @@ use crate::action::{
 };
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::client::{self, Client};
-use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::connect::{Endpoint, Refusal, Session};
+use crate::actions::postgres::side::record::{KIND, Record};
 use crate::event::ErrorClass;
 
 /// Brings tables back.
@@ -101,12 +102,21 @@ impl Action for RestoreTable {
             return Ok(findings.pending("the server is asked when the step starts"));
         }
         let endpoint = Endpoint::of(&cluster, Some(params.dbname(&cluster)), cx.about.secrets.as_ref())?;
-        let mut session = match endpoint.open().await {
+        let is_of_copy = match params.mode {
+            RestoreTableMode::Compare | RestoreTableMode::Apply => true,
+            RestoreTableMode::Revert => false,
+        };
+        let may_come = lacking::may_come(cx);
+        let mut session = match endpoint.ask().await {
             Ok(session) => session,
-            Err(error) if cx.ahead => {
+            Err((Some(Refusal::Database), error)) if is_of_copy && !may_come => {
+                let help = lacking::without_database(params.dbname(&cluster));
+                return Ok(findings.refuse(lacking::refused(&error), help));
+            }
+            Err((_, error)) if cx.ahead => {
                 return Ok(findings.pending(format!("{error}: it is asked again when the step starts")));
             }
-            Err(error) => return Err(error),
+            Err((_, error)) => return Err(error),
         };
         let major = major(&mut session).await?;
         let client = Client::of(&cluster, &major, (cx.host.as_ref(), cx.about.secrets.as_ref()))?;
@@ -120,8 +130,8 @@ impl Action for RestoreTable {
                 }
             }
         }
-        let lacking = Lacking { params, live: &cluster, secrets: cx.about.secrets.as_ref() };
-        work::judge(lacking, &mut session, findings).await
+        let lacking = Lacking { params, live: &cluster, secrets: cx.about.secrets.as_ref(), may_come };
+        work::judge((lacking, copied(params, &cluster, cx)), &mut session, findings).await
     }
 
     async fn run(&self, params: &RestoreTableParams, cx: &RunContext) -> Result<RestoreTableOutput, ActionError> {
@@ -156,6 +166,18 @@ impl Action for RestoreTable {
                     .to_owned(),
             },
         })
+    }
+}
+
+/// The kind of backup that the copy is made of, as far as it is known by now.
+fn copied(params: &RestoreTableParams, live: &Cluster, cx: &CheckContext) -> Option<String> {
+    let instance = params.instance.as_ref()?;
+    match instance.known() {
+        None => cx.foreseen.beside(instance, KIND),
+        Some(handle) => {
+            let copy = live.clone().serving(handle, &cx.about.scratch).ok()?;
+            Record::of(&copy, cx.host.read_files().as_ref())?.kind
+        }
     }
 }
 

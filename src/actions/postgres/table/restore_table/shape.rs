@@ -93,6 +93,9 @@ const REFERENCES: &str = "WITH family(oid) AS (SELECT $::oid UNION SELECT relid 
  FROM pg_constraint f JOIN pg_class r ON r.oid = f.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace \
  WHERE f.contype = 'f' AND f.confrelid IN (SELECT oid FROM family) AND f.conparentid = 0 ORDER BY 1, 2";
 
+/// How a name is written that is not plain.
+pub(super) const QUOTED: &str = "quote it as in SQL where it has capital letters, a comma, a dot or a blank: `-p 'tables=users,shop.\"Odd, name\"'`";
+
 impl Shape {
     /// Looks at a table; `None` when there is none of that name.
     ///
@@ -105,7 +108,11 @@ impl Shape {
                 "SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind FROM pg_class c \
                  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({name})"
             ))
-            .await?;
+            .await
+            .map_err(|error| match error.info().causes.iter().any(|cause| cause.contains("invalid name syntax")) {
+                true => ActionError::fatal(format!("`{table}` is no name of a table")).help(QUOTED),
+                false => error,
+            })?;
         let Some(oid) = found.first().and_then(|oid| oid.parse().ok()) else { return Ok(None) };
         let only = match found.at(0, 2) {
             Some("r") => "ONLY ",

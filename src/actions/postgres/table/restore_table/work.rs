@@ -2,7 +2,7 @@
 
 use super::apply::{Application, Done};
 use super::compare::{self, Difference};
-use super::lacking::Lacking;
+use super::lacking::{self, Lacking};
 use super::pair::Pair;
 use super::params::{RestoreTableMode, RestoreTableOutput, RestoreTableParams, TableOutcome, TableState};
 use super::recreate::{self, Gone, Making};
@@ -14,10 +14,11 @@ use crate::action::{ActionError, Findings, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::name::literal;
 use crate::actions::postgres::session::client::Client;
-use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::connect::{Endpoint, Refusal, Session};
 use crate::actions::postgres::session::integrity::{self, ForeignKey};
 use crate::actions::postgres::session::subscription;
 use crate::actions::postgres::side::record::Record;
+use crate::catalog::KIND_POSTGRES_DUMP;
 use crate::event::Progress;
 
 /// Where the rows of an unlogged table are.
@@ -59,18 +60,18 @@ impl<'a> Work<'a> {
         let user = subscription::superuser(&copy, secrets).await?;
         let copy = Cluster { user, ..copy };
         let dbname = Some(params.dbname(live));
-        let mut sessions =
-            (Endpoint::of(&copy, dbname, secrets)?.open().await?, Endpoint::of(live, dbname, secrets)?.open().await?);
+        let entered = Endpoint::of(live, dbname, secrets)?.ask().await.map_err(|(refusal, error)| match refusal {
+            Some(Refusal::Database) => error.help(lacking::without_database(params.dbname(live))),
+            Some(Refusal::Login | Refusal::Session) | None => error,
+        })?;
+        let mut sessions = (Endpoint::of(&copy, dbname, secrets)?.open().await?, entered);
         let is_of_dump = Record::of(&copy, cx.host.read_files().as_ref()).is_some_and(|record| record.is_of_dump());
         let (mut pairs, mut gone, mut same) = (Vec::new(), Vec::new(), Vec::new());
         for table in &params.tables {
             let Some(then) = Shape::look(&mut sessions.0, table).await? else {
                 let inside = params.dbname(live);
                 let fact = format!("the copy has no table `{}` in its database `{inside}`", qualified(table));
-                return Err(ActionError::fatal(fact).help(
-                    "look at the name; a table of another database of the server wants `dbname` (`-p dbname=NAME`); else it \
-                     was not there at that moment",
-                ));
+                return Err(ActionError::fatal(fact).help(lacking::in_copy(table, &mut sessions.0).await?));
             };
             if !then.unlogged.is_empty() && !is_of_dump {
                 let names = then.unlogged.join(", ");
@@ -301,7 +302,7 @@ impl<'a> Work<'a> {
 /// # Errors
 /// Fails as the server says.
 pub(super) async fn judge(
-    lacking: Lacking<'_>,
+    (lacking, kind): (Lacking<'_>, Option<String>),
     session: &mut Session,
     mut findings: Findings,
 ) -> Result<Findings, ActionError> {
@@ -312,8 +313,13 @@ pub(super) async fn judge(
             continue;
         };
         if !shape.unlogged.is_empty() {
-            let fact = format!("{} is UNLOGGED: a copy of a base backup has no rows of it", shape.unlogged.join(", "));
-            findings = findings.warn(fact, UNLOGGED);
+            let names = shape.unlogged.join(", ");
+            findings = match kind.as_deref() {
+                Some(KIND_POSTGRES_DUMP) => findings.pass(format!("{names} is UNLOGGED, and a dump has its rows")),
+                Some(_) | None => {
+                    findings.warn(format!("{names} is UNLOGGED: a copy of a base backup has no rows of it"), UNLOGGED)
+                }
+            };
         }
         if shape.key.is_empty() && params.mode == RestoreTableMode::Compare {
             let fact = format!("{} has no primary key: only whether all of its rows are the same is told", shape.name);
