@@ -27,18 +27,16 @@ impl Commit {
         done
     }
 
-    /// Whether nobody knows if it was committed.
-    pub(crate) fn is_open(&self) -> bool {
-        self.is_open.load(Ordering::SeqCst)
-    }
-
     /// What a cancelled attempt says: of unknown outcome while `what` (`the statement was`) is being committed, else `otherwise`.
     pub(crate) fn cancelled(&self, what: &str, otherwise: &str) -> ActionError {
-        match self.is_open() {
-            true => ActionError::unknown(format!(
-                "cancelled while {what} being committed: it may be committed; where commits wait for a standby it is"
-            )),
+        match self.is_open.load(Ordering::SeqCst) {
+            true => ActionError::unknown(waiting(what)),
             false => ActionError::cancelled(otherwise),
         }
     }
+}
+
+/// What is not known of work (`the statement was`) whose commit nobody waited for any longer.
+pub(crate) fn waiting(what: &str) -> String {
+    format!("cancelled while {what} being committed: it may be committed; where commits wait for a standby it is")
 }

@@ -8,7 +8,7 @@ use super::ApplyMode;
 use super::around;
 use super::compare;
 use super::pair::{OP, Pair, WAS};
-use super::trail::Trail;
+use super::trail::{Doing, Trail};
 use super::undo::Script;
 use crate::action::ActionError;
 use crate::actions::postgres::session::connect::Session;
@@ -63,7 +63,7 @@ impl Application<'_> {
         }
         live.query("BEGIN").await?;
         let done = self.change(copy, live, script).await?;
-        self.trail.during(script.path(), live.commit("the tables were")).await?;
+        self.trail.during((Doing::Committing, Some(script.path())), live.commit("the tables were")).await?;
         Ok(done)
     }
 

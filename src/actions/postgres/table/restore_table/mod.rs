@@ -27,7 +27,7 @@ pub use params::{
 pub use undo::{TableUndo, UndoScript};
 
 use self::lacking::Lacking;
-use self::trail::Trail;
+use self::trail::{Doing, Trail};
 use self::work::Work;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Findings,
@@ -211,7 +211,7 @@ async fn revert(
     for (number, script) in wanted.scripts.iter().enumerate() {
         let spec = client.command("psql", &wanted.dbname)?;
         let spec = spec.args(["-X", "-q", "-o", "/dev/null", "-f", &script.path.display().to_string()]);
-        trail.back(psql(spec, cx)).await.map_err(|error| {
+        trail.during((Doing::TakingBack, None), psql(spec, cx)).await.map_err(|error| {
             let mut info = error.into_info();
             info.message = format!("`{}` took nothing back", script.path.display());
             if number > 0 {

@@ -10,7 +10,7 @@ use super::apply::LOCK_WITHIN;
 use super::dependent::Dependents;
 use super::partition::Detached;
 use super::shape::{Shape, texts};
-use super::trail::Trail;
+use super::trail::{Doing, Trail};
 use super::undo::{Script, refusing};
 use super::{Orphans, partition, psql};
 use crate::action::{ActionError, Files, RunContext};
@@ -217,7 +217,7 @@ impl Gone {
         scripts.push(after);
         let scripts = scripts.iter().flat_map(|script| ["-f".to_owned(), file(script)]);
         let spec = spec.args(["-o", "/dev/null"]).args(scripts);
-        let made = making.trail.during(making.script.path(), psql(spec, cx)).await;
+        let made = making.trail.during((Doing::Making, Some(making.script.path())), psql(spec, cx)).await;
         made.map_err(|error| unmade(error, making.orphans))
     }
 
