@@ -583,7 +583,7 @@ async fn a_trigger_that_was_off_on_one_partition_is_off_afterwards_and_none_fire
     shop.sql("ALTER TABLE february ENABLE ALWAYS TRIGGER noted");
     let stands = || {
         shop.sql(
-            "SELECT string_agg(tgrelid::regclass || ' ' || tgenabled, ', ' ORDER BY tgrelid::regclass::text), (SELECT count(*) FROM log) \
+            "SELECT string_agg(tgrelid::regclass || ' ' || tgenabled::text, ', ' ORDER BY tgrelid::regclass::text), (SELECT count(*) FROM log) \
              FROM pg_trigger WHERE tgname = 'noted' AND tgrelid <> 'users'::regclass",
         )
     };

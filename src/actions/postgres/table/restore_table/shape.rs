@@ -106,12 +106,16 @@ impl Shape {
         let found = session
             .query(&format!(
                 "SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind FROM pg_class c \
-                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({name})"
+                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({name}) AND parse_ident({name}) IS NOT NULL"
             ))
             .await
-            .map_err(|error| match error.info().causes.iter().any(|cause| cause.contains("invalid name syntax")) {
-                true => ActionError::fatal(format!("`{table}` is no name of a table")).help(QUOTED),
-                false => error,
+            .map_err(|error| {
+                // One word of `to_regclass`, up to PostgreSQL 15, and one of `parse_ident`.
+                let unnamed = ["invalid name syntax", "not a valid identifier"];
+                match error.info().causes.iter().any(|cause| unnamed.iter().any(|words| cause.contains(words))) {
+                    true => ActionError::fatal(format!("`{table}` is no name of a table")).help(QUOTED),
+                    false => error,
+                }
             })?;
         let Some(oid) = found.first().and_then(|oid| oid.parse().ok()) else { return Ok(None) };
         let only = match found.at(0, 2) {
