@@ -9,11 +9,12 @@ use runbook::action::{
 };
 use runbook::actions::postgres::{Erase, EraseOutput, EraseParams};
 use runbook::base::secret::SecretText;
+use runbook::event::ErrorClass;
 use runbook::journal::erasure::{ERASURE_FILE, ErasureLedger};
 use runbook::language::inventory::{ErasureSettings, Inventory};
 use serde_json::{Value, json};
 
-use crate::support::cli::Cli;
+use crate::support::cli::{Cli, until};
 use crate::support::production::Production;
 use crate::support::recovery::{Known, Site};
 
@@ -328,6 +329,94 @@ async fn a_table_that_holds_nobody_who_must_go_is_not_locked() {
     all.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()");
     writer.wait().unwrap();
     assert_eq!(done.unwrap().deleted, 0);
+}
+
+/// Visits in partitions, which the ledger names as a whole or one by one.
+const VISITS: &str = "CREATE TABLE visits(at int, who text) PARTITION BY RANGE (at); \
+ CREATE TABLE visits_1 PARTITION OF visits FOR VALUES FROM (0) TO (10); CREATE TABLE visits_2 PARTITION OF visits FOR VALUES FROM (10) TO (20); \
+ CREATE TABLE \"Users\"(email text); INSERT INTO \"Users\" VALUES ('a@b'), ('c@d'); \
+ INSERT INTO visits VALUES (1, 'a@b'), (2, 'c@d'), (11, 'a@b')";
+
+#[tokio::test]
+async fn who_came_back_with_a_partition_goes_though_the_ledger_names_the_whole_and_the_rest_is_left_alone() {
+    let all = Forgetful::new(VISITS);
+    all.delete("a@b", "visits", "who");
+    let goes = all.erase_in(json!({ "tables": ["visits_1"] })).await;
+    assert_eq!((goes.deleted, goes.removed, goes.lines.len()), (1, 1, 1));
+    assert_eq!(all.sql("SELECT string_agg(at || who, ' ' ORDER BY at) FROM visits"), "2c@d 11a@b");
+    let goes = all.erase_in(json!({ "tables": ["visits_2", "visits_1"] })).await;
+    assert_eq!((goes.deleted, goes.lines.len()), (1, 1), "one line is told once");
+    assert_eq!(all.sql("SELECT string_agg(at || who, ' ') FROM visits"), "2c@d");
+}
+
+#[tokio::test]
+async fn who_came_back_with_the_whole_goes_though_the_ledger_names_a_partition() {
+    let all = Forgetful::new(VISITS);
+    all.delete("a@b", "visits_2", "who");
+    let goes = all.erase_in(json!({ "tables": ["Visits"] })).await;
+    assert_eq!((goes.deleted, goes.removed), (1, 1));
+    assert_eq!(all.sql("SELECT string_agg(at || who, ' ' ORDER BY at) FROM visits"), "1a@b 2c@d");
+    let other = all.erase_in(json!({ "tables": ["visits_1"] })).await;
+    assert_eq!((other.deleted, other.lines.len()), (0, 0), "a partition beside it is none of it");
+}
+
+#[tokio::test]
+async fn no_way_to_write_a_name_brings_back_who_was_forgotten() {
+    let all = Forgetful::new(&format!("{VISITS}; CREATE TABLE users(email text); INSERT INTO users VALUES ('a@b')"));
+    all.delete("a@b", "users", "email");
+    all.delete("a@b", "public.\"Users\"", "email");
+    for (written, left) in [("\"Users\"", "1|1"), ("public.USERS ", "0|1")] {
+        let goes = all.erase_in(json!({ "tables": [written] })).await;
+        assert_eq!((goes.deleted, goes.lines.len()), (1, 1), "{written}");
+        assert_eq!(all.sql("SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM \"Users\")"), left);
+    }
+    all.sql("INSERT INTO users VALUES ('a@b')");
+    let goes = all.erase_in(json!({ "tables": ["\"users\""] })).await;
+    assert_eq!(goes.deleted, 1);
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_there_stops_what_it_is_wanted_for_and_nothing_else() {
+    let all =
+        Forgetful::new("CREATE TABLE users(email text); CREATE TABLE notes(by text); INSERT INTO users VALUES ('a@b')");
+    let lost = ErasureKey::new(&SecretText::new(KEY.to_uppercase())).unwrap();
+    let forget =
+        Forget { subject: lost.subject("a@b"), key_id: lost.id(), table: "notes".to_owned(), ..lines_of("a@b") };
+    all.ledger.add("test", Forget { column: "by".to_owned(), ..forget }).unwrap();
+    all.delete("a@b", "users", "email");
+    assert!(words(&all.erase().await.unwrap_err()).contains("was hashed with the key"));
+    assert_eq!(all.erase_in(json!({ "tables": ["users"] })).await.deleted, 1);
+    let notes: EraseParams = serde_json::from_value(json!({ "database": "main", "tables": ["notes"] })).unwrap();
+    let run = all.site.run();
+    let cx = run.context();
+    let cx = RunContext { about: all.about(cx.about.clone(), KEY), ..cx };
+    assert!(words(&Erase.run(&notes, &cx).await.unwrap_err()).contains("line 1 of the erasure ledger was hashed"));
+}
+
+#[tokio::test]
+async fn an_erasure_that_is_cancelled_while_its_commit_waits_for_a_standby_may_be_committed() {
+    let all = Forgetful::new("CREATE TABLE users(email text); INSERT INTO users VALUES ('a@b')");
+    all.delete("a@b", "users", "email");
+    let wait = |for_whom: &str| {
+        all.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{for_whom}'"));
+        all.sql("SELECT pg_reload_conf()");
+        until("the setting counts", || all.sql("SHOW synchronous_standby_names") == for_whom);
+    };
+    wait("nobody");
+    let run = all.site.run();
+    let cx = run.context();
+    let cx = RunContext { about: all.about(cx.about.clone(), KEY), ..cx };
+    let params = params();
+    let (ended, ()) = tokio::join!(Erase.run(&params, &cx), async {
+        let waits = || all.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") != "0";
+        crate::support::host::until(|| waits().then_some(())).await;
+        cx.cancel.cancel();
+    });
+    wait("");
+    let error = ended.unwrap_err();
+    assert_eq!(error.info().class, ErrorClass::Unknown, "{error}");
+    assert!(error.to_string().contains("while the erasure was being committed"), "{error}");
+    until("it is committed", || all.sql("SELECT count(*) FROM users") == "0");
 }
 
 /// Gives the production's inventory a key of the ledger.

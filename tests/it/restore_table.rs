@@ -4,15 +4,18 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use runbook::action::{Action as _, ActionError, InstanceHandle};
 use runbook::actions::postgres::{
-    Dump, RestoreTable, RestoreTableOutput, SideInstance, TableOutcome, TableState, TableUndo,
+    Dump, Query, RestoreTable, RestoreTableOutput, SideInstance, TableOutcome, TableState, TableUndo, UndoScript,
 };
+use runbook::base::Digest;
+use runbook::event::ErrorClass;
 use serde_json::{Value, json};
 
+use crate::support::cli::until;
 use crate::support::recovery::{Run, Site};
 
 /// A shop with everything that a table can have around it.
@@ -315,13 +318,21 @@ async fn rows_that_lost_their_parent_meanwhile_are_found_before_anything_is_comm
     shop.sql("DROP TABLE users CASCADE; INSERT INTO orders(who) VALUES (99)");
     let apply = json!({ "instance": copy, "tables": ["users"], "mode": "apply" });
     let error = try_restore(&run, apply.clone()).await.unwrap_err();
-    assert!(format!("{:?}", error.info()).contains("orders_who"), "{:?}", error.info());
+    let said = format!("{:?}", error.info());
+    assert!(
+        error.to_string().contains("rows have lost their parent: 1 rows of public.orders (`orders_who`)"),
+        "{said}"
+    );
+    assert!(said.contains("`-p orphans=allow`"), "{said}");
     assert_eq!(shop.sql("SELECT to_regclass('users') IS NULL"), "t");
     let mut allowed = apply;
     allowed["orphans"] = json!("allow");
-    restore(&run, allowed).await;
+    let back = restore(&run, allowed.clone()).await;
+    assert_eq!(back.not_valid, ["orders_who on public.orders (1 rows)"]);
+    // An attempt that finds the tables there says it as well.
+    assert_eq!(restore(&run, allowed).await.not_valid, back.not_valid);
     assert_eq!(shop.sql("SELECT convalidated FROM pg_constraint WHERE conname = 'orders_who'"), "f");
-    assert!(shop.site.said().contains("NOT VALID: orders_who on orders"), "{}", shop.site.said());
+    assert!(shop.site.said().contains("NOT VALID: orders_who on public.orders (1 rows)"), "{}", shop.site.said());
     let refused = shop.site.cluster.try_sql("INSERT INTO orders(who) VALUES (98)");
     assert!(!refused.status.success());
 }
@@ -489,4 +500,209 @@ async fn where_a_pipe_into_psql_restores_nothing_and_says_so_to_nobody_rows_come
         try_restore(&run, json!({ "instance": copy, "tables": ["orders"], "mode": "apply" })).await.unwrap_err();
     assert!(error.to_string().contains("orders_who"), "{error}");
     assert_eq!(shop.sql("SELECT count(*) FROM orders"), "19");
+}
+
+#[tokio::test]
+async fn a_name_with_a_comma_and_capitals_is_one_name_and_one_that_wants_quotes_is_told_with_them() {
+    let shop = Shop::new();
+    shop.sql("CREATE TABLE \"Odd, name\"(id int PRIMARY KEY); INSERT INTO \"Odd, name\" VALUES (1); CREATE TABLE \"Mixed\"(id int PRIMARY KEY)");
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DROP TABLE \"Odd, name\"; DROP TABLE \"Mixed\"");
+    // As a parameter that was split at its commas gives it.
+    let split = json!({ "instance": copy, "tables": ["users", "\"Odd", " name\""], "mode": "apply" });
+    let back = restore(&run, split).await;
+    assert_eq!((back.applied, shop.sql("SELECT count(*) FROM \"Odd, name\"").as_str()), (1, "1"));
+    let error = try_restore(&run, json!({ "instance": copy, "tables": ["Mixed"] })).await.unwrap_err();
+    assert!(error.info().help.clone().unwrap().contains("the copy has `public.\"Mixed\"`"), "{:?}", error.info());
+    let error = try_restore(&run, json!({ "instance": copy, "tables": ["Mixed name"] })).await.unwrap_err();
+    assert!(error.to_string().contains("`Mixed name` is no name of a table"), "{error}");
+}
+
+/// Months in partitions, the first with a key and a trigger setting of its own.
+const MONTHS: &str = "
+CREATE TABLE months(id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+CREATE TABLE january PARTITION OF months FOR VALUES FROM (0) TO (100);
+CREATE TABLE february PARTITION OF months FOR VALUES FROM (100) TO (200);
+CREATE TRIGGER noted AFTER INSERT OR DELETE ON months FOR EACH ROW EXECUTE FUNCTION note();
+ALTER TABLE january DISABLE TRIGGER noted;
+INSERT INTO months SELECT n, 'v' FROM generate_series(1, 150) n; TRUNCATE log";
+
+#[tokio::test]
+async fn a_key_to_a_partition_or_to_what_a_table_is_a_partition_of_takes_no_row_along_unseen() {
+    let shop = Shop::new();
+    shop.sql(MONTHS);
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql(
+        "CREATE TABLE notes(id int REFERENCES january ON DELETE CASCADE); CREATE TABLE marks(id int REFERENCES months ON DELETE SET NULL); \
+         DELETE FROM months WHERE id = 1; INSERT INTO months VALUES (0, 'late'), (190, 'late')",
+    );
+    let mirror = |table: &str| json!({ "instance": copy, "tables": [table], "mode": "apply", "apply": "mirror" });
+    shop.sql("INSERT INTO notes VALUES (0), (50)");
+    for table in ["months", "january"] {
+        let error = try_restore(&run, mirror(table)).await.unwrap_err();
+        assert!(error.to_string().contains("would change 1 rows of public.notes (`notes_id_fkey`)"), "{error}");
+    }
+    shop.sql("UPDATE notes SET id = 50; INSERT INTO marks VALUES (0)");
+    let error = try_restore(&run, mirror("january")).await.unwrap_err();
+    assert!(error.to_string().contains("would change 1 rows of public.marks"), "{error}");
+    assert_eq!(shop.sql("SELECT (SELECT count(*) FROM notes), (SELECT count(id) FROM marks)"), "2|1");
+    shop.sql("UPDATE marks SET id = 50");
+    let back = restore(&run, mirror("months")).await;
+    assert_eq!((back.tables[0].inserted, back.tables[0].deleted), (1, 2));
+    // Who refers to what came back keeps it from being taken away.
+    shop.sql("INSERT INTO notes VALUES (1)");
+    let refused = revert(&run, &back.undo).await.unwrap_err();
+    assert!(format!("{:?}", refused.info()).contains("rows of public.notes refer to rows"), "{:?}", refused.info());
+    shop.sql("DELETE FROM notes WHERE id = 1");
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT count(*) FILTER (WHERE v = 'late'), count(*) FROM months"), "2|151");
+    assert_eq!(shop.sql("SELECT (SELECT count(*) FROM notes), (SELECT count(id) FROM marks)"), "2|1");
+}
+
+#[tokio::test]
+async fn a_table_and_what_refers_to_its_partition_come_back_together() {
+    let shop = Shop::new();
+    shop.sql(MONTHS);
+    shop.sql("CREATE TABLE notes(id int PRIMARY KEY, of int REFERENCES january ON DELETE CASCADE); INSERT INTO notes VALUES (1, 1)");
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DELETE FROM months WHERE id = 1; INSERT INTO months VALUES (0, 'late'); INSERT INTO notes VALUES (2, 0)");
+    let both = json!({ "instance": copy, "tables": ["notes", "months"], "mode": "apply", "apply": "mirror" });
+    let back = restore(&run, both).await;
+    assert_eq!((back.applied, shop.sql("SELECT string_agg(of::text, ' ') FROM notes").as_str()), (4, "1"));
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT string_agg(of::text, ' ') FROM notes"), "0");
+}
+
+#[tokio::test]
+async fn a_trigger_that_was_off_on_one_partition_is_off_afterwards_and_none_fires() {
+    let shop = Shop::new();
+    shop.sql(MONTHS);
+    shop.sql("ALTER TABLE february ENABLE ALWAYS TRIGGER noted");
+    let stands = || {
+        shop.sql(
+            "SELECT string_agg(tgrelid::regclass || ' ' || tgenabled::text, ', ' ORDER BY tgrelid::regclass::text), (SELECT count(*) FROM log) \
+             FROM pg_trigger WHERE tgname = 'noted' AND tgrelid <> 'users'::regclass",
+        )
+    };
+    let before = stands();
+    assert_eq!(before, "february A, january D, months O|0");
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DELETE FROM months WHERE id IN (7, 107); TRUNCATE log");
+    let back = restore(&run, json!({ "instance": copy, "tables": ["months"], "mode": "apply" })).await;
+    assert_eq!((back.applied, stands()), (2, before.clone()));
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!((stands(), shop.sql("SELECT count(*) FROM months").as_str()), (before, "148"));
+}
+
+#[tokio::test]
+async fn a_tree_that_grew_since_is_made_what_it_was_and_what_hangs_on_it_is_told() {
+    let shop = Shop::new();
+    shop.sql("CREATE TABLE tree(id int PRIMARY KEY, up int REFERENCES tree ON DELETE CASCADE); INSERT INTO tree VALUES (10, NULL)");
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    let mirror = json!({ "instance": copy, "tables": ["tree"], "mode": "apply", "apply": "mirror" });
+    shop.sql("INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2)");
+    let back = restore(&run, mirror.clone()).await;
+    assert_eq!((back.applied, shop.sql("SELECT string_agg(id::text, ' ') FROM tree").as_str()), (3, "10"));
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT string_agg(id::text, ' ' ORDER BY id) FROM tree"), "1 2 3 10");
+    // What was there and hangs on what came since would go with it.
+    shop.sql("UPDATE tree SET up = 3 WHERE id = 10");
+    let error = try_restore(&run, mirror).await.unwrap_err();
+    assert!(error.to_string().contains("would change 1 rows of public.tree"), "{error}");
+    let help = error.info().help.clone().unwrap();
+    assert!(
+        help.contains("rows that stay refer to rows that came since") && !help.contains("name public.tree"),
+        "{help}"
+    );
+    assert_eq!(shop.sql("SELECT count(*) FROM tree"), "4");
+}
+
+/// Waits while others go on.
+async fn comes(holds: impl Fn() -> bool) {
+    crate::support::host::until(|| holds().then_some(())).await;
+}
+
+/// Has commits wait for a standby that is not there, and ends that.
+fn commits_wait(shop: &Shop, for_whom: &str) {
+    shop.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{for_whom}'"));
+    shop.sql("SELECT pg_reload_conf()");
+    until("the setting counts", || shop.sql("SHOW synchronous_standby_names") == for_whom);
+}
+
+#[tokio::test]
+async fn who_cancels_while_a_commit_waits_for_a_standby_is_told_that_it_may_be_committed_and_what_takes_it_back() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DELETE FROM orders; DELETE FROM users WHERE id <= 5");
+    let now = shop.sql(ROWS);
+    // Nothing but the last commit waits: the tables cannot be locked before.
+    let hold = "BEGIN; LOCK TABLE users IN SHARE MODE; SELECT pg_sleep(600)";
+    let mut holder = shop.site.cluster.client("postgres", hold);
+    let mut holder = holder.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the table is locked", || {
+        shop.sql("SELECT count(*) FROM pg_locks WHERE relation = 'users'::regclass AND mode = 'ShareLock'") != "0"
+    });
+    let context = run.context();
+    let (cancel, folder) = (context.cancel.clone(), context.attempt_dir.clone());
+    let with = json!({ "database": "main", "instance": copy, "tables": ["users"], "mode": "apply" });
+    let params = serde_json::from_value(with).unwrap();
+    let waits = |what: &str| shop.sql(&format!("SELECT count(*) FROM pg_stat_activity WHERE {what}")) != "0";
+    let (ended, ()) = tokio::join!(RestoreTable.run(&params, &context), async {
+        comes(|| waits("wait_event_type = 'Lock'")).await;
+        commits_wait(&shop, "nobody");
+        shop.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()");
+        comes(|| waits("wait_event = 'SyncRep'")).await;
+        cancel.cancel();
+    });
+    holder.wait().unwrap();
+    commits_wait(&shop, "");
+    let error = ended.unwrap_err();
+    assert_eq!(error.info().class, ErrorClass::Unknown, "{error}");
+    assert!(error.to_string().contains("where commits wait for a standby it is"), "{error}");
+    let script = folder.join("undo-rows.sql");
+    assert!(error.info().help.clone().unwrap().contains(&script.display().to_string()), "{:?}", error.info());
+    until("it is committed", || shop.sql("SELECT count(*) FROM users") == "20");
+    let sha256 = Digest::of(&fs::read(&script).unwrap());
+    let scripts = vec![UndoScript { path: script, sha256 }];
+    let undo = TableUndo { database: "main".to_owned(), dbname: "postgres".to_owned(), scripts };
+    revert(&run, &Some(undo)).await.unwrap();
+    assert_eq!(shop.sql(ROWS), now);
+}
+
+#[tokio::test]
+async fn who_cancels_before_anything_is_committed_is_told_that_it_is_rolled_back() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    let context = run.context();
+    context.cancel.cancel();
+    let with = json!({ "database": "main", "instance": copy, "tables": ["users"], "mode": "apply" });
+    let error = RestoreTable.run(&serde_json::from_value(with).unwrap(), &context).await.unwrap_err();
+    assert_eq!((error.info().class, error.info().help.clone()), (ErrorClass::Cancelled, None), "{error}");
+}
+
+#[tokio::test]
+async fn a_statement_that_is_cancelled_while_its_commit_waits_is_not_told_as_rolled_back() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    commits_wait(&shop, "nobody");
+    let context = run.context();
+    let cancel = context.cancel.clone();
+    let with = json!({ "database": "main", "sql": "INSERT INTO log VALUES ('counted')", "effect": "write" });
+    let params = serde_json::from_value(with).unwrap();
+    let (ended, ()) = tokio::join!(Query.run(&params, &context), async {
+        comes(|| shop.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") != "0").await;
+        cancel.cancel();
+    });
+    commits_wait(&shop, "");
+    let error = ended.unwrap_err();
+    assert_eq!(error.info().class, ErrorClass::Unknown, "{error}");
+    assert!(error.to_string().contains("while the statement was being committed"), "{error}");
+    until("it is committed", || shop.sql("SELECT count(*) FROM log") == "1");
 }

@@ -110,6 +110,56 @@ fn a_table_of_another_database_and_a_wrong_name_are_told_before_anything_is_rest
 }
 
 #[test]
+fn rows_that_lost_their_parent_are_counted_and_who_allows_them_has_a_success_with_exceptions() {
+    let (production, then) = shop();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.sql("DROP TABLE users CASCADE; INSERT INTO orders(who, paid) VALUES (999, 1), (998, 2)");
+    production.site.archive();
+    let refused = cli.run(&args("run", "accidental-drop", &then, &[])).ends(10);
+    refused.says("rows have lost their parent: 2 rows of public.orders (`orders_who_fkey`)").says("-p orphans=allow");
+    fs::remove_dir_all(cli.state()).unwrap();
+    let allowed = cli.run(&args("run", "accidental-drop", &then, &["-p", "orphans=allow"])).ends(5);
+    let left = "these foreign keys are NOT VALID: orders_who_fkey on public.orders (2 rows)";
+    let told = format!("{}{}", allowed.out, allowed.err);
+    assert!(told[told.find("exceptions").unwrap()..].contains(left), "{told}");
+    let shown = cli.shown();
+    let steps = shown["steps"].as_array().unwrap();
+    let proof = steps.iter().find(|step| step["id"] == "prove").unwrap()["output"]["checks"][0].clone();
+    assert_eq!(proof["expected"], "all valid foreign keys hold", "{proof}");
+    assert!(proof["value"].as_str().unwrap().ends_with("1 NOT VALID and not looked at"), "{proof}");
+    assert_eq!(cluster.sql("SELECT count(*) FROM users"), "200");
+}
+
+#[test]
+fn a_database_and_a_schema_that_are_gone_are_refused_before_anything_is_fetched() {
+    let (production, then) = shop();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.sql("CREATE TABLE \"Odd, name\"(id int PRIMARY KEY)");
+    let recover_to = format!("recover_to={then}");
+    let asked = |mode: &str, procedure: &str, more: &[&str]| {
+        let args = [mode, procedure, "-p", "database=main", "-p", "incident_at=1m ago", "-p", &recover_to];
+        cli.run(&[&args[..], more].concat())
+    };
+    for procedure in ["accidental-drop", "table-recovery"] {
+        let gone = asked("dry-run", procedure, &["-p", "dbname=billing", "-p", "tables=inv"]).ends(4);
+        gone.prints("database \"billing\" does not exist").prints("restore-dump");
+        let real = ["-p", "dbname=billing", "-p", "tables=inv", "--confirm", "production"];
+        asked("run", procedure, &real).ends(4).says("database \"billing\" does not exist");
+    }
+    let began = |kind: &serde_json::Value| kind.to_string().contains("attempt_started");
+    assert!(!cli.events(0).iter().any(began), "nothing was done");
+    let tables = "tables=shop.stock,\"Odd, Schema\".led";
+    let refused = asked("dry-run", "accidental-drop", &["-p", tables]).ends(4);
+    refused.prints("has no schema `shop`").prints("has no schema `\"Odd, Schema\"`").prints("CREATE SCHEMA shop");
+    // A name is what SQL takes it for.
+    asked("dry-run", "accidental-drop", &["-p", "tables=\"Odd, name\",users"]).ends(0).prints("is there, with the key");
+    asked("dry-run", "accidental-drop", &["-p", "tables=Odd name"]).prints("`Odd name` is no name of a table");
+    cluster.sql("CREATE TABLE \"Mixed\"(id int PRIMARY KEY)");
+    let meant = asked("dry-run", "accidental-drop", &["-p", "tables=Mixed"]).ends(4);
+    meant.prints("`public.Mixed`, but it has `public.\"Mixed\"`").prints("-p 'tables=public.\"Mixed\"'");
+}
+
+#[test]
 fn an_accident_is_drilled_on_a_stand_in_and_production_does_not_notice() {
     let (production, then) = shop();
     let cluster = &production.site.cluster;

@@ -27,6 +27,7 @@ use crate::actions::backup::vouched::vouched;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::content::FactsDepth;
+use crate::actions::postgres::session::integrity;
 
 /// Proves a database.
 #[derive(Debug, Clone, Copy, Default)]
@@ -164,6 +165,11 @@ fn tell(results: &[CheckResult], cx: &RunContext) {
     let unmade = if unmade == 0 { String::new() } else { format!(", {unmade} could not be made") };
     let message = format!("{passed} of {} checks passed{unmade}", results.len());
     cx.reporter.note(message, serde_json::json!({ "checks": results }));
+    // A check of foreign keys that passed says nothing of those.
+    let left = results.iter().filter(|result| result.passed).flat_map(|result| &result.details);
+    for detail in left.filter(|detail| detail.contains(integrity::NOT_VALID)) {
+        cx.reporter.note(detail.clone(), serde_json::Value::Null);
+    }
 }
 
 /// What the results come to. What could not be made is no fault that was found: it makes a drill inconclusive, and a real

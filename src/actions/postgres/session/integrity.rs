@@ -131,16 +131,48 @@ pub(crate) async fn foreign_keys_of(session: &mut Session, tables: &[u32]) -> Re
     orphans(session, &FOREIGN_KEYS.replace("/* which */", &which)).await
 }
 
-async fn orphans(session: &mut Session, keys: &str) -> Result<Proof, ActionError> {
-    let keys = session.query(keys).await?;
+/// What is said of a foreign key that nothing was proven of.
+pub(crate) const NOT_VALID: &str = "is NOT VALID, so the database itself does not promise it";
+
+/// A foreign key, and the statement that counts its orphans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ForeignKey {
+    /// Its name and its table, as the `search_path` writes it: `orders_user_id_fkey on public.orders`.
+    pub(crate) name: String,
+    /// Whether the database promises it.
+    pub(crate) is_valid: bool,
+    /// Counts the rows without their parent.
+    pub(crate) orphans: String,
+}
+
+/// Lists the foreign keys that lead to one of the tables, given by their numbers; all of them where none is given.
+pub(crate) async fn foreign_keys_to(session: &mut Session, tables: &[u32]) -> Result<Vec<ForeignKey>, ActionError> {
+    let list: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let which = match list.is_empty() {
+        true => String::new(),
+        false => format!("AND f.confrelid = ANY (ARRAY[{}]::oid[])", list.join(",")),
+    };
+    keys(session, &FOREIGN_KEYS.replace("/* which */", &which)).await
+}
+
+async fn keys(session: &mut Session, sql: &str) -> Result<Vec<ForeignKey>, ActionError> {
+    let found = session.query(sql).await?;
+    let key = |row: Vec<Option<String>>| {
+        let mut row = row.into_iter();
+        let (name, validated, orphans) = (row.next()??, row.next()?, row.next()??);
+        Some(ForeignKey { name, is_valid: validated.as_deref() == Some("t"), orphans })
+    };
+    Ok(found.rows.into_iter().filter_map(key).collect())
+}
+
+async fn orphans(session: &mut Session, sql: &str) -> Result<Proof, ActionError> {
     let mut proof = Proof::default();
-    for row in &keys.rows {
-        let [Some(name), validated, Some(sql)] = row.as_slice() else { continue };
-        if validated.as_deref() != Some("t") {
-            proof.notes.push(format!("`{name}` is NOT VALID, so the database itself does not promise it"));
+    for ForeignKey { name, is_valid, orphans } in keys(session, sql).await? {
+        if !is_valid {
+            proof.notes.push(format!("`{name}` {NOT_VALID}"));
             continue;
         }
-        let orphans = session.value(sql).await?;
+        let orphans = session.value(&orphans).await?;
         proof.looked_at += 1;
         if orphans != "0" {
             proof.faults.push(format!("`{name}` has {orphans} rows without their parent"));

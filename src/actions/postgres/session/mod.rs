@@ -2,6 +2,7 @@
 
 pub(crate) mod attached;
 pub(crate) mod client;
+pub(crate) mod commit;
 pub(crate) mod connect;
 pub(crate) mod content;
 pub(crate) mod copy_out;

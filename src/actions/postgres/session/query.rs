@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio_postgres::types::Type;
 
+use super::commit::Commit;
 use super::connect::{Endpoint, Table};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
@@ -113,6 +114,7 @@ impl Action for Query {
             None => cluster,
         };
         let mut session = Endpoint::of(&cluster, params.dbname.as_deref(), cx.about.secrets.as_ref())?.open().await?;
+        let commit = Commit::default();
         let work = async {
             session
                 .query(match params.effect {
@@ -126,13 +128,15 @@ impl Action for Query {
             let output = output(&table, &types)?;
             match params.effect {
                 QueryEffect::Read => session.query("ROLLBACK").await.map(drop)?,
-                QueryEffect::Write => session.commit("the statement was").await?,
+                QueryEffect::Write => commit.during(session.commit("the statement was")).await?,
             }
             Ok(output)
         };
         tokio::select! {
             done = work => done,
-            () = cx.cancel.cancelled() => Err(ActionError::cancelled("the query was cancelled; the server rolls it back")),
+            () = cx.cancel.cancelled() => {
+                Err(commit.cancelled("the statement was", "the query was cancelled; the server rolls it back"))
+            }
         }
     }
 }

@@ -11,6 +11,9 @@ use crate::catalog::KIND_POSTGRES_DUMP;
 /// Its name.
 const NAME: &str = "owner.json";
 
+/// Under which name a step foretells what kind of backup a side instance will be made of.
+pub(crate) const KIND: &str = "kind";
+
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {

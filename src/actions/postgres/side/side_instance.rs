@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::record::Record;
+use super::record::{KIND, Record};
 use super::side_dump;
 use super::side_instance_by_hand;
 use crate::action::{
@@ -238,6 +238,9 @@ impl Action for SideInstance {
         for program in side.scratch_settings.unkept(cx.host.as_ref()) {
             let fact = format!("`{program}` is not installed, so the side instance runs without that limit");
             findings = findings.warn(fact, "install the system's `coreutils` and `util-linux`");
+        }
+        if let Some(handle) = cx.foreseen.of(&params.backup) {
+            cx.foreseen.tell(KIND, &handle.kind);
         }
         let is_dump = cx.foreseen.of(&params.backup).is_some_and(|handle| handle.kind == KIND_POSTGRES_DUMP);
         if let Ok(recovery_target) = params.recovery().recovery_target()

@@ -2,4 +2,5 @@
 
 pub(crate) mod erase;
 pub(crate) mod export;
+mod names;
 pub(crate) mod restore_table;

@@ -3,10 +3,11 @@
 use crate::action::ActionError;
 use crate::actions::postgres::session::connect::Session;
 
-/// Foreign keys that follow a deleted row, and what they do.
+/// Foreign keys that follow a deleted row, and what they do: those to the table, to its partitions, to what it is a partition of.
 const FOLLOWING: &str = "SELECT format('%I on %s', conname, conrelid::regclass), CASE confdeltype WHEN 'c' THEN 'are deleted' \
  WHEN 'n' THEN 'get NULL' ELSE 'get their default' END FROM pg_constraint \
- WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd') AND conparentid = 0 AND confrelid = $ ORDER BY 1";
+ WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd') AND conparentid = 0 AND confrelid IN (SELECT $::oid \
+  UNION SELECT relid FROM pg_partition_tree($) UNION SELECT relid FROM pg_partition_ancestors($)) ORDER BY 1";
 
 /// Foreign keys whose proof is switched off for a table or one of its partitions.
 const UNPROVEN: &str = "SELECT DISTINCT format('%I on %s', c.conname, c.conrelid::regclass) FROM pg_trigger g \
@@ -14,9 +15,10 @@ const UNPROVEN: &str = "SELECT DISTINCT format('%I on %s', c.conname, c.conrelid
  WHERE g.tgisinternal AND g.tgenabled NOT IN ('O', 'A') \
  AND g.tgrelid IN (SELECT $::oid UNION SELECT relid FROM pg_partition_tree($)) ORDER BY 1";
 
-/// The tables that a table refers to.
-const PARENTS: &str =
-    "SELECT DISTINCT confrelid FROM pg_constraint WHERE contype = 'f' AND conrelid = $ AND confrelid <> $";
+/// The tables that a table or its partitions refer to, with what they are partitions of and what are theirs.
+const PARENTS: &str = "SELECT DISTINCT p.oid FROM pg_constraint f CROSS JOIN LATERAL (SELECT f.confrelid \
+  UNION SELECT relid FROM pg_partition_tree(f.confrelid) UNION SELECT relid FROM pg_partition_ancestors(f.confrelid)) p(oid) \
+ WHERE f.contype = 'f' AND (f.conrelid = $ OR f.conrelid IN (SELECT relid FROM pg_partition_tree($)))";
 
 /// Materialized views that read some tables, directly or through other views; what others are made of comes first.
 const COPIES: &str = "WITH RECURSIVE readers(oid, depth) AS (SELECT one, 0 FROM unnest('{$}'::oid[]) one UNION \

@@ -1,9 +1,10 @@
 //! `postgres.erase`: who must be forgotten is erased again from a database that came back from a backup.
 //!
-//! The [`ledger`] says whom, as keyed hashes; [`wanted`] gathers its lines by table, [`table`] finds and changes the
-//! rows, [`work`] makes one transaction of it. Deleting twice finds nothing the second time.
+//! The [`ledger`] says whom, as keyed hashes; [`wanted`] gathers its lines by table, [`brought`] knows which of them a
+//! restore brought back, [`table`] finds and changes the rows, [`work`] makes one transaction of it. Deleting twice finds nothing the second time.
 
 mod around;
+mod brought;
 pub(crate) mod ledger;
 mod table;
 mod wanted;
@@ -21,7 +22,9 @@ use crate::action::{
 };
 use crate::actions::postgres::cluster::by_hand;
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::session::commit::{Commit, ROLLED_BACK};
 use crate::actions::postgres::session::connect::Endpoint;
+use crate::actions::postgres::table::names;
 use crate::base::{Digest, Timestamp, clock};
 
 /// Erases who must be forgotten.
@@ -45,8 +48,8 @@ pub struct EraseParams {
     #[serde(default)]
     pub dbname: Option<String>,
     /// Only these tables, those that were brought back; of the database's own `dbname` where none is said. Default: every
-    /// one that the ledger names.
-    #[serde(default)]
+    /// one that the ledger names. Written as for `postgres.restore_table`; a partition is a part of what the ledger names, too.
+    #[serde(default, deserialize_with = "names::of_list")]
     pub tables: Vec<String>,
     /// The moment of the data, with offset. A line that is older was carried out before that moment: whoever stands in the
     /// data all the same came back afterwards, and their rows stay and are told. Default: every line counts, however old.
@@ -199,7 +202,7 @@ impl Action for Erase {
         if params.instance.is_some() || cluster.is_scratch() {
             return Ok(findings.pending("the rows are counted when the step starts"));
         }
-        match task.counted(&cluster, cx, findings.clone()).await {
+        match task.counted((&cluster, params), cx, findings.clone()).await {
             // A step before this one may bring the server or the table back.
             Err(error) if cx.ahead => {
                 let again = || "it is looked at again when the step starts".to_owned();
@@ -230,10 +233,11 @@ impl Action for Erase {
         }
         let (ledger_lines, ledger_head) = (task.content.lines.len() as u64, Some(task.content.head));
         let mut output = EraseOutput { ledger_lines, ledger_head, ..EraseOutput::default() };
+        let commit = Commit::default();
         let work = async {
             for (dbname, groups) in task.by_database() {
                 let mut session = Endpoint::of(&cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
-                let done = work::erase(&mut session, groups, &params.tables).await?;
+                let done = work::erase(&mut session, groups, &params.tables, &commit).await?;
                 for line in &done.lines {
                     cx.reporter.note(line.told(), json!(line));
                     if let Some(told) = line.told_back() {
@@ -256,7 +260,7 @@ impl Action for Erase {
         };
         tokio::select! {
             done = work => done,
-            () = cx.cancel.cancelled() => Err(ActionError::cancelled("cancelled; what was not committed, the server rolls back")),
+            () = cx.cancel.cancelled() => Err(commit.cancelled("the erasure was", ROLLED_BACK)),
         }
     }
 }
@@ -278,7 +282,8 @@ impl Task {
         let own = (!params.tables.is_empty()).then_some(cluster.dbname.as_str());
         // Whose clock runs behind writes lines that look older than they are: they are carried out once more.
         let as_of = as_of.map(|as_of| clock::before(as_of, settings.clock_tolerance()));
-        let scope = Scope { cluster, dbname: params.dbname.as_deref().or(own), tables: &params.tables, as_of };
+        let scope =
+            Scope { cluster, dbname: params.dbname.as_deref().or(own), is_of_some: !params.tables.is_empty(), as_of };
         let groups = gathered(&content, &scope, &keys)?;
         Ok(Some(Self { content, groups }))
     }
@@ -293,13 +298,13 @@ impl Task {
     /// Adds how many rows there are now.
     async fn counted(
         &self,
-        cluster: &Cluster,
+        (cluster, params): (&Cluster, &EraseParams),
         cx: &CheckContext,
         mut findings: Findings,
     ) -> Result<Findings, ActionError> {
         for (dbname, groups) in self.by_database() {
             let mut session = Endpoint::of(cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
-            let counted = work::count(&mut session, groups).await?;
+            let counted = work::count(&mut session, groups, &params.tables).await?;
             for line in counted.lines.iter().filter(|line| line.rows > 0) {
                 findings = findings.pass(format!("{}, to be erased", line.told()));
             }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::brought::Brought;
 use super::wanted::Group;
 use crate::action::{ActionError, Treatment};
 use crate::actions::postgres::cluster::name::{ident, literal};
@@ -25,6 +26,14 @@ pub(super) struct Table {
     column: String,
     /// What is written into which column of the rows that stay.
     cleared: Vec<(String, Cleared)>,
+}
+
+/// What a table of the ledger is in a database.
+pub(super) enum Found {
+    /// No relation has that name.
+    Absent,
+    /// It is there: the table, or those parts of it whose rows were brought back; none where no row of it was.
+    There(Vec<Table>),
 }
 
 /// What a column gets that tells nothing.
@@ -51,23 +60,30 @@ pub(super) fn written(table: &str) -> String {
 }
 
 impl Table {
-    /// Finds the table and the columns of a group; nothing when no relation has that name.
+    /// Finds the table and the columns of a group.
     ///
     /// # Errors
-    /// Fails when it is no table, when a column is not there, or could not be emptied.
-    pub(super) async fn of(session: &mut Session, group: &Group) -> Result<Option<Self>, ActionError> {
+    /// Fails when it is no table, when a column is not there, or could not be emptied, and when the key of a line is not known.
+    pub(super) async fn of(session: &mut Session, group: &Group, brought: &Brought) -> Result<Found, ActionError> {
         let name = literal(&written(&group.table));
-        if session.value(&format!("SELECT to_regclass({name}) IS NULL")).await? == "t" {
-            return Ok(None);
+        let oid = session.query(&format!("SELECT to_regclass({name})::oid")).await?;
+        let Some(oid) = oid.first().and_then(|oid| oid.parse().ok()) else { return Ok(Found::Absent) };
+        let mut tables = Vec::new();
+        for part in brought.parts_of(oid) {
+            group.keyed()?;
+            tables.push(Self::at(session, group, part).await?);
         }
+        Ok(Found::There(tables))
+    }
+
+    async fn at(session: &mut Session, group: &Group, oid: u32) -> Result<Self, ActionError> {
         let found = session
             .query(&format!(
-                "SELECT c.oid, format('%I.%I', n.nspname, c.relname) FROM pg_class c \
-                 JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE c.oid = to_regclass({name}) AND c.relkind IN ('r', 'p')"
+                "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c \
+                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {oid} AND c.relkind IN ('r', 'p')"
             ))
             .await?;
-        let (Some(oid), Some(full)) = (found.first().and_then(|oid| oid.parse().ok()), found.at(0, 1)) else {
+        let Some(full) = found.first() else {
             return Err(absent(group, &format!("no table `{}`", group.table)));
         };
         let (full, mut cleared) = (full.to_owned(), Vec::new());
@@ -93,7 +109,7 @@ impl Table {
                 cleared.push((ident(name), with));
             }
         }
-        Ok(Some(Self { oid, full, column: ident(&group.column), cleared }))
+        Ok(Self { oid, full, column: ident(&group.column), cleared })
     }
 
     /// Locks the table against writers until the transaction ends.

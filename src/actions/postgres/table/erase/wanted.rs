@@ -21,6 +21,8 @@ pub(super) struct Group {
     pub(super) treatment: Treatment,
     /// The line of each subject, below its key.
     subjects: BTreeMap<String, (ErasureKey, BTreeMap<String, u64>)>,
+    /// Lines whose key is not among the keys, with its id.
+    unkeyed: Vec<(u64, String)>,
     /// Lines that are older than the data: whoever stands in it came back after they were forgotten.
     back: BTreeSet<u64>,
 }
@@ -31,17 +33,10 @@ pub(super) struct Scope<'a> {
     pub(super) cluster: &'a Cluster,
     /// Only this one within the server.
     pub(super) dbname: Option<&'a str>,
-    /// Only these tables; all when there are none.
-    pub(super) tables: &'a [String],
+    /// Only some tables, which the server knows.
+    pub(super) is_of_some: bool,
     /// The moment of the data, less what clocks may be apart; unknown: every line counts.
     pub(super) as_of: Option<Timestamp>,
-}
-
-impl Scope<'_> {
-    fn has(&self, table: &str) -> bool {
-        let bare = |name: &str| name.trim().strip_prefix("public.").unwrap_or(name.trim()).to_owned();
-        self.tables.is_empty() || self.tables.iter().any(|one| bare(one) == bare(table))
-    }
 }
 
 impl Keys {
@@ -78,9 +73,21 @@ impl Group {
         all.find(|(_, n)| **n == line).map(|(subject, _)| subject.as_str())
     }
 
+    /// Makes sure that every line can be read.
+    ///
+    /// # Errors
+    /// Fails for a line whose key is not among the keys.
+    pub(super) fn keyed(&self) -> Result<(), ActionError> {
+        let Some((line, key_id)) = self.unkeyed.first() else { return Ok(()) };
+        let fact = format!("line {line} of the erasure ledger was hashed with the key `{key_id}`");
+        Err(ActionError::fatal(fact)
+            .help("name the secret that holds it under `erasure.keys` of the database; nothing was erased"))
+    }
+
     /// The lines, in order.
     pub(super) fn lines(&self) -> Vec<u64> {
         let mut lines: Vec<u64> = self.subjects.values().flat_map(|(_, lines)| lines.values().copied()).collect();
+        lines.extend(self.unkeyed.iter().map(|(line, _)| line));
         lines.sort_unstable();
         lines
     }
@@ -89,21 +96,16 @@ impl Group {
 /// Gathers the lines about a database; those of one database within the server stand together.
 ///
 /// # Errors
-/// Fails for a line whose key is not among the keys.
+/// Fails for a line whose key is not among the keys. Where only some tables count that is told by [`Group::keyed`] of theirs.
 pub(super) fn gathered(content: &ErasureContent, scope: &Scope<'_>, keys: &Keys) -> Result<Vec<Group>, ActionError> {
     let mut groups: BTreeMap<(String, Treatment, String, String), Group> = BTreeMap::new();
     for line in content.in_force() {
         let forget = &line.forget;
         let within = forget.dbname.as_ref().unwrap_or(&scope.cluster.dbname);
         let other = forget.database != scope.cluster.name || scope.dbname.is_some_and(|only| only != within);
-        if other || !scope.has(&forget.table) {
+        if other {
             continue;
         }
-        let Some(key) = keys.0.get(&forget.key_id) else {
-            let fact = format!("line {} of the erasure ledger was hashed with the key `{}`", line.n, forget.key_id);
-            return Err(ActionError::fatal(fact)
-                .help("name the secret that holds it under `erasure.keys` of the database; nothing was erased"));
-        };
         let place = (within.clone(), forget.treatment.clone(), forget.table.clone(), forget.column.clone());
         let group = groups.entry(place).or_insert_with(|| Group {
             dbname: within.clone(),
@@ -111,13 +113,21 @@ pub(super) fn gathered(content: &ErasureContent, scope: &Scope<'_>, keys: &Keys)
             column: forget.column.clone(),
             treatment: forget.treatment.clone(),
             subjects: BTreeMap::new(),
+            unkeyed: Vec::new(),
             back: BTreeSet::new(),
         });
+        let Some(key) = keys.0.get(&forget.key_id) else {
+            group.unkeyed.push((line.n, forget.key_id.clone()));
+            continue;
+        };
         if scope.as_of.is_some_and(|as_of| line.at < as_of) {
             group.back.insert(line.n);
         }
         let of_key = group.subjects.entry(forget.key_id.clone()).or_insert_with(|| (key.clone(), BTreeMap::new()));
         of_key.1.entry(forget.subject.clone()).or_insert(line.n);
+    }
+    if !scope.is_of_some {
+        groups.values().try_for_each(Group::keyed)?;
     }
     Ok(groups.into_values().collect())
 }

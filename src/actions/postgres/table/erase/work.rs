@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::around;
-use super::table::{Hit, Table, written};
+use super::brought::Brought;
+use super::table::{Found, Hit, Table, written};
 use super::wanted::Group;
 use super::{EraseOutput, ErasedLine};
 use crate::action::{ActionError, Treatment};
 use crate::actions::postgres::cluster::name::literal;
+use crate::actions::postgres::session::commit::Commit;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::copying;
 use crate::event::ErrorClass;
@@ -32,9 +34,27 @@ pub(super) struct Done {
     /// Rows that were deleted from the named tables, from all where none is named; those included that foreign keys let
     /// follow.
     pub(super) removed: u64,
+    /// Where each line stands in `lines`.
+    places: BTreeMap<u64, usize>,
 }
 
 impl Done {
+    /// Adds lines; one that several parts of a table hold is one.
+    fn count(&mut self, lines: Vec<ErasedLine>) {
+        for line in lines {
+            match self.places.get(&line.line).and_then(|place| self.lines.get_mut(*place)) {
+                Some(known) => {
+                    known.rows += line.rows;
+                    known.back += line.back;
+                }
+                None => {
+                    self.places.insert(line.line, self.lines.len());
+                    self.lines.push(line);
+                }
+            }
+        }
+    }
+
     /// Keeps what is worth knowing, once.
     fn know(&mut self, notes: impl Iterator<Item = String>) {
         for note in notes {
@@ -49,20 +69,23 @@ impl Done {
 ///
 /// # Errors
 /// Fails when a column of the ledger is not there.
-pub(super) async fn count(session: &mut Session, groups: &[Group]) -> Result<Done, ActionError> {
+pub(super) async fn count(session: &mut Session, groups: &[Group], named: &[String]) -> Result<Done, ActionError> {
     session.query(copying::SAME_TEXT).await?;
     session.query("SET statement_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let mut done = Done::default();
+    let brought = Brought::of(session, named).await?;
     for group in groups {
-        let Some(table) = Table::of(session, group).await? else {
+        let Found::There(tables) = Table::of(session, group, &brought).await? else {
             done.absent.push(absent(group));
             continue;
         };
-        let hits = table.hits(session, group).await?;
-        done.lines.extend(counted(group, &hits));
-        if group.treatment.is_delete() && hits.iter().any(|hit| !group.is_back(hit.line)) {
-            let following = around::following(session, table.oid).await?;
-            done.know(following.into_iter().map(|what| format!("{}: {what}", table.full)));
+        for table in tables {
+            let hits = table.hits(session, group).await?;
+            done.count(counted(group, &hits));
+            if group.treatment.is_delete() && hits.iter().any(|hit| !group.is_back(hit.line)) {
+                let following = around::following(session, table.oid).await?;
+                done.know(following.into_iter().map(|what| format!("{}: {what}", table.full)));
+            }
         }
     }
     session.query("ROLLBACK").await?;
@@ -73,38 +96,46 @@ pub(super) async fn count(session: &mut Session, groups: &[Group]) -> Result<Don
 ///
 /// # Errors
 /// Fails without having changed anything; of unknown outcome only when the connection breaks during the commit.
-pub(super) async fn erase(session: &mut Session, groups: &[Group], tables: &[String]) -> Result<Done, ActionError> {
+pub(super) async fn erase(
+    session: &mut Session,
+    groups: &[Group],
+    tables: &[String],
+    commit: &Commit,
+) -> Result<Done, ActionError> {
     session.query(copying::SAME_TEXT).await?;
     session.query(SETTINGS).await?;
     session.query("BEGIN").await?;
     session.query(TERSE).await?;
     let done = changed(session, groups, tables).await.map_err(discreet)?;
-    let committed = session.commit("the erasure was").await;
+    let committed = commit.during(session.commit("the erasure was")).await;
     committed.map_err(|error| if error.info().class == ErrorClass::Unknown { error } else { discreet(error) })?;
     Ok(done)
 }
 
 async fn changed(session: &mut Session, groups: &[Group], named: &[String]) -> Result<Done, ActionError> {
     let (mut tables, mut there, mut touched, mut done) = (Vec::new(), Vec::new(), Vec::new(), Done::default());
+    let brought = Brought::of(session, named).await?;
     for group in groups {
-        let Some(table) = Table::of(session, group).await? else {
-            done.lines.extend(counted(group, &[]));
+        let Found::There(parts) = Table::of(session, group, &brought).await? else {
+            done.count(counted(group, &[]));
             done.absent.push(absent(group));
             continue;
         };
-        around::proven(session, table.oid).await?;
-        tables.push(table);
-        there.push(group);
+        for table in parts {
+            around::proven(session, table.oid).await?;
+            tables.push(table);
+            there.push(group);
+        }
     }
     let groups = there;
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let mut order = around::children_first(session, &oids).await?;
     // Looked through before it is locked: nobody waits for a table that holds nobody who must go.
-    for (table, group) in tables.iter().zip(&groups) {
+    for (number, (table, group)) in tables.iter().zip(&groups).enumerate() {
         let hits = table.hits(session, group).await?;
         if hits.iter().all(|hit| group.is_back(hit.line)) {
-            done.lines.extend(counted(group, &hits));
-            order.retain(|at| !std::ptr::eq(groups[*at], *group));
+            done.count(counted(group, &hits));
+            order.retain(|at| *at != number);
         }
     }
     for at in &order {
@@ -118,7 +149,7 @@ async fn changed(session: &mut Session, groups: &[Group], named: &[String]) -> R
     for at in deleting.into_iter().chain(keeping) {
         let (group, table) = (groups[at], &tables[at]);
         let hits = table.hits(session, group).await?;
-        done.lines.extend(counted(group, &hits));
+        done.count(counted(group, &hits));
         let hits: Vec<Hit> = hits.into_iter().filter(|hit| !group.is_back(hit.line)).collect();
         if hits.is_empty() {
             continue;

@@ -8,6 +8,7 @@ use super::ApplyMode;
 use super::around;
 use super::compare;
 use super::pair::{OP, Pair, WAS};
+use super::trail::{Doing, Trail};
 use super::undo::Script;
 use crate::action::ActionError;
 use crate::actions::postgres::session::connect::Session;
@@ -31,6 +32,8 @@ pub(super) struct Application<'a> {
     pub(super) pairs: &'a [Pair],
     /// What is done.
     pub(super) mode: ApplyMode,
+    /// What is told of it when it is cancelled.
+    pub(super) trail: &'a Trail,
 }
 
 impl Application<'_> {
@@ -60,7 +63,7 @@ impl Application<'_> {
         }
         live.query("BEGIN").await?;
         let done = self.change(copy, live, script).await?;
-        live.commit("the tables were").await?;
+        self.trail.during((Doing::Committing, Some(script.path())), live.commit("the tables were")).await?;
         Ok(done)
     }
 
@@ -157,7 +160,10 @@ impl Application<'_> {
                 }
             }
         }
-        let oids: Vec<u32> = self.pairs.iter().map(|pair| pair.live.oid).collect();
+        let mut oids = Vec::new();
+        for pair in self.pairs {
+            oids.extend(around::family(live, &pair.live).await?);
+        }
         let proof = integrity::foreign_keys_of(live, &oids).await?;
         match proof.faults.as_slice() {
             [] => Ok(()),
@@ -170,14 +176,17 @@ impl Application<'_> {
 /// Refuses what a foreign key would spread to rows that no difference names.
 async fn refuse_cascade(live: &mut Session, pair: &Pair, difference: &str) -> Result<(), ActionError> {
     for reference in pair.live.references(live).await? {
-        let (child, joined, name) = (&reference.child, &reference.joined, &reference.name);
+        let (child, name) = (&reference.child, &reference.name);
         if reference.on_delete {
-            let hit = format!("SELECT count(*) FROM {child} c JOIN {difference} d ON {joined} WHERE d.{OP} = 'd'");
-            let hit = live.value(&hit).await?;
+            let hit = live.value(&pair.followed(&reference, difference)).await?;
             if hit != "0" {
                 let fact = format!("deleting rows of {} would change {hit} rows of {child} (`{name}`)", pair.live.name);
-                return Err(ActionError::fatal(fact)
-                    .help(format!("name {child} among the tables as well; nothing was changed")));
+                let help = match reference.own {
+                    true => "rows that stay refer to rows that came since: let them refer to others, or to none, first"
+                        .to_owned(),
+                    false => format!("name {child} among the tables as well"),
+                };
+                return Err(ActionError::fatal(fact).help(format!("{help}; nothing was changed")));
             }
         }
         if let Some(hit) = pair.spread(&reference, difference) {

@@ -4,12 +4,16 @@ use super::shape::{Shape, of, texts};
 use crate::action::ActionError;
 use crate::actions::postgres::session::connect::Session;
 
-/// Triggers of users on a table and its partitions, as statements that switch each off and on again as it was.
-const TRIGGERS: &str = "SELECT format('ALTER TABLE %I.%I DISABLE TRIGGER %I', n.nspname, c.relname, t.tgname), \
- format('ALTER TABLE %I.%I ENABLE %sTRIGGER %I', n.nspname, c.relname, \
+/// Triggers of users on a table and its partitions, as statements that switch each off and on again as it was: each relation for
+/// itself, since one may be off on a partition alone. Before PostgreSQL 15 what a partition has of its table's triggers counts as
+/// internal, and depends on that one.
+const TRIGGERS: &str = "SELECT format('ALTER TABLE ONLY %I.%I DISABLE TRIGGER %I', n.nspname, c.relname, t.tgname), \
+ format('ALTER TABLE ONLY %I.%I ENABLE %sTRIGGER %I', n.nspname, c.relname, \
   CASE t.tgenabled WHEN 'A' THEN 'ALWAYS ' WHEN 'R' THEN 'REPLICA ' ELSE '' END, t.tgname) \
  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
- WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' \
+ WHERE t.tgenabled <> 'D' AND (NOT t.tgisinternal OR EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_trigger'::regclass \
+   AND d.objid = t.oid AND d.refclassid = 'pg_trigger'::regclass) \
+  AND NOT EXISTS (SELECT 1 FROM pg_constraint f WHERE f.oid = t.tgconstraint AND f.contype = 'f')) \
  AND (t.tgrelid = $ OR t.tgrelid IN (SELECT relid FROM pg_partition_tree($))) ORDER BY 1";
 
 /// Sequences that number a column, owned by it or used by its default, as statements that only ever move one ahead.
@@ -26,9 +30,13 @@ const SEQUENCES: &str = "SELECT DISTINCT format('SELECT setval(%L, m) FROM (SELE
  JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = u.number AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) \
  ORDER BY 1";
 
-/// The tables that a table's foreign keys lead to.
-const PARENTS: &str =
-    "SELECT DISTINCT confrelid FROM pg_constraint WHERE contype = 'f' AND conrelid = $ AND confrelid <> $";
+/// The tables that the foreign keys of a table or its partitions lead to, with what they are partitions of and what are theirs.
+const PARENTS: &str = "SELECT DISTINCT p.oid FROM pg_constraint f CROSS JOIN LATERAL (SELECT f.confrelid \
+  UNION SELECT relid FROM pg_partition_tree(f.confrelid) UNION SELECT relid FROM pg_partition_ancestors(f.confrelid)) p(oid) \
+ WHERE f.contype = 'f' AND (f.conrelid = $ OR f.conrelid IN (SELECT relid FROM pg_partition_tree($)))";
+
+/// A table and its partitions.
+const FAMILY: &str = "SELECT $::oid UNION SELECT relid FROM pg_partition_tree($)";
 
 /// A user's trigger: how it is switched off, and on again as it was.
 pub(super) struct Trigger {
@@ -56,6 +64,15 @@ pub(super) async fn sequences(session: &mut Session, shape: &Shape) -> Result<u6
         moved += session.query(&statement).await?.rows.len() as u64;
     }
     Ok(moved)
+}
+
+/// The numbers of a table and its partitions.
+///
+/// # Errors
+/// Fails as the server says.
+pub(super) async fn family(session: &mut Session, shape: &Shape) -> Result<Vec<u32>, ActionError> {
+    let oids = texts(session, &of(FAMILY, shape.oid)).await?;
+    Ok(oids.iter().filter_map(|oid| oid.parse().ok()).collect())
 }
 
 /// Orders tables so that what a foreign key leads to comes first. A circle stays in the order it was given in: its

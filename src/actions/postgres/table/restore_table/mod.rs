@@ -16,6 +16,7 @@ mod params;
 mod partition;
 mod recreate;
 mod shape;
+mod trail;
 mod undo;
 mod work;
 
@@ -26,6 +27,7 @@ pub use params::{
 pub use undo::{TableUndo, UndoScript};
 
 use self::lacking::Lacking;
+use self::trail::{Doing, Trail};
 use self::work::Work;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Findings,
@@ -33,7 +35,8 @@ use crate::action::{
 };
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::client::{self, Client};
-use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::connect::{Endpoint, Refusal, Session};
+use crate::actions::postgres::side::record::{KIND, Record};
 use crate::event::ErrorClass;
 
 /// Brings tables back.
@@ -99,12 +102,21 @@ impl Action for RestoreTable {
             return Ok(findings.pending("the server is asked when the step starts"));
         }
         let endpoint = Endpoint::of(&cluster, Some(params.dbname(&cluster)), cx.about.secrets.as_ref())?;
-        let mut session = match endpoint.open().await {
+        let is_of_copy = match params.mode {
+            RestoreTableMode::Compare | RestoreTableMode::Apply => true,
+            RestoreTableMode::Revert => false,
+        };
+        let may_come = lacking::may_come(cx);
+        let mut session = match endpoint.ask().await {
             Ok(session) => session,
-            Err(error) if cx.ahead => {
+            Err((Some(Refusal::Database), error)) if is_of_copy && !may_come => {
+                let help = lacking::without_database(params.dbname(&cluster));
+                return Ok(findings.refuse(lacking::refused(&error), help));
+            }
+            Err((_, error)) if cx.ahead => {
                 return Ok(findings.pending(format!("{error}: it is asked again when the step starts")));
             }
-            Err(error) => return Err(error),
+            Err((_, error)) => return Err(error),
         };
         let major = major(&mut session).await?;
         let client = Client::of(&cluster, &major, (cx.host.as_ref(), cx.about.secrets.as_ref()))?;
@@ -118,25 +130,24 @@ impl Action for RestoreTable {
                 }
             }
         }
-        let lacking = Lacking { params, live: &cluster, secrets: cx.about.secrets.as_ref() };
-        work::judge(lacking, &mut session, findings).await
+        let lacking = Lacking { params, live: &cluster, secrets: cx.about.secrets.as_ref(), may_come };
+        work::judge((lacking, copied(params, &cluster, cx)), &mut session, findings).await
     }
 
     async fn run(&self, params: &RestoreTableParams, cx: &RunContext) -> Result<RestoreTableOutput, ActionError> {
         let live = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let trail = Trail::default();
         let made = async {
             match params.mode {
                 RestoreTableMode::Compare | RestoreTableMode::Apply => {
-                    Work::begin(params, &live, cx).await?.run().await
+                    Work::begin((params, &trail), &live, cx).await?.run().await
                 }
-                RestoreTableMode::Revert => revert(params, &live, cx).await,
+                RestoreTableMode::Revert => revert((params, &trail), &live, cx).await,
             }
         };
         tokio::select! {
             made = made => made,
-            () = cx.cancel.cancelled() => {
-                Err(ActionError::cancelled("cancelled; what was not committed, the server rolls back"))
-            }
+            () = cx.cancel.cancelled() => Err(trail.cancelled()),
         }
     }
 
@@ -158,9 +169,21 @@ impl Action for RestoreTable {
     }
 }
 
+/// The kind of backup that the copy is made of, as far as it is known by now.
+fn copied(params: &RestoreTableParams, live: &Cluster, cx: &CheckContext) -> Option<String> {
+    let instance = params.instance.as_ref()?;
+    match instance.known() {
+        None => cx.foreseen.beside(instance, KIND),
+        Some(handle) => {
+            let copy = live.clone().serving(handle, &cx.about.scratch).ok()?;
+            Record::of(&copy, cx.host.read_files().as_ref())?.kind
+        }
+    }
+}
+
 /// Runs the scripts of an earlier application.
 async fn revert(
-    params: &RestoreTableParams,
+    (params, trail): (&RestoreTableParams, &Trail),
     live: &Cluster,
     cx: &RunContext,
 ) -> Result<RestoreTableOutput, ActionError> {
@@ -188,7 +211,7 @@ async fn revert(
     for (number, script) in wanted.scripts.iter().enumerate() {
         let spec = client.command("psql", &wanted.dbname)?;
         let spec = spec.args(["-X", "-q", "-o", "/dev/null", "-f", &script.path.display().to_string()]);
-        psql(spec, cx).await.map_err(|error| {
+        trail.during((Doing::TakingBack, None), psql(spec, cx)).await.map_err(|error| {
             let mut info = error.into_info();
             info.message = format!("`{}` took nothing back", script.path.display());
             if number > 0 {

@@ -127,6 +127,11 @@ impl Pair {
         self.live.columns.iter().filter(|one| !common(one)).map(|one| one.name.as_str()).collect()
     }
 
+    /// Counts the children that a foreign key would delete or change with the rows that a difference deletes.
+    pub(super) fn followed(&self, reference: &Reference, difference: &str) -> String {
+        reference.followed(difference, (OP, &self.same_key("c", "x"), &self.live.name))
+    }
+
     /// Counts the children that a foreign key would change with the rows that a difference changes; nothing where that
     /// cannot be. They hang on what a row is now, not on what it becomes.
     pub(super) fn spread(&self, reference: &Reference, difference: &str) -> Option<String> {

@@ -7,6 +7,7 @@ use super::compare::Difference;
 use super::undo::TableUndo;
 use crate::action::{DatabaseRef, InstanceHandle, Late, ParamFault};
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::table::names;
 
 /// Rows that are told of a table at most.
 const SAMPLES: u32 = 5;
@@ -20,8 +21,9 @@ pub struct RestoreTableParams {
     /// The side instance that the tables are taken from, as `postgres.side_instance` gave it.
     #[serde(default)]
     pub instance: Option<Late<InstanceHandle>>,
-    /// The tables: `table` (in `public`) or `schema.table`, quoted as in SQL. Partitions come with their table.
-    #[serde(default)]
+    /// The tables: `table` (in `public`) or `schema.table`, quoted as in SQL where a name has capital letters, a comma or a dot
+    /// (`"Odd, name"`). Partitions come with their table.
+    #[serde(default, deserialize_with = "names::of_list")]
     pub tables: Vec<String>,
     /// The database within the server; default: the inventory's `dbname`.
     #[serde(default)]
@@ -116,6 +118,10 @@ pub struct RestoreTableOutput {
     pub extra: u64,
     /// How many rows were inserted, updated or deleted.
     pub applied: u64,
+    /// Foreign keys to these tables that are `NOT VALID` now and were valid in the copy, each with its rows that have no
+    /// parent. Only `orphans: allow` leaves any.
+    #[serde(default)]
+    pub not_valid: Vec<String>,
     /// What takes it back; null when nothing was done.
     #[serde(default)]
     pub undo: Option<TableUndo>,

@@ -3,19 +3,21 @@
 //!
 //! `pg_restore -t` would leave out indexes and constraints; `pg_dump -t` does not.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::apply::LOCK_WITHIN;
 use super::dependent::Dependents;
 use super::partition::Detached;
 use super::shape::{Shape, texts};
+use super::trail::{Doing, Trail};
 use super::undo::{Script, refusing};
 use super::{Orphans, partition, psql};
 use crate::action::{ActionError, Files, RunContext};
-use crate::actions::postgres::cluster::name::literal;
+use crate::actions::postgres::cluster::name::{ident, literal};
 use crate::actions::postgres::session::client::{self, Client};
 use crate::actions::postgres::session::connect::Session;
-use crate::actions::postgres::session::copying;
+use crate::actions::postgres::session::{copying, integrity};
 
 /// Everything that belongs to the tables in the copy: they, their partitions, and the views on them. A rule that refers to
 /// them makes no other table a part of them.
@@ -47,25 +49,84 @@ struct Lost {
     name: String,
     definition: String,
     partitioned: bool,
+    /// Counts the rows without their parent.
+    orphans: String,
 }
 
 impl Lost {
-    /// Makes it again, and proves what it says unless orphans are allowed.
-    fn statements(&self, orphans: Orphans) -> Vec<String> {
-        let Self { table, name, definition, partitioned } = self;
-        let name = crate::actions::postgres::cluster::name::ident(name);
-        if *partitioned || definition.ends_with(" NOT VALID") {
-            return vec![format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition}")];
-        }
-        let validate = format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}");
-        let proof = match orphans {
-            Orphans::Refuse => validate,
-            Orphans::Allow => {
-                format!("DO $runbook$ BEGIN {validate}; EXCEPTION WHEN foreign_key_violation THEN NULL; END $runbook$")
-            }
-        };
-        vec![format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID"), proof]
+    /// Makes it again as `NOT VALID`, where its table takes such a key.
+    fn making(&self) -> Option<String> {
+        let Self { table, name, definition, partitioned, .. } = self;
+        let unproven = if definition.ends_with(" NOT VALID") { "" } else { " NOT VALID" };
+        (!partitioned).then(|| format!("ALTER TABLE {table} ADD CONSTRAINT {} {definition}{unproven}", ident(name)))
     }
+
+    /// Proves what it says, as a block that keeps in `said` what does not hold; nothing where it was never proven.
+    fn proof(&self, orphans: Orphans) -> Option<String> {
+        let Self { table, name, definition, partitioned, orphans: counting } = self;
+        let key = ident(name);
+        let proven = match partitioned {
+            true => format!("ALTER TABLE {table} ADD CONSTRAINT {key} {definition}"),
+            false if definition.ends_with(" NOT VALID") => return None,
+            false => format!("ALTER TABLE {table} VALIDATE CONSTRAINT {key}"),
+        };
+        let otherwise = match (orphans, partitioned) {
+            (Orphans::Allow, false) => "NULL".to_owned(),
+            (Orphans::Refuse, _) | (Orphans::Allow, true) => format!(
+                "EXECUTE $count${counting}$count$ INTO n; said := said || format('; %s rows of %s (`%s`)', n, {}, {})",
+                literal(table),
+                literal(name)
+            ),
+        };
+        Some(format!("BEGIN EXECUTE $key${proven}$key$; EXCEPTION WHEN foreign_key_violation THEN {otherwise}; END;"))
+    }
+}
+
+/// How the server's words begin that name rows without a parent.
+const PARENTLESS: &str = "rows have lost their parent: ";
+
+/// The statements that make foreign keys again, and prove what they say unless orphans are allowed. All that do not hold are told.
+fn keys(lost: &[Lost], orphans: Orphans) -> Vec<String> {
+    let mut all: Vec<String> = lost.iter().filter_map(Lost::making).collect();
+    let proofs: Vec<String> = lost.iter().filter_map(|one| one.proof(orphans)).collect();
+    if !proofs.is_empty() {
+        all.push(format!(
+            "DO $runbook$ DECLARE n bigint; said text := ''; BEGIN {} IF said <> '' THEN RAISE EXCEPTION '{PARENTLESS}%', \
+             substr(said, 3); END IF; END $runbook$",
+            proofs.join(" ")
+        ));
+    }
+    all
+}
+
+/// Says what `psql` could not make, and what to do.
+fn unmade(error: ActionError, orphans: Orphans) -> ActionError {
+    let mut info = error.into_info();
+    let parentless = info.output_tail.iter().find_map(|line| Some(line.split_once(PARENTLESS)?.1.to_owned()));
+    let Some(found) = parentless else {
+        return ActionError::from(info)
+            .help("nothing was made: everything was one transaction; the last lines say what it lacks");
+    };
+    info.message = format!("{PARENTLESS}{found}; nothing was made");
+    ActionError::from(info).help(match orphans {
+        Orphans::Refuse => {
+            "`-p orphans=allow` (`orphans: allow` of the step) brings the tables back all the same and makes such a key NOT VALID, \
+             so that it holds for new rows; else delete these rows, or give them another parent, first"
+        }
+        Orphans::Allow => {
+            "a partitioned table takes no key that is NOT VALID: delete these rows, or give them another parent, first"
+        }
+    })
+}
+
+/// How tables are made again.
+pub(super) struct Making<'a> {
+    /// What becomes of rows of other tables that lost their parent.
+    pub(super) orphans: Orphans,
+    /// What is told of it when it is cancelled.
+    pub(super) trail: &'a Trail,
+    /// What takes it back.
+    pub(super) script: &'a Script,
 }
 
 /// Tables that are gone, and what goes back with them.
@@ -127,7 +188,7 @@ impl Gone {
         &self,
         (copy, live): (&Client<'_>, &Client<'_>),
         dbname: &str,
-        orphans: Orphans,
+        making: Making<'_>,
         cx: &RunContext,
     ) -> Result<(), ActionError> {
         let folder = Folder::make(cx)?;
@@ -145,7 +206,7 @@ impl Gone {
         };
         let mut statements = vec![format!("SET lock_timeout = '{LOCK_WITHIN}'")];
         statements.extend(self.detached.iter().map(Detached::attach));
-        statements.extend(self.references.iter().flat_map(|reference| reference.statements(orphans)));
+        statements.extend(keys(&self.references, making.orphans));
         statements.extend(self.dependents.statements());
         statements.extend(self.tables.iter().map(|table| format!("ANALYZE {}", table.name)));
         let text = statements.join(";\n") + ";\n";
@@ -156,9 +217,8 @@ impl Gone {
         scripts.push(after);
         let scripts = scripts.iter().flat_map(|script| ["-f".to_owned(), file(script)]);
         let spec = spec.args(["-o", "/dev/null"]).args(scripts);
-        psql(spec, cx).await.map_err(|error| {
-            error.help("nothing was made: everything was one transaction; the last lines say what it lacks")
-        })
+        let made = making.trail.during((Doing::Making, Some(making.script.path())), psql(spec, cx)).await;
+        made.map_err(|error| unmade(error, making.orphans))
     }
 
     /// Writes what drops them again, if nobody changed a row since.
@@ -176,10 +236,7 @@ impl Gone {
             all.push(refusing(&differs, &format!("change: the rows of {name} are not those that were brought back")));
         }
         for Lost { table, name, .. } in &self.references {
-            all.push(format!(
-                "ALTER TABLE {table} DROP CONSTRAINT {}",
-                crate::actions::postgres::cluster::name::ident(name)
-            ));
+            all.push(format!("ALTER TABLE {table} DROP CONSTRAINT {}", ident(name)));
         }
         all.extend(self.dependents.removals());
         for kind in ["MATERIALIZED VIEW", "VIEW"] {
@@ -276,10 +333,15 @@ pub(super) async fn there(live: &mut Session, name: &str) -> Result<bool, Action
 async fn lost(numbers: &str, (copy, live): (&mut Session, &mut Session)) -> Result<Vec<Lost>, ActionError> {
     copy.query("SET search_path = ''").await?;
     let found = copy.query(&REFERENCES.replace('$', numbers)).await?;
+    let counting: BTreeMap<String, String> =
+        integrity::foreign_keys_to(copy, &[]).await?.into_iter().map(|key| (key.name, key.orphans)).collect();
     let mut all = Vec::new();
     for row in 0..found.rows.len() {
         let text = |column| found.at(row, column).unwrap_or_default().to_owned();
-        let lost = Lost { table: text(0), name: text(1), definition: text(2), partitioned: text(3) == "p" };
+        let (table, name) = (text(0), text(1));
+        let orphans =
+            counting.get(&format!("{name} on {table}")).cloned().unwrap_or_else(|| "SELECT NULL::bigint".to_owned());
+        let lost = Lost { table, name, definition: text(2), partitioned: text(3) == "p", orphans };
         let wanted = format!(
             "SELECT to_regclass({0}) IS NOT NULL AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conrelid = to_regclass({0}) AND conname = {1})",
             literal(&lost.table),

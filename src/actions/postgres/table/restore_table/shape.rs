@@ -47,6 +47,26 @@ pub(super) struct Reference {
     pub(super) on_delete: bool,
     /// Whether a new value of a parent changes children.
     pub(super) on_update: bool,
+    /// Whether it belongs to the table that it leads to, or to one that it is a partition of, or that is one of its partitions.
+    pub(super) own: bool,
+}
+
+impl Reference {
+    /// Counts the children that go, or change, with the rows that a difference deletes. Rows of the same table that the
+    /// difference deletes as well are none of them.
+    pub(super) fn followed(&self, difference: &str, (op, same_key, parent): (&str, &str, &str)) -> String {
+        let Self { child, joined, own, .. } = self;
+        let all = format!("SELECT count(*) FROM {child} c JOIN {difference} d ON {joined} WHERE d.{op} = 'd'");
+        if !own {
+            return all;
+        }
+        // A key tells rows of this table and its partitions apart, and of no other one.
+        let parent = literal(parent);
+        format!(
+            "{all} AND NOT (c.tableoid IN (SELECT {parent}::regclass UNION SELECT relid FROM pg_partition_tree({parent}::regclass)) \
+             AND EXISTS (SELECT 1 FROM {difference} x WHERE x.{op} = 'd' AND {same_key}))"
+        )
+    }
 }
 
 const COLUMNS: &str = "SELECT quote_ident(attname), format_type(atttypid, atttypmod), attidentity = 'a' \
@@ -63,13 +83,18 @@ const KEY: &str = "SELECT quote_ident(a.attname) FROM (SELECT i.indrelid, i.indk
 const UNLOGGED: &str = "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
  WHERE c.relkind = 'r' AND c.relpersistence = 'u' AND (c.oid = $ OR c.oid IN (SELECT relid FROM pg_partition_tree($))) ORDER BY 1";
 
-const REFERENCES: &str = "SELECT quote_ident(f.conname), format('%I.%I', n.nspname, r.relname), \
+/// The foreign keys that lead to a table, to one of its partitions, or to what it is a partition of: they all follow its rows.
+const REFERENCES: &str = "WITH family(oid) AS (SELECT $::oid UNION SELECT relid FROM pg_partition_tree($) UNION SELECT relid FROM pg_partition_ancestors($)) \
+ SELECT quote_ident(f.conname), format('%I.%I', n.nspname, r.relname), \
  (SELECT string_agg(format('c.%I = d.%I', a.attname, b.attname), ' AND ') FROM unnest(f.conkey, f.confkey) AS k(child, parent) \
   JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.child JOIN pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = k.parent), \
  (SELECT json_agg(quote_ident(b.attname)) FROM pg_attribute b WHERE b.attrelid = f.confrelid AND b.attnum = ANY (f.confkey)), \
- f.confdeltype IN ('c', 'n', 'd'), f.confupdtype IN ('c', 'n', 'd') \
+ f.confdeltype IN ('c', 'n', 'd'), f.confupdtype IN ('c', 'n', 'd'), f.conrelid IN (SELECT oid FROM family) \
  FROM pg_constraint f JOIN pg_class r ON r.oid = f.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace \
- WHERE f.contype = 'f' AND f.confrelid = $ AND f.conparentid = 0 ORDER BY 1, 2";
+ WHERE f.contype = 'f' AND f.confrelid IN (SELECT oid FROM family) AND f.conparentid = 0 ORDER BY 1, 2";
+
+/// How a name is written that is not plain.
+pub(super) const QUOTED: &str = "quote it as in SQL where it has capital letters, a comma, a dot or a blank: `-p 'tables=users,shop.\"Odd, name\"'`";
 
 impl Shape {
     /// Looks at a table; `None` when there is none of that name.
@@ -81,9 +106,17 @@ impl Shape {
         let found = session
             .query(&format!(
                 "SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind FROM pg_class c \
-                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({name})"
+                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({name}) AND parse_ident({name}) IS NOT NULL"
             ))
-            .await?;
+            .await
+            .map_err(|error| {
+                // One word of `to_regclass`, up to PostgreSQL 15, and one of `parse_ident`.
+                let unnamed = ["invalid name syntax", "not a valid identifier"];
+                match error.info().causes.iter().any(|cause| unnamed.iter().any(|words| cause.contains(words))) {
+                    true => ActionError::fatal(format!("`{table}` is no name of a table")).help(QUOTED),
+                    false => error,
+                }
+            })?;
         let Some(oid) = found.first().and_then(|oid| oid.parse().ok()) else { return Ok(None) };
         let only = match found.at(0, 2) {
             Some("r") => "ONLY ",
@@ -116,6 +149,7 @@ impl Shape {
                 columns: serde_json::from_str(&text(3)).unwrap_or_default(),
                 on_delete: text(4) == "t",
                 on_update: text(5) == "t",
+                own: text(6) == "t",
             }
         };
         Ok((0..table.rows.len()).map(reference).collect())

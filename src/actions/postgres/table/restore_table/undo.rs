@@ -65,6 +65,11 @@ impl Script {
         Self { files, path: folder.join(name) }
     }
 
+    /// Where it lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes it with the rows that an application is about to change; durable when this returns.
     ///
     /// # Errors
@@ -189,9 +194,8 @@ fn statements((pairs, references): (&[Pair], &[Vec<Reference>]), order: &[usize]
     all.push("SET CONSTRAINTS ALL DEFERRED".to_owned());
     for &number in order.iter().rev() {
         for reference in references[number].iter().filter(|reference| reference.on_delete) {
-            let Reference { child, joined, .. } = reference;
-            let hit = format!("SELECT count(*) FROM {child} c JOIN {} d ON {joined} WHERE d.{OP} = 'd'", undo(number));
-            all.push(refusing(&hit, &format!("rows of {child} refer to rows that would be deleted")));
+            let hit = pairs[number].followed(reference, &undo(number));
+            all.push(refusing(&hit, &format!("rows of {} refer to rows that would be deleted", reference.child)));
         }
         all.push(pairs[number].delete(&undo(number)));
     }

@@ -2,19 +2,23 @@
 
 use super::apply::{Application, Done};
 use super::compare::{self, Difference};
-use super::lacking::Lacking;
+use super::lacking::{self, Lacking};
 use super::pair::Pair;
 use super::params::{RestoreTableMode, RestoreTableOutput, RestoreTableParams, TableOutcome, TableState};
-use super::recreate::{self, Gone};
+use super::recreate::{self, Gone, Making};
 use super::shape::{Shape, qualified};
+use super::trail::Trail;
 use super::undo::{self, ROWS, Script, TABLES, TableUndo, UndoScript};
 use super::{ApplyMode, Orphans, major};
 use crate::action::{ActionError, Findings, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::name::literal;
 use crate::actions::postgres::session::client::Client;
-use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::connect::{Endpoint, Refusal, Session};
+use crate::actions::postgres::session::integrity::{self, ForeignKey};
 use crate::actions::postgres::session::subscription;
 use crate::actions::postgres::side::record::Record;
+use crate::catalog::KIND_POSTGRES_DUMP;
 use crate::event::Progress;
 
 /// Where the rows of an unlogged table are.
@@ -24,6 +28,7 @@ const UNLOGGED: &str =
 /// Both databases, and what is to be done.
 pub(super) struct Work<'a> {
     params: &'a RestoreTableParams,
+    trail: &'a Trail,
     cx: &'a RunContext,
     live: &'a Cluster,
     copy: Cluster,
@@ -40,7 +45,7 @@ impl<'a> Work<'a> {
     /// # Errors
     /// Fails when the instance is no side instance, or the copy lacks a table.
     pub(super) async fn begin(
-        params: &'a RestoreTableParams,
+        (params, trail): (&'a RestoreTableParams, &'a Trail),
         live: &'a Cluster,
         cx: &'a RunContext,
     ) -> Result<Self, ActionError> {
@@ -55,18 +60,18 @@ impl<'a> Work<'a> {
         let user = subscription::superuser(&copy, secrets).await?;
         let copy = Cluster { user, ..copy };
         let dbname = Some(params.dbname(live));
-        let mut sessions =
-            (Endpoint::of(&copy, dbname, secrets)?.open().await?, Endpoint::of(live, dbname, secrets)?.open().await?);
+        let entered = Endpoint::of(live, dbname, secrets)?.ask().await.map_err(|(refusal, error)| match refusal {
+            Some(Refusal::Database) => error.help(lacking::without_database(params.dbname(live))),
+            Some(Refusal::Login | Refusal::Session) | None => error,
+        })?;
+        let mut sessions = (Endpoint::of(&copy, dbname, secrets)?.open().await?, entered);
         let is_of_dump = Record::of(&copy, cx.host.read_files().as_ref()).is_some_and(|record| record.is_of_dump());
         let (mut pairs, mut gone, mut same) = (Vec::new(), Vec::new(), Vec::new());
         for table in &params.tables {
             let Some(then) = Shape::look(&mut sessions.0, table).await? else {
                 let inside = params.dbname(live);
                 let fact = format!("the copy has no table `{}` in its database `{inside}`", qualified(table));
-                return Err(ActionError::fatal(fact).help(
-                    "look at the name; a table of another database of the server wants `dbname` (`-p dbname=NAME`); else it \
-                     was not there at that moment",
-                ));
+                return Err(ActionError::fatal(fact).help(lacking::in_copy(table, &mut sessions.0).await?));
             };
             if !then.unlogged.is_empty() && !is_of_dump {
                 let names = then.unlogged.join(", ");
@@ -81,7 +86,7 @@ impl<'a> Work<'a> {
                 None => gone.push(then),
             }
         }
-        Ok(Self { params, cx, live, copy, sessions, pairs, gone, same })
+        Ok(Self { params, trail, cx, live, copy, sessions, pairs, gone, same })
     }
 
     /// Compares, and applies when it was asked for.
@@ -137,7 +142,7 @@ impl<'a> Work<'a> {
         let wanted: u64 = outcomes.iter().filter_map(|one| one.difference.as_ref()).map(|found| mode.rows(found)).sum();
         if wanted > 0 {
             let script = Script::new(self.cx.host.files(), &self.cx.attempt_dir, ROWS);
-            let application = Application { pairs: &self.pairs, mode };
+            let application = Application { pairs: &self.pairs, mode, trail: self.trail };
             let sessions = (&mut self.sessions.0, &mut self.sessions.1);
             let done = application.run(sessions, &script).await;
             let done = done.map_err(|error| partly(error, tables.as_slice()))?;
@@ -163,7 +168,11 @@ impl<'a> Work<'a> {
             dbname: self.params.dbname(self.live).to_owned(),
             scripts,
         });
-        Ok(output(outcomes, undo))
+        let not_valid = self.unproven(&outcomes).await.unwrap_or_else(|error| {
+            self.untold("which foreign keys are NOT VALID is not known", &error);
+            Vec::new()
+        });
+        Ok(RestoreTableOutput { not_valid, ..output(outcomes, undo) })
     }
 
     /// Refuses to delete rows that hold more than the copy knows: no script could bring that back.
@@ -193,7 +202,8 @@ impl<'a> Work<'a> {
         let reach = (self.cx.host.as_read(), self.cx.about.secrets.as_ref());
         let clients = (Client::of(&self.copy, &major, reach)?, Client::of(self.live, &major, reach)?);
         let dbname = self.params.dbname(self.live);
-        gone.recreate((&clients.0, &clients.1), dbname, self.params.orphans, self.cx).await?;
+        let making = Making { orphans: self.params.orphans, trail: self.trail, script: &script };
+        gone.recreate((&clients.0, &clients.1), dbname, making, self.cx).await?;
         let rows = gone.prove((&mut *copy, &mut *live)).await?;
         for (table, rows) in gone.tables().iter().zip(rows) {
             let known = outcomes.iter_mut().find(|outcome| outcome.table == table.name);
@@ -208,9 +218,6 @@ impl<'a> Work<'a> {
         match gone.dependents().missing((&mut *copy, &mut *live)).await {
             Ok(missing) => self.tell_company(&gone, &missing),
             Err(error) => self.untold("what hung on them could not be compared", &error),
-        }
-        if let Err(error) = self.unproven(&gone.references()).await {
-            self.untold("which foreign keys are NOT VALID is not known", &error);
         }
         Ok(undo)
     }
@@ -240,19 +247,38 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Says which foreign keys could not be proven, where that is allowed.
-    async fn unproven(&mut self, references: &[String]) -> Result<(), ActionError> {
-        if self.params.orphans == Orphans::Refuse || references.is_empty() {
-            return Ok(());
+    /// Finds the foreign keys to these tables that are NOT VALID and were valid in the copy, and says so: an application whose
+    /// orphans were allowed, this one or an earlier attempt, left them.
+    async fn unproven(&mut self, outcomes: &[TableOutcome]) -> Result<Vec<String>, ActionError> {
+        if self.params.orphans == Orphans::Refuse {
+            return Ok(Vec::new());
         }
-        let left = self.sessions.1.query("SELECT conname || ' on ' || conrelid::regclass FROM pg_constraint WHERE contype = 'f' AND NOT convalidated").await?;
-        let left: Vec<&str> = left.rows.iter().filter_map(|row| row.first()?.as_deref()).collect();
+        let (copy, live) = (&mut self.sessions.0, &mut self.sessions.1);
+        let mut oids = Vec::new();
+        for outcome in outcomes {
+            let oid = live.query(&format!("SELECT to_regclass({})::oid", literal(&outcome.table))).await?;
+            oids.extend(oid.first().and_then(|oid| oid.parse::<u32>().ok()));
+        }
+        if oids.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Then both write names in full.
+        live.query("SET search_path = ''").await?;
+        copy.query("SET search_path = ''").await?;
+        let before = integrity::foreign_keys_to(copy, &[]).await?;
+        let mut left = Vec::new();
+        for ForeignKey { name, is_valid, orphans } in integrity::foreign_keys_to(live, &oids).await? {
+            let was_valid = before.iter().any(|key| key.name == name && key.is_valid);
+            if !is_valid && was_valid {
+                left.push(format!("{name} ({} rows)", live.value(&orphans).await?));
+            }
+        }
         if !left.is_empty() {
             let message =
                 format!("not every row has its parent, so these foreign keys are NOT VALID: {}", left.join(", "));
             self.cx.reporter.note(message, serde_json::json!({ "not_valid": left }));
         }
-        Ok(())
+        Ok(left)
     }
 
     fn tell(&self, outcomes: &[TableOutcome]) {
@@ -276,7 +302,7 @@ impl<'a> Work<'a> {
 /// # Errors
 /// Fails as the server says.
 pub(super) async fn judge(
-    lacking: Lacking<'_>,
+    (lacking, kind): (Lacking<'_>, Option<String>),
     session: &mut Session,
     mut findings: Findings,
 ) -> Result<Findings, ActionError> {
@@ -287,8 +313,13 @@ pub(super) async fn judge(
             continue;
         };
         if !shape.unlogged.is_empty() {
-            let fact = format!("{} is UNLOGGED: a copy of a base backup has no rows of it", shape.unlogged.join(", "));
-            findings = findings.warn(fact, UNLOGGED);
+            let names = shape.unlogged.join(", ");
+            findings = match kind.as_deref() {
+                Some(KIND_POSTGRES_DUMP) => findings.pass(format!("{names} is UNLOGGED, and a dump has its rows")),
+                Some(_) | None => {
+                    findings.warn(format!("{names} is UNLOGGED: a copy of a base backup has no rows of it"), UNLOGGED)
+                }
+            };
         }
         if shape.key.is_empty() && params.mode == RestoreTableMode::Compare {
             let fact = format!("{} has no primary key: only whether all of its rows are the same is told", shape.name);
@@ -336,6 +367,7 @@ fn output(tables: Vec<TableOutcome>, undo: Option<TableUndo>) -> RestoreTableOut
         changed: sum(|one| one.changed),
         extra: sum(|one| one.extra),
         applied: tables.iter().map(|one| one.inserted + one.updated + one.deleted).sum(),
+        not_valid: Vec::new(),
         tables,
         undo,
     }
