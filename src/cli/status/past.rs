@@ -1,6 +1,6 @@
 //! What the runs of this machine tell of one database: its last drill, its last proof, and what has not ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::gather::{Drilled, Onward, Proven, Unfinished};
 use crate::action::Mode;
@@ -21,29 +21,30 @@ const LOOK_BACK: usize = 200;
 pub(super) struct Past {
     /// The last drill of a recovery that has ended.
     pub(super) drill: Option<Drilled>,
-    /// The last run that proved a backup, or disproved it.
-    pub(super) proof: Option<Proven>,
+    /// Of each backup, by its id, the last run that proved it, or disproved it.
+    pub(super) proofs: BTreeMap<String, Proven>,
     /// Runs that have not ended, newest first.
     pub(super) unfinished: Vec<Unfinished>,
 }
 
-/// What the newest run that proved a backup of the database says of it.
-fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Option<Proven> {
+/// What a run that has ended proved, or disproved, of the database's backups.
+fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Vec<Proven> {
     let may_prove = |step: &PlannedStep| step.uses == PROOF;
     if !plan.steps.iter().any(may_prove) {
-        return None;
+        return Vec::new();
     }
-    let state = RunState::fold(&dir.read().ok()?.events).ok()?;
-    state.finished.as_ref()?;
-    let found = restored::proofs(plan, &state).into_iter().rfind(|proven| proven.backup.database == name)?;
-    Some(Proven {
+    let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
+    let Some(state) = state.filter(|state| state.finished.is_some()) else { return Vec::new() };
+    let of_database = restored::proofs(plan, &state).into_iter().filter(|proven| proven.backup.database == name);
+    let told = of_database.map(|found| Proven {
         backup: found.backup.id,
         at: found.proof.at,
         passed: found.proof.verdict == Verdict::Passed,
         took_ms: found.proof.took_ms,
         run: found.proof.run,
         unkept: Some(dir.id().clone()),
-    })
+    });
+    told.collect()
 }
 
 /// Tells what brings on a run that has not ended.
@@ -85,8 +86,10 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
                 Some(Drilled { run: id.clone(), at: state.started_at, outcome, figures: Box::new(figures) })
             });
         }
-        if past.proof.is_none() && concerns {
-            past.proof = proven(&dir, &plan, name);
+        if concerns {
+            for proof in proven(&dir, &plan, name) {
+                past.proofs.entry(proof.backup.clone()).or_insert(proof);
+            }
         }
         if !concerns && !plan.locks.iter().any(|known| known == lock) {
             continue;
