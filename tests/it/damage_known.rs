@@ -161,6 +161,37 @@ fn a_restore_test_that_went_on_with_another_copy_than_the_damaged_one_says_so_to
 }
 
 #[test]
+fn where_no_base_backup_can_be_restored_the_sound_dumps_are_named_with_what_restores_each() {
+    let production = Production::new();
+    let (cli, store) = (&production.cli, production.site.depot.root.clone());
+    production.site.cluster.sql("CREATE DATABASE shop");
+    cli.run(&["run", "daily-backup", "-p", "database=main", CONFIRM[0], CONFIRM[1]]).ends(0);
+    let id = backups(&store).remove(0);
+    let whole = cli.run(&["restore", "main"]).ends(0);
+    assert!(!whole.err.contains("restore-dump"), "{}", whole.err);
+    damage(&store, &id);
+    cli.run(&["restore", "main", CONFIRM[0], CONFIRM[1]]).ends(10);
+    for more in [&[][..], &CONFIRM] {
+        let mut refused = cli.run(&[&["restore", "main"][..], more].concat()).ends(4).says("RESTORE.md");
+        for dbname in ["postgres", "shop"] {
+            refused = refused.says(&format!("run restore-dump -p database=main -p dbname={dbname} -p backup="));
+        }
+    }
+}
+
+#[test]
+fn a_lost_store_leads_to_the_other_one_that_has_the_backups() {
+    let (production, second) = twice();
+    let (cli, store) = (&production.cli, production.site.depot.root.clone());
+    cli.run(&["backup", "main", "--confirm", "production", "--wait"]).ends(0);
+    let newest = backups(&second).pop().unwrap();
+    fs::rename(&store, store.with_extension("lost")).unwrap();
+    let refused = cli.run(&["restore", "main"]).ends(4);
+    refused.says(&format!("store `second` has the base backup `{newest}`")).says("say `store: second`");
+    fs::rename(store.with_extension("lost"), &store).unwrap();
+}
+
+#[test]
 fn what_a_drill_may_not_note_is_kept_later_by_its_run() {
     let production = Production::new();
     let (cli, store) = (&production.cli, production.site.depot.root.clone());
