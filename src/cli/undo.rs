@@ -1,9 +1,10 @@
 //! `runbook undo RUN`: a new run that reverses what an earlier one did.
 
+use super::again::Again;
 use super::earlier::{self, Earlier};
 use super::invoke::Invocation;
 use super::screen::Face;
-use super::{Exit, Failure, superseded, wiring};
+use super::{Exit, Failure, superseded, undone, wiring};
 use crate::action::Mode;
 use crate::base::{RunId, StepId, clock};
 use crate::engine::{foresee, wanted_undos};
@@ -14,7 +15,7 @@ use crate::plan::{BoundPlan, Section, UndoPolicy};
 /// Arguments of `undo`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook undo last                                  reverse everything it did, last first\n  runbook undo last --to stop_apps --confirm production\n\nIt is a run of its own, with its own journal: nothing is written into the old one. What was undone before is\nnot undone again; when an undo fails, those before it are left, and `runbook undo` once more goes on with them."
+    after_help = "Examples:\n  runbook undo last                                  reverse everything it did, last first\n  runbook undo last --to stop_apps --confirm production\n\nIt is a run of its own, with its own journal: nothing is written into the old one. What was undone before is\nnot undone again; when an undo fails, those before it are left, and `runbook undo` once more goes on with them.\nA recovery has no undo: where one came to its end, that is said, with where the data from before lies, and the code is 5."
 )]
 pub struct Args {
     /// The run to reverse: its id, a unique beginning of it, or `last`
@@ -47,7 +48,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     demand_something(&plan, &seeds, (&earlier, &undoings))?;
     let carried = invocation.seeded(plan, seeds)?;
     invocation.summary(&carried);
-    Ok(carried.exit())
+    let lasting = undone::replaced_for_good(&earlier.plan, &earlier.state);
+    lasting.iter().for_each(|one| one.tell(&Again::of_plan(&earlier.plan)));
+    Ok(match carried.exit() {
+        // All of its undos went well, and what matters most has none.
+        Exit::Success if !lasting.is_empty() => Exit::Exceptions,
+        other => other,
+    })
 }
 
 /// Refuses (exit 4) a run that cannot be reversed as a whole.
