@@ -146,7 +146,7 @@ fn a_restore_test_that_went_on_with_another_copy_than_the_damaged_one_says_so_to
     cli.file("inventory.yaml", &format!("{inventory}{expected}"));
     let drilled = cli.run(&["drill", "restore-test", "-p", "database=main"]).ends(5);
     drilled.says("its copy in store `second` is tried").says(&format!("{copy} is damaged"));
-    let run = cli.id();
+    let run = cli.runs().pop().unwrap().file_name().unwrap().to_string_lossy().into_owned();
     let suite = cli.run(&["report", &run, "--junit"]).ends(0);
     assert!(suite.out.contains("damaged copy") && suite.out.contains("failures=\"1\""), "{}", suite.out);
     // The drill's store is read-only: until somebody tells it, the history of runs here says so.
