@@ -123,7 +123,10 @@ impl Action for Assert {
         Ok(params.conditions().into_iter().fold(Findings::default(), |findings, (that, message)| match that {
             Late::Known(true) => findings,
             Late::Known(false) => match params.otherwise {
-                Otherwise::Fail => findings.refuse(message, "the step asserts the opposite"),
+                Otherwise::Fail => findings.refuse(
+                    message,
+                    "the runbook demands it before it goes on: mend what is said here, or give another parameter",
+                ),
                 Otherwise::Inconclusive => findings.warn(message, "a drill proves nothing then"),
             },
             Late::Pending(expression) => findings.pending(format!("`{expression}` is not known yet")),

@@ -8,7 +8,6 @@ use crate::engine::may_have_run;
 use crate::event::{EventKind, OriginPurpose, RunOrigin, SeededEnd};
 use crate::journal::{RunDir, Runs, Verb};
 use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::report::cancel_command;
 use crate::state::{RunState, StepEnd, StepState, StepStatus};
 
 /// A run as its folder tells it.
@@ -48,7 +47,10 @@ impl Earlier {
                     format!("a `cancel` of it is kept: `runbook resume {run}` carries it out and runs its `finally`")
                 }
                 false => {
-                    format!("`runbook resume {run}` goes on with it; `{}` first ends it", cancel_command(&self.plan))
+                    format!(
+                        "`runbook resume {run}` goes on with it; `{}` first ends it",
+                        self.plan.with_reason(format!("runbook cancel {run}"))
+                    )
                 }
             };
             Failure::new(Exit::Refused, format!("run `{run}` has not ended; nothing was changed")).help(help)

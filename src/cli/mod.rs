@@ -120,6 +120,7 @@ mod undone;
 mod volume;
 mod wal;
 mod wal_location;
+mod way_out;
 mod wiring;
 
 use clap::{Parser, Subcommand};

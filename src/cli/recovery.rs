@@ -28,8 +28,8 @@ const RECOVERIES: [&str; 2] = ["postgres.recover", "pgbackrest.restore"];
 const RESTORES: [&str; 3] = ["postgres.restore_base", "postgres.restore_dump", "postgres.restore_table"];
 
 /// Parameters that say which state comes back, when it was missed, and what else helps: not what is replaced by it.
-const OF_THE_STATE: [&str; 8] =
-    [INCIDENT_AT, "backup", "before", "orphans", "recover_to", "timeline", "wal_folder", "wal_store"];
+const OF_THE_STATE: [&str; 9] =
+    [INCIDENT_AT, "backup", "before", "orphans", "recover_to", "recover_to_lsn", "timeline", "wal_folder", "wal_store"];
 
 /// A recovery that is open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -13,7 +13,7 @@ use super::prepare::{self, Prepared, RunIdentity};
 use super::procedure::{Asked, GivenUp, Goal, Procedure};
 use super::screen::Face;
 use super::site::{self, Site};
-use super::{Exit, Failure, given, pitr, wiring};
+use super::{Exit, Failure, given, pitr, way_out, wiring};
 use crate::action::Mode;
 use crate::base::{Timestamp, clock};
 use crate::catalog::recovery::Goal as Position;
@@ -124,8 +124,23 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         ..Subject::default()
     };
     let params = procedure.params.clone();
+    // A refusal is no dead end where something else leads back.
+    let way_out = |refused: bool| {
+        let lines = if refused && procedure.replays_our_wal() {
+            way_out::lines(&site, &args.database, &site.again)
+        } else {
+            Vec::new()
+        };
+        lines.iter().enumerate().for_each(|(at, line)| tell!("{}{line}", if at == 0 { "\n" } else { "" }));
+    };
     match &args.confirm {
-        Some(word) => carry_out((&prepared, &subject), params, word, &args),
+        Some(word) => {
+            let carried = carry_out((&prepared, &subject), params, word, &args);
+            way_out(
+                carried.as_ref().map_or_else(|failure| failure.exit == Exit::Refused, |exit| *exit == Exit::Refused),
+            );
+            carried
+        }
         None => {
             let next = next(&args, &goal, (&environment, incident_at));
             let beside = match (args.json, archive(&site, (&procedure, &goal, args.timeline), args.json.into())) {
@@ -142,6 +157,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
                 Ok(_) => "To carry it out:",
                 Err(_) => "When what refuses is mended:",
             };
+            way_out(planned.is_err());
             tell!("\nnothing was changed. {when}\n  {next}");
             planned
         }

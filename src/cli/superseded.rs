@@ -6,7 +6,6 @@ use crate::base::RunId;
 use crate::event::{EventKind, OriginPurpose, Outcome};
 use crate::journal::{RunDir, Runs};
 use crate::plan::{BoundPlan, Section, UndoPolicy};
-use crate::report::cancel_command;
 
 /// Refuses (exit 4) to resume a real run when a later one has begun to replace what it would replace.
 pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure> {
@@ -18,7 +17,7 @@ pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure
             "run `{id}` began after run `{run}`, and its plan cannot be read: whether it has worked on the same database is not known"
         ),
     };
-    let cancel = cancel_command(plan);
+    let cancel = plan.with_reason(format!("runbook cancel {run}"));
     Err(Failure::new(Exit::Refused, message).help(format!(
         "the interrupted run would replace newer data; nothing was changed. Look with `runbook show {id}`, then end the old one with \
          `{cancel}`, which undoes nothing, and start a new run"

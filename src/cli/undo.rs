@@ -1,21 +1,21 @@
 //! `runbook undo RUN`: a new run that reverses what an earlier one did.
 
+use super::again::Again;
 use super::earlier::{self, Earlier};
 use super::invoke::Invocation;
 use super::screen::Face;
-use super::{Exit, Failure, superseded, wiring};
+use super::{Exit, Failure, superseded, undone, wiring};
 use crate::action::Mode;
 use crate::base::{RunId, StepId, clock};
 use crate::engine::{foresee, wanted_undos};
-use crate::event::{EventKind, OriginPurpose, Outcome, RunOrigin};
+use crate::event::{EventKind, OriginPurpose, RunOrigin};
 use crate::journal::{RunDir, RunStatus, RunSummary};
 use crate::plan::{BoundPlan, Section, UndoPolicy};
-use crate::report::replaced;
 
 /// Arguments of `undo`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook undo last                                  reverse everything it did, last first\n  runbook undo last --to stop_apps --confirm production\n\nIt is a run of its own, with its own journal: nothing is written into the old one. What was undone before is\nnot undone again; when an undo fails, those before it are left, and `runbook undo` once more goes on with them."
+    after_help = "Examples:\n  runbook undo last                                  reverse everything it did, last first\n  runbook undo last --to stop_apps --confirm production\n\nIt is a run of its own, with its own journal: nothing is written into the old one. What was undone before is\nnot undone again; when an undo fails, those before it are left, and `runbook undo` once more goes on with them.\nA recovery has no undo: where one came to its end, that is said, with where the data from before lies, and the code is 5."
 )]
 pub struct Args {
     /// The run to reverse: its id, a unique beginning of it, or `last`
@@ -42,16 +42,19 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     superseded::refuse_undo(&invocation.runs, &earlier.dir, &earlier.plan)?;
     let undoings = earlier::undoings(&invocation.runs, earlier.dir.id())?;
     let to = args.to.as_deref().map(|name| target(&earlier, name)).transpose()?;
-    if to.is_none() {
-        demand_reversible(&earlier)?;
-    }
     demand_ended(&earlier, &undoings)?;
     let plan = plan(&earlier, &invocation, (to, args.reason));
     let seeds = earlier::to_undo(&earlier, undoings.clone())?;
     demand_something(&plan, &seeds, (&earlier, &undoings))?;
     let carried = invocation.seeded(plan, seeds)?;
     invocation.summary(&carried);
-    Ok(carried.exit())
+    let lasting = undone::replaced_for_good(&earlier.plan, &earlier.state);
+    lasting.iter().for_each(|one| one.tell(&Again::of_plan(&earlier.plan)));
+    Ok(match carried.exit() {
+        // All of its undos went well, and what matters most has none.
+        Exit::Success if !lasting.is_empty() => Exit::Exceptions,
+        other => other,
+    })
 }
 
 /// Refuses (exit 4) a run that cannot be reversed as a whole.
@@ -72,23 +75,6 @@ fn demand_undoable(earlier: &Earlier) -> Result<(), Failure> {
         }
         Some(RunOrigin { purpose: OriginPurpose::Seed, .. }) | None => earlier.demand_finished(),
     }
-}
-
-/// Refuses (exit 4) a run that went well and whose data stays where it is: an undo of the rest would look like one of all.
-fn demand_reversible(earlier: &Earlier) -> Result<(), Failure> {
-    let went_well = matches!(
-        earlier.state.finished,
-        Some((Outcome::Succeeded | Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed, _, _))
-    );
-    let Some((step, kept)) = replaced(&earlier.plan, &earlier.state).next().filter(|_| went_well) else {
-        return Ok(());
-    };
-    let run = earlier.dir.id();
-    let message = format!("run `{run}` has replaced data (`{step}`), which no undo takes back; nothing was changed");
-    Err(Failure::new(Exit::Refused, message).help(format!(
-        "the data of before lies in `{kept}`, and stays there as long as nobody removes it: stop the server, put that folder in \
-         its place and start it, or recover to another moment with `runbook restore`; `--to STEP` undoes what came after a step"
-    )))
 }
 
 /// Refuses (exit 4) while another run that undoes the same one has not ended.

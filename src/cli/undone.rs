@@ -1,8 +1,12 @@
 //! A recovery that was undone: the old server is back on its own data, so that nothing was replaced and nothing has to
 //! stay frozen for another try.
 
+use std::path::PathBuf;
+
+use super::again::Again;
 use super::{Failure, attest, wiring};
 use crate::action::{Access, Mode, Target};
+use crate::actions::postgres::recovery::recover::RecoverOutput;
 use crate::actions::postgres::recovery::start::StartOutput;
 use crate::base::{RunId, clock};
 use crate::catalog::CatalogError;
@@ -36,6 +40,43 @@ pub fn recovery(runs: &Runs, plan: &BoundPlan, state: &RunState) -> Option<RunId
     let (plan, _) = dir.plan().ok()?;
     let state = RunState::fold(&dir.read().ok()?.events).ok()?;
     replaced_nothing(&plan, &state).then(|| origin.run.clone())
+}
+
+/// A recovery that came to its end: no undo takes it back.
+pub struct Replaced {
+    /// The database.
+    pub database: String,
+    /// Where the data from before was kept, if it was.
+    pub kept: Option<PathBuf>,
+}
+
+/// The recoveries of a run that have put a server on other data.
+pub fn replaced_for_good(plan: &BoundPlan, state: &RunState) -> Vec<Replaced> {
+    let recovers = plan.steps.iter().filter(|step| step.section == Section::Body && step.uses == RECOVER);
+    let ended = recovers.filter_map(|step| state.steps.get(&step.id)).filter(|known| !known.marked_done);
+    let outputs =
+        ended.filter(|known| known.status.end() == Some(StepEnd::Succeeded)).filter_map(|known| known.output.clone());
+    let outputs = outputs.filter_map(|output| serde_json::from_value::<RecoverOutput>(output).ok());
+    let live = outputs.filter(|output| plan.mode == Mode::Real && output.instance.side.is_none());
+    live.map(|output| Replaced { database: output.instance.database, kept: output.kept }).collect()
+}
+
+impl Replaced {
+    /// Says it, with where the data from before is.
+    pub fn tell(&self, again: &Again) {
+        let Self { database, kept } = self;
+        tell!("warning: a recovery has no undo: `{database}` stays on the data that it was recovered to");
+        let state = again.line(["restore", database, "--timeline", "NUMBER"]);
+        let archived = format!("`{state}`, with the timeline from before, brings back what its archived WAL has");
+        match kept {
+            Some(kept) => tell!(
+                "  help: the data from before lies in `{}`, with its WAL: remove nothing of it; with the server stopped it can be moved \
+                 back into its place; or {archived}",
+                kept.display()
+            ),
+            None => tell!("  help: {archived}"),
+        }
+    }
 }
 
 /// Whether an attempt of a step was ever made.

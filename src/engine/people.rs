@@ -10,12 +10,12 @@ use super::start::{EngineError, Presence};
 use crate::action::{ActionError, ApprovalArgs, ApprovalOutput, ManualArgs, ManualOutput};
 use crate::base::clock::between;
 use crate::base::units::Span;
-use crate::base::{Attempt, RunId, StepId, Timestamp};
+use crate::base::{Attempt, StepId, Timestamp};
 use crate::event::{
     ErrorClass, ErrorInfo, EventKind, HumanAnswer, HumanVerdict, OnTimeout, Question, QuestionKind, SuspendReason,
 };
 use crate::language::runbook::OnFailure;
-use crate::plan::{PlannedStep, StepKind};
+use crate::plan::{BoundPlan, PlannedStep, StepKind};
 use crate::state::{StepState, StepStatus};
 
 /// What the answers so far come to.
@@ -60,25 +60,26 @@ pub(super) fn next(step: &PlannedStep, state: &StepState, now: Timestamp) -> Opt
 
 /// Each step that only a person can bring on, with what to type.
 pub(super) fn waiting(picture: &Picture<'_>) -> Vec<SuspendReason> {
-    let run = &picture.index.plan().run;
+    let plan = picture.index.plan();
     let mut waiting: Vec<SuspendReason> = picture
         .active()
         .filter_map(|(_, step, state)| {
-            let question = asked(run, step, state)?;
+            let question = asked(plan, step, state)?;
             Some(SuspendReason { step: step.id.clone(), question })
         })
         .collect();
     if picture.state.paused.is_some() && waiting.is_empty() {
         let mut steps = picture.index.positions().map(|at| picture.index.step(at));
         let open = steps.find(|step| !picture.state.status(&step.id).is_terminal());
-        let question = format!("the run is paused; `runbook continue {run}` goes on");
+        let way = plan.with_reason(format!("runbook continue {}", plan.run));
+        let question = format!("the run is paused; `{way}` goes on");
         waiting.extend(open.map(|step| SuspendReason { step: step.id.clone(), question }));
     }
     waiting
 }
 
-fn asked(run: &RunId, step: &PlannedStep, state: &StepState) -> Option<String> {
-    let id = &step.id;
+fn asked(plan: &BoundPlan, step: &PlannedStep, state: &StepState) -> Option<String> {
+    let (run, id) = (&plan.run, &step.id);
     if let (StepStatus::Asking, Some(question)) = (state.status, &state.question) {
         let way = format!("`runbook approve {run} {id}` or `runbook deny {run} {id} --comment WHY`");
         let prompt = question.prompt.lines().next().unwrap_or_default();
@@ -86,7 +87,13 @@ fn asked(run: &RunId, step: &PlannedStep, state: &StepState) -> Option<String> {
     }
     if state.status == StepStatus::Held {
         let why = state.error.as_ref().map_or("it failed", |error| error.message.as_str());
-        return Some(format!("{why}; `runbook retry {run} {id}`, `skip`, `mark-done` or `cancel`"));
+        let retry = plan.with_reason(format!("runbook retry {run} {id}"));
+        return Some(match step.kind {
+            StepKind::Approval => format!("{why}; `{retry}` asks again, `cancel` ends the run"),
+            StepKind::Manual | StepKind::Action | StepKind::Runbook => {
+                format!("{why}; `{retry}`, `skip`, `mark-done` or `cancel`")
+            }
+        });
     }
     state.asks.clone()
 }

@@ -11,7 +11,8 @@ use crate::base::StepId;
 pub enum Outcome {
     /// Every required step succeeded.
     Succeeded,
-    /// It succeeded, and a step was skipped by a need, marked done by hand, or failed where that is tolerated.
+    /// It succeeded, and a step was skipped by a need, marked done by hand, or failed where that is tolerated;
+    /// or a copy of a backup was found damaged on the way.
     SucceededWithExceptions,
     /// A required step failed.
     Failed,
@@ -45,6 +46,8 @@ pub enum ExceptionKind {
     Finally,
     /// Something that a step created for the run could not be removed.
     LeftBehind,
+    /// A step found a store's copy of a backup damaged, and succeeded by another one.
+    DamagedCopy,
 }
 
 /// Which objective.

@@ -163,7 +163,7 @@ impl Teller {
             message: format!("step `{step}` of `{name}` failed and waits for a person: {error}"),
             step: Some(step.clone()),
             question: Some(error.to_owned()),
-            command: format!("runbook retry {run} {step}"),
+            command: self.plan.with_reason(format!("runbook retry {run} {step}")),
         }
     }
 

@@ -281,6 +281,18 @@ impl BoundPlan {
         self.steps.iter().find(|step| step.id == *id)
     }
 
+    /// Completes an operator's command by the reason that a protected environment demands.
+    #[must_use]
+    pub fn with_reason(&self, command: String) -> String {
+        if self.protected { format!("{command} --reason WHY") } else { command }
+    }
+
+    /// Whether a step, or the fan-out that it is an instance of, asks for approval: only people's answers settle it.
+    #[must_use]
+    pub fn is_approval(&self, id: &StepId) -> bool {
+        self.planned(id).is_some_and(|step| step.kind == StepKind::Approval)
+    }
+
     /// Gives what was planned for a step: itself, or the fan-out that it is an instance of, or what reverses that.
     #[must_use]
     pub fn planned(&self, id: &StepId) -> Option<&PlannedStep> {

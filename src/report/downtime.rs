@@ -143,13 +143,3 @@ fn has_stopped(output: Option<&Value>) -> bool {
     let of_services = services.map(|all| all.iter().any(|one| one.get("before") != one.get("after")));
     of_services.or(output.get("stopped").and_then(Value::as_bool)).unwrap_or(true)
 }
-
-/// The steps that replaced data and have no undo, each with the place of what it replaced.
-pub fn replaced<'a>(plan: &'a BoundPlan, state: &'a RunState) -> impl Iterator<Item = (&'a StepId, &'a str)> {
-    plan.section(Section::Body).filter_map(|step| {
-        let known = state.steps.get(&step.id).filter(|known| known.status == StepStatus::Succeeded)?;
-        let kept = known.output.as_ref()?.get("kept")?.as_str()?;
-        let has_undo = plan.section(Section::Undo).any(|undo| undo.id.undone().as_ref() == Some(&step.id));
-        (!has_undo).then_some((&step.id, kept))
-    })
-}

@@ -31,8 +31,6 @@ mod tests;
 mod waiting;
 pub mod window;
 
-pub use downtime::replaced;
 pub use line::speaks;
-pub use next::cancel as cancel_command;
 pub use palette::{Palette, Tone};
 pub use phrase::{mask_text, mask_value, outcome_sentence, verb as verb_name};

@@ -42,7 +42,7 @@ pub(super) fn commands(plan: &BoundPlan, state: &RunState, places: &Places) -> V
 fn onward(plan: &BoundPlan, state: &RunState, drive: Drive) -> Vec<(&'static str, String)> {
     let run = &plan.run;
     match state.finished.as_ref().map(|(outcome, _, _)| *outcome) {
-        None if drive == Drive::Overtaken => vec![("end", cancel(plan))],
+        None if drive == Drive::Overtaken => vec![("end", plan.with_reason(format!("runbook cancel {run}")))],
         None if drive == Drive::Ending => vec![("end", format!("runbook resume {run}   carries the `cancel` out"))],
         None if state.suspended.is_empty() && drive != Drive::Engine => {
             vec![("go on", format!("runbook resume {run}"))]
@@ -63,13 +63,6 @@ fn onward(plan: &BoundPlan, state: &RunState, drive: Drive) -> Vec<(&'static str
             std::iter::once(("again", again(plan))).chain(undo).collect()
         }
     }
-}
-
-/// What is typed to cancel the run of a plan: a protected environment wants to know why.
-#[must_use]
-pub fn cancel(plan: &BoundPlan) -> String {
-    let why = if plan.protected { " --reason WHY" } else { "" };
-    format!("runbook cancel {}{why}", plan.run)
 }
 
 /// Whether the step was interrupted and nobody said what became of it.

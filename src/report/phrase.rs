@@ -175,6 +175,7 @@ pub(super) fn exception(kind: ExceptionKind) -> &'static str {
         ExceptionKind::Tolerated => "did not succeed, which is tolerated here",
         ExceptionKind::Finally => "of `finally` did not succeed",
         ExceptionKind::LeftBehind => "created something for the run that could not be removed",
+        ExceptionKind::DamagedCopy => "met a damaged copy of a backup and went on with another",
     }
 }
 

@@ -3,7 +3,8 @@
 use super::phrase::{exception, one_line};
 use crate::base::StepId;
 use crate::event::{ExceptionKind, OperatorVerb, Outcome};
-use crate::state::RunState;
+use crate::state::objectives::{DamagedCopy, damaged};
+use crate::state::{RunState, StepState};
 
 /// Something that makes a run less than a plain success.
 pub(super) struct Remark {
@@ -48,10 +49,17 @@ pub(super) fn told(state: &RunState) -> Vec<Remark> {
         | ExceptionKind::LeftOut
         | ExceptionKind::BrokeGlass
         | ExceptionKind::Unapproved
-        | ExceptionKind::LeftBehind => true,
+        | ExceptionKind::LeftBehind
+        | ExceptionKind::DamagedCopy => true,
         ExceptionKind::Skipped | ExceptionKind::Tolerated | ExceptionKind::Finally => false,
     };
     remarks(state).into_iter().filter(|remark| of_success || by_people(remark.kind)).collect()
+}
+
+/// Names the copies that a step found damaged.
+fn copies(known: &StepState) -> String {
+    let words: Vec<String> = damaged(known).iter().map(DamagedCopy::words).collect();
+    words.join("; ")
 }
 
 fn remark(state: &RunState, step: &StepId, kind: ExceptionKind) -> Remark {
@@ -71,6 +79,7 @@ fn remark(state: &RunState, step: &StepId, kind: ExceptionKind) -> Remark {
         ExceptionKind::LeftOut => acted(|verb| matches!(verb, OperatorVerb::Skip)).unzip(),
         ExceptionKind::BrokeGlass => glass().unzip(),
         ExceptionKind::Tolerated | ExceptionKind::Finally => (None, error()),
+        ExceptionKind::DamagedCopy => (None, known.map(copies)),
         ExceptionKind::Skipped | ExceptionKind::Unapproved | ExceptionKind::LeftBehind => (None, None),
     };
     Remark { step: step.clone(), kind, by, reason }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::downtime::{left_down, replaced};
+use super::downtime::left_down;
 use super::next::{commands, is_unjudged};
 use super::phrase::{self, chosen, chosen_words, error_lines, millis, one_line};
 use super::remark::told;
@@ -330,12 +330,6 @@ fn undone(out: &mut String, plan: &BoundPlan, state: &RunState, palette: Palette
     }
     if !left.is_empty() {
         let _ = writeln!(out, "  left as they were after that: {}", left.join(", "));
-    }
-    if phrase::undoes(plan).is_some() {
-        for (id, kept) in replaced(plan, state) {
-            let told = format!("  not undone `{id}`: what it replaced lies in `{}`", one_line(kept));
-            let _ = writeln!(out, "{}", palette.paint(Tone::Bad, &told));
-        }
     }
     if let Some(origin) = &plan.origin {
         let what = match origin.purpose {

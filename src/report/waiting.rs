@@ -27,22 +27,30 @@ pub(super) fn wanted(plan: &BoundPlan, state: &RunState) -> Vec<Wanted> {
     let in_state = |wanted| state.steps.iter().filter(move |(_, known)| known.status == wanted);
     let asking = in_state(StepStatus::Asking)
         .filter_map(|(id, known)| Some(asking(run.as_str(), id, (known.question.as_ref()?, known))));
-    let held = in_state(StepStatus::Held).map(|(id, _)| Wanted {
-        step: Some(id.clone()),
-        lacks: 1,
-        fact: format!("`{id}` failed, and waits for an operator"),
-        commands: vec![
-            ("retry", format!("runbook retry {run} {id}")),
-            ("skip", format!("runbook skip {run} {id}")),
-            ("mark done", format!("runbook mark-done {run} {id}")),
-        ],
-    });
+    let held = in_state(StepStatus::Held).map(|(id, _)| held(plan, id));
     let paused = state.paused.as_ref().map(|(actor, reason)| {
         let why = if reason.is_empty() { String::new() } else { format!(": {}", one_line(reason)) };
-        let commands = vec![("go on", format!("runbook continue {run}"))];
+        let commands = vec![("go on", plan.with_reason(format!("runbook continue {run}")))];
         Wanted { fact: format!("paused by {}{why}", one_line(&actor.name)), step: None, lacks: 1, commands }
     });
     asking.chain(held).chain(paused).collect()
+}
+
+/// A held step, with the ways on that the engine will take: nobody leaves an approval out or takes it for given.
+fn held(plan: &BoundPlan, id: &StepId) -> Wanted {
+    let run = &plan.run;
+    let typed = |what: &'static str, verb: &str| (what, plan.with_reason(format!("runbook {verb} {run} {id}")));
+    if plan.is_approval(id) {
+        let cancel = ("cancel", plan.with_reason(format!("runbook cancel {run}")));
+        let fact = format!("`{id}` was not approved, and waits for an operator; `retry` asks again");
+        return Wanted { fact, step: Some(id.clone()), lacks: 1, commands: vec![typed("retry", "retry"), cancel] };
+    }
+    Wanted {
+        fact: format!("`{id}` failed, and waits for an operator"),
+        step: Some(id.clone()),
+        lacks: 1,
+        commands: vec![typed("retry", "retry"), typed("skip", "skip"), typed("mark done", "mark-done")],
+    }
 }
 
 fn asking(run: &str, id: &StepId, (question, known): (&Question, &StepState)) -> Wanted {

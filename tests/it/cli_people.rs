@@ -293,6 +293,34 @@ fn a_paused_run_starts_nothing_until_it_may_go_on() {
 }
 
 #[test]
+fn a_denied_approval_is_offered_only_what_works_and_each_line_works_as_it_is_printed() {
+    let cli = Cli::with(
+        "version: 1\nname: copy\nenvironments: { production: { protected: true, default: true } }\nsteps:\n  \
+         - { id: looked, on_failure: pause, uses: approval, with: { prompt: 'May it be removed?' } }\n  \
+         - { id: z, run: echo z >>log }\n",
+    );
+    cli.run(&["run", "runbook.yaml", "--confirm", "production"]).ends(13);
+    cli.run(&["deny", "last", "looked", "--comment", "not yet"]).ends(0).says("is kept");
+    let resumed = cli.run(&["resume", "last"]).ends(13);
+    let run = cli.id();
+    let retry = format!("runbook retry {run} looked --reason WHY");
+    resumed.says(&retry).says(&format!("runbook cancel {run} --reason WHY"));
+    let shown = cli.run(&["show", "last"]).ends(0).prints(&retry);
+    assert!(!shown.out.contains("runbook skip") && !shown.out.contains("mark-done"), "{}", shown.out);
+    for verb in ["skip", "mark-done"] {
+        let refused = cli.run(&[verb, "last", "looked", "--reason", "get on"]).ends(4);
+        refused.says("it is an approval").says(&retry);
+    }
+    cli.run(&["approve", "last", "looked"]).ends(2).says(&retry);
+    let words: Vec<&str> = retry.split(' ').skip(1).collect();
+    cli.run(&words).ends(0).says("is kept");
+    cli.run(&["resume", "last"]).ends(13);
+    cli.run(&["approve", "last", "looked"]).ends(0);
+    cli.run(&["resume", "last"]).ends(0);
+    assert_eq!(log(&cli), ["z"]);
+}
+
+#[test]
 fn a_protected_environment_wants_a_reason_for_every_verb_and_keeps_it() {
     let cli = held("environments: { production: { protected: true, default: true } }\n");
     cli.run(&["run", "runbook.yaml"]).ends(4).says("--confirm production");

@@ -54,8 +54,8 @@ fn a_restore_without_confirmation_changes_nothing_and_its_printed_command_brings
     assert_eq!((&up["server"]["answers"], &up["backups"], &up["open"]), (&true.into(), &2.into(), &Value::Null));
     assert_eq!((&up["wal"]["level"], &up["wal"]["figures"]["lag_s"]), (&"ok".into(), &0.into()), "{up:#}");
     assert!(up["proof"]["passed"] == true && up["forecast"]["runs"] == 1, "{up:#}");
-    let refused = production.cli.run(&["undo", "last", "--confirm", "production"]).ends(4);
-    refused.says("which no undo takes back").says(".runbook-old-");
+    let undone = production.cli.run(&["undo", "last", "--confirm", "production"]).ends(5);
+    undone.says("a recovery has no undo");
     production.cli.run(&["backup", "main", "--confirm", "production"]).ends(0);
 }
 

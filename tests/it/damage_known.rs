@@ -94,7 +94,7 @@ fn damage_of_one_stores_copy_is_noted_there_and_the_whole_copy_in_the_other_is_t
     cli.run(&["backup", "main", "--confirm", "production", "--wait"]).ends(0);
     let newest = backups(&second).pop().unwrap();
     damage(&store, &newest);
-    let restored = cli.run(&["restore", "main", CONFIRM[0], CONFIRM[1]]).ends(0);
+    let restored = cli.run(&["restore", "main", CONFIRM[0], CONFIRM[1]]).ends(5);
     restored.says("its copy in store `second` is tried").says("is damaged in `primary`: that is kept");
     assert_eq!((verdicts(&store, &newest), verdicts(&second, &newest)), (vec!["failed".to_owned()], Vec::new()));
     let chosen = cli.run(&["dry-run", "full-db-loss", "-p", "database=main", "-p", "incident_at=now"]);
@@ -131,6 +131,64 @@ fn a_verification_notes_what_it_finds_of_another_stores_copy_beside_that_copy() 
     );
     cli.run(&verify).ends(0);
     assert_eq!(verdicts(&store, &older), ["passed"], "the older one is taken by now");
+}
+
+#[test]
+fn a_restore_test_that_went_on_with_another_copy_than_the_damaged_one_says_so_to_whoever_looks_at_its_end() {
+    let (production, second) = twice();
+    let (cli, store) = (&production.cli, production.site.depot.root.clone());
+    cli.run(&["backup", "main", "--confirm", "production", "--wait"]).ends(0);
+    let newest = backups(&second).pop().unwrap();
+    damage(&store, &newest);
+    let copy = format!("the copy of backup `{newest}` in store `primary`");
+    let inventory = cli.read("inventory.yaml");
+    let expected = "\nbackups: { base: { source: main, kind: postgres.base, store: primary, max_age: 26h } }\n";
+    cli.file("inventory.yaml", &format!("{inventory}{expected}"));
+    let drilled = cli.run(&["drill", "restore-test", "-p", "database=main"]).ends(5);
+    drilled.says("its copy in store `second` is tried").says(&format!("{copy} is damaged"));
+    let run = cli.runs().pop().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+    let suite = cli.run(&["report", &run, "--junit"]).ends(0);
+    assert!(suite.out.contains("damaged copy") && suite.out.contains("failures=\"1\""), "{}", suite.out);
+    // The drill's store is read-only: until somebody tells it, the history of runs here says so.
+    let told = format!("runbook backups prove {run}");
+    let status = cli.run(&["status", "main"]).prints("was found DAMAGED").prints(&told);
+    assert!(status.out.contains("restored and checked"), "{}", status.out);
+    cli.run(&["backups", "health"]).ends(1).prints(&format!("found {copy} damaged"));
+    cli.run(&["backups", "prove", &run]).ends(0);
+    assert_eq!(verdicts(&store, &newest), ["failed"]);
+    let status = cli.run(&["status", "main"]).prints("NOT SOUND");
+    assert!(!status.out.contains("was found DAMAGED"), "{}", status.out);
+}
+
+#[test]
+fn where_no_base_backup_can_be_restored_the_sound_dumps_are_named_with_what_restores_each() {
+    let production = Production::new();
+    let (cli, store) = (&production.cli, production.site.depot.root.clone());
+    production.site.cluster.sql("CREATE DATABASE shop");
+    cli.run(&["run", "daily-backup", "-p", "database=main", CONFIRM[0], CONFIRM[1]]).ends(0);
+    let id = backups(&store).remove(0);
+    let whole = cli.run(&["restore", "main"]).ends(0);
+    assert!(!whole.err.contains("restore-dump"), "{}", whole.err);
+    damage(&store, &id);
+    cli.run(&["restore", "main", CONFIRM[0], CONFIRM[1]]).ends(10);
+    for more in [&[][..], &CONFIRM] {
+        let mut refused = cli.run(&[&["restore", "main"][..], more].concat()).ends(4).says("RESTORE.md");
+        for dbname in ["postgres", "shop"] {
+            refused = refused.says(&format!("run restore-dump -p database=main -p dbname={dbname} -p backup="));
+        }
+    }
+}
+
+#[test]
+fn a_lost_store_leads_to_the_other_one_that_has_the_backups() {
+    let (production, second) = twice();
+    let (cli, store) = (&production.cli, production.site.depot.root.clone());
+    cli.run(&["backup", "main", "--confirm", "production", "--wait"]).ends(0);
+    let newest = backups(&second).pop().unwrap();
+    fs::rename(&store, store.with_extension("lost")).unwrap();
+    let refused = cli.run(&["restore", "main"]).ends(4);
+    refused.says(&format!("store `second` has the base backup `{newest}`")).says("say `store: second`");
+    fs::rename(store.with_extension("lost"), &store).unwrap();
 }
 
 #[test]

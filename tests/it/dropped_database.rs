@@ -136,6 +136,9 @@ async fn a_moment_inside_the_drop_of_a_database_is_refused_and_the_position_befo
     let words: Vec<String> = text(&drop["commands"][0]).split(' ').skip(1).map(str::to_owned).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     asked.json(&words, 0);
+    // Beside the live server, so that what the other databases committed since stays.
+    let beside = text(drop["commands"].as_array().unwrap().last().unwrap());
+    assert!(beside.contains(&format!("run side-copy -p database=main -p recover_to_lsn={before}")), "{beside}");
     let run = asked.site.run();
     let staged = run.stage(&backup.backup).await;
     run.stop().await;

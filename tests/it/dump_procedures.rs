@@ -1,6 +1,7 @@
 //! The shipped procedures that work with dumps, against a throw-away production: as drills, for real, killed, and undone.
 
 use std::fs;
+use std::path::PathBuf;
 
 use crate::support::cli::{Cli, listing, until};
 use crate::support::recovery::{Depot, Site};
@@ -234,4 +235,58 @@ fn a_role_that_may_not_create_databases_and_a_dump_that_is_gone_are_noticed_befo
     shop.cli.run(&gone).ends(4).says("there is no backup");
     assert!(!stopped.exists(), "the services were stopped");
     assert_eq!(shop.orders(), "300|45150");
+}
+
+/// Overwrites the beginning of a table's first page, as a disk would.
+fn damage(shop: &Shop, table: &str) {
+    use std::os::unix::fs::FileExt as _;
+    let cluster = &shop.site.cluster;
+    let path = cluster.pgdata().join(shop.sql(&format!("SELECT pg_relation_filepath('{table}')")));
+    cluster.stop("fast");
+    fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(&[0xa5; 64], 0).unwrap();
+    cluster.up();
+}
+
+#[test]
+fn one_damaged_database_keeps_no_other_from_its_dump_and_is_named_with_what_to_do() {
+    let shop = Shop::new();
+    shop.site.cluster.sql("CREATE DATABASE zeta");
+    damage(&shop, "orders");
+    let restored = shop.cli.run(&args(&[&["run", "data-corruption"], &WHAT, &REAL])).ends(0);
+    let old = shop.databases().split(' ').find(|name| name.contains("_old_")).unwrap().to_owned();
+    restored.says(&format!("DROP DATABASE \"{old}\""));
+    fs::remove_dir_all(shop.cli.state()).unwrap();
+    // The shipped procedure, without the minute between its attempts.
+    let text = fs::read_to_string("runbooks/postgres/daily-backup.yaml").unwrap();
+    let daily = shop.cli.file("daily.yaml", &text.replace("delay: 1m", "delay: 10ms")).display().to_string();
+    let daily = ["run", &daily, "-p", "database=main", "--confirm", "production"];
+    let failed = shop.cli.run(&daily).ends(10);
+    for said in [
+        "1 of 4 databases have no dump of this run",
+        &format!("`{old}`: "),
+        "invalid page",
+        "a dump of this run have `postgres`, `shop`, `zeta`",
+        &format!("DROP DATABASE \"{old}\""),
+    ] {
+        assert!(failed.err.contains(said), "{said}: {}", failed.err);
+    }
+    // Each attempt after the first took nothing anew: one dump of each in the store.
+    let of = |dbname: &str| {
+        let files = listing(&shop.site.depot.root).into_iter();
+        let paths = files.filter_map(|line| Some(PathBuf::from(line.split(' ').next()?)));
+        let manifests = paths.filter(|path| path.ends_with("manifest.json"));
+        let is_of = |path: &PathBuf| -> bool {
+            let manifest: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+            manifest["dump"]["dbname"] == dbname
+        };
+        manifests.filter(is_of).count()
+    };
+    assert_eq!((of("zeta"), of("shop"), of(&old)), (1, 2, 0));
+    let without = format!("exclude={old}");
+    shop.cli.run(&args(&[&daily, &["-p", &without]])).ends(0);
+    assert_eq!((of("zeta"), of(&old)), (2, 0));
+    // Once it is dropped, the run that failed takes up what it lacked and reads all of them back.
+    shop.site.cluster.sql(&format!("DROP DATABASE \"{old}\""));
+    shop.cli.run(&daily).ends(0);
+    assert_eq!(of("zeta"), 3);
 }

@@ -51,6 +51,16 @@ fn removal(status: &Value, word: &str) -> String {
 }
 
 #[test]
+fn an_undo_of_a_recovery_that_came_to_its_end_says_that_it_is_not_taken_back_and_where_the_old_data_lies() {
+    let production = Production::new();
+    let cli = &production.cli;
+    cli.run(&["restore", "main", CONFIRM[0], CONFIRM[1]]).ends(0);
+    let undone = cli.run(&["undo", "last", CONFIRM[0], CONFIRM[1]]).ends(5);
+    undone.says("a recovery has no undo").says(".runbook-old-").says("runbook restore main --timeline");
+    assert_eq!(rows(&production), "1000|500500");
+}
+
+#[test]
 fn a_failed_recovery_says_what_is_frozen_and_left_and_its_undo_lifts_the_freeze_as_nothing_was_replaced() {
     let production = Production::new();
     let cli = &production.cli;

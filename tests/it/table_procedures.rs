@@ -51,6 +51,44 @@ fn a_dropped_table_is_back_beside_a_server_that_never_stopped_and_undo_takes_it_
 }
 
 #[test]
+fn a_table_is_brought_back_as_it_was_at_a_position_and_a_moment_is_told_one_way() {
+    let (production, then) = shop();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let rows = cluster.sql(ROWS);
+    // Within one moment of the clock, only the position tells what was before and what after.
+    let lsn = cluster.sql("SELECT pg_current_wal_lsn()");
+    cluster.sql("UPDATE users SET name = 'x' || id; DROP TABLE users CASCADE");
+    production.site.archive();
+    let lsn = format!("recover_to_lsn={lsn}");
+    let words = ["run", "accidental-drop", "-p", "database=main", "-p", "tables=users", "-p", "incident_at=1m ago"];
+    let run = |more: &[&str]| cli.run(&[&words[..], &["--confirm", "production"], more].concat());
+    let neither = run(&[]).ends(4);
+    assert!(format!("{}{}", neither.out, neither.err).contains("say the moment"), "{neither:?}");
+    let both = run(&["-p", &lsn, "-p", &format!("recover_to={then}")]);
+    assert!(matches!(both.code, Some(3 | 4)), "{both:?}");
+    run(&["-p", &lsn]).ends(0);
+    assert_eq!(cluster.sql(ROWS), rows);
+    cli.run(&[
+        "dry-run",
+        "table-recovery",
+        "-p",
+        "database=main",
+        "-p",
+        "tables=users",
+        "-p",
+        &lsn,
+        "-p",
+        "incident_at=now",
+    ])
+    .ends(0);
+    let copy = cli.run(&["run", "side-copy", "-p", "database=main", "-p", &lsn, "--confirm", "production"]).ends(13);
+    copy.says("The copy of main is at ");
+    cli.run(&["approve", "last", "looked"]).ends(0);
+    cli.run(&["resume", "last"]).ends(0);
+    production.nothing_is_left();
+}
+
+#[test]
 fn a_dropped_table_that_had_no_row_is_missing_all_the_same() {
     let production = Production::new();
     let cluster = &production.site.cluster;

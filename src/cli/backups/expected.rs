@@ -1,5 +1,7 @@
 //! The backups that the inventory expects, held against what the stores and pgBackRest have: for monitoring and `status`.
 
+use std::collections::BTreeMap;
+
 use super::open_store::of_catalog;
 use super::stanza::{self, Stanzas};
 use crate::action::{ReadStore, StoreError};
@@ -18,8 +20,8 @@ pub struct Expectations<'a> {
     pub site: &'a Site,
     /// Only these stores are looked into; all when empty.
     pub stores: &'a [String],
-    /// Restores that were proven and that no store knows of yet: the backup's id, and when.
-    pub believed: Vec<(&'a str, Timestamp)>,
+    /// Restores that were proven and that no store knows of yet, by the backup's id, and when.
+    pub believed: BTreeMap<&'a str, Timestamp>,
 }
 
 /// What a store has of one prefix.
@@ -131,7 +133,7 @@ impl Expectations<'_> {
         };
         let sample = |backup: &Backup| {
             let one = candidate(backup, now);
-            let believed = self.believed.iter().find(|(id, _)| *id == one.id).map(|(_, at)| *at);
+            let believed = self.believed.get(one.id.as_str()).copied();
             Sample {
                 is_sound: one.is_sound() && found.list.rests_whole(backup),
                 is_held: one.standing.hold.is_some(),

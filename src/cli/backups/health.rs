@@ -1,6 +1,6 @@
 //! `runbook backups health`: one line and one code, as monitoring systems expect them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::catalog::KIND_POSTGRES_BASE;
 use crate::catalog::health::{Finding, Health, Level, prometheus};
 use crate::cli::site::Site;
 use crate::cli::wal::other_keys;
-use crate::cli::{Exit, Failure, document, wiring};
+use crate::cli::{Exit, Failure, document, sighted, wiring};
 use crate::report::mask_text;
 
 /// Arguments of `backups health`.
@@ -49,12 +49,14 @@ pub fn run(args: &Args) -> ExitCode {
 impl Args {
     fn look(&self) -> Result<Vec<Health>, Failure> {
         let open_stores = self.stores.open_stores(true)?;
-        let expectations = Expectations { site: &open_stores.site, stores: &self.stores.store, believed: Vec::new() };
+        let expectations =
+            Expectations { site: &open_stores.site, stores: &self.stores.store, believed: BTreeMap::new() };
         let all = expectations.judged(self.source.as_deref())?;
         if all.is_empty() {
             return Err(Failure::new(Exit::Usage, "the inventory expects no such backup, so nothing can be judged")
                 .help("say what is expected: `backups: { orders-base: { source: orders, kind: postgres.base, max_age: 26h } }`"));
         }
+        let all = with_damage(&open_stores.site, all)?;
         self.with_keys(&open_stores.site, all)
     }
 
@@ -92,6 +94,25 @@ impl Args {
         }
         worst
     }
+}
+
+/// Adds the copies that runs on this machine found damaged and whose stores may only be read by them.
+fn with_damage(site: &Site, mut all: Vec<Health>) -> Result<Vec<Health>, Failure> {
+    let Some(runs) = wiring::existing_runs()? else { return Ok(all) };
+    let sources: BTreeSet<String> = all.iter().map(|health| health.source.clone()).collect();
+    for source in sources {
+        for copy in sighted::unkept(&runs, &source, site)? {
+            let message = copy.words(&format!("`runbook backups prove {}`", copy.run));
+            let is_of = |health: &&mut Health| {
+                (&health.source, &health.store, &health.kind) == (&source, &copy.store, &copy.kind)
+            };
+            for health in all.iter_mut().filter(is_of) {
+                health.findings.push(Finding { level: Level::Warning, message: message.clone() });
+                health.level = health.level.worse(Level::Warning);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// One line: what is worst comes first, the figures behind a bar.

@@ -86,7 +86,15 @@ impl Subject {
         match asking.iter().find(|(asking, _)| **asking == id) {
             Some((_, question)) => Ok((id, question)),
             None => {
-                let help = if asking.is_empty() { "no step asks".to_owned() } else { format!("asking: {}", names()) };
+                let held = self.state.status(&id) == StepStatus::Held && self.plan.is_approval(&id);
+                let help = match (held, asking.is_empty()) {
+                    (true, _) => {
+                        let retry = self.plan.with_reason(format!("runbook retry {} {id}", self.dir.id()));
+                        format!("it was not approved and is held: `{retry}` asks again")
+                    }
+                    (false, true) => "no step asks".to_owned(),
+                    (false, false) => format!("asking: {}", names()),
+                };
                 Err(Failure::new(Exit::Usage, format!("step `{id}` asks nothing now")).help(help))
             }
         }

@@ -13,6 +13,7 @@ use crate::catalog::health::Level;
 use crate::cli::again::Again;
 use crate::cli::recovery::Open;
 use crate::cli::runs::outcome_words;
+use crate::cli::sighted::Unkept;
 use crate::event::Outcome;
 use crate::journal::RunStatus;
 
@@ -64,6 +65,7 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     let of_keys = |one: &Locked| Advice::new(one.level, format!("{}; or take a new one: {}", one.fact, ways.backup));
     next.extend(status.locked.iter().map(of_keys));
     next.extend(expected(status, again));
+    next.extend(status.damaged.iter().map(|copy| damaged(copy, again)));
     next.extend(tried(status, &ways));
     // A standing fact, which monitoring is not to repeat for ever.
     next.extend(status.together.iter().map(|fact| Advice::new(Level::Ok, fact.clone())));
@@ -231,6 +233,12 @@ fn held(status: &Status, ways: &Ways) -> Option<Advice> {
     }
 }
 
+/// What to do about a copy that a drill found damaged: until its store knows it, the next restore reads it first again.
+fn damaged(copy: &Unkept, again: &Again) -> Advice {
+    let keep = again.line(["backups", "prove", copy.run.as_str()]);
+    Advice::new(Level::Warning, copy.words(&keep))
+}
+
 /// What the inventory expects of its backups and does not hold.
 fn expected(status: &Status, again: &Again) -> Vec<Advice> {
     let look = again.line(["backups", "health", "--source", &status.database]);
@@ -333,7 +341,7 @@ fn archiving(status: &Status, again: &Again) -> Vec<Advice> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Again, Status, of};
+    use super::{Again, Status, Unkept, of};
     use crate::actions::postgres::recovery::server_status::{Contradiction, LostDatabase, ServerStatus};
     use crate::actions::postgres::session::connect::Refusal;
     use crate::base::Timestamp;
@@ -360,6 +368,7 @@ mod tests {
             together: None,
             limits: Limits::default(),
             proof: Some(Proven { backup: "b1".to_owned(), at, passed: true, took_ms: 1, run, unkept: None }),
+            damaged: Vec::new(),
             drill: None,
             forecast: None,
             forecast_fault: String::new(),
@@ -428,6 +437,19 @@ mod tests {
         let words =
             "the restore of backup `b1` failed its checks in run 20260101-000000-bbbbbb: runbook drill full-db-loss";
         advises(&failed, Level::Critical, words);
+    }
+
+    #[test]
+    fn a_copy_that_a_drill_found_damaged_is_told_until_its_store_knows_it() {
+        let copy = Unkept {
+            run: "20260101-000000-cccccc".parse().expect("an id"),
+            backup: "b2".to_owned(),
+            kind: "postgres.base".to_owned(),
+            store: "primary".to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let status = Status { damaged: vec![copy], ..healthy() };
+        advises(&status, Level::Warning, "runbook backups prove 20260101-000000-cccccc tells the store");
     }
 
     #[test]

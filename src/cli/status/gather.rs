@@ -21,6 +21,7 @@ use crate::cli::forgetting::{self, Unforgotten};
 use crate::cli::leftover::{self, Remains};
 use crate::cli::prepare::{self, RunIdentity};
 use crate::cli::recovery::{self, Open};
+use crate::cli::sighted::{self, Unkept};
 use crate::cli::site::{self, Site};
 use crate::cli::{Failure, history, wal as cli_wal, wiring};
 use crate::event::{Figures, Outcome};
@@ -74,6 +75,9 @@ pub struct Status {
     pub limits: Limits,
     /// The last restore of a backup that was checked, whether it passed or not.
     pub proof: Option<Proven>,
+    /// Copies that runs here found damaged and whose stores do not know it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Unkept>,
     /// The last drill of its recovery.
     pub drill: Option<Drilled>,
     /// How long a recovery will take.
@@ -229,7 +233,8 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     let history = runs.as_ref().map(|runs| past(runs, name, &lock)).transpose()?.unwrap_or_default();
     let expectations = Expectations { site, stores: &[], believed: believed(&history.proofs) };
     let expected = expectations.judged(Some(name))?;
-    history.proofs.into_iter().for_each(|proof| kept.believe(proof));
+    kept.believe(history.proofs);
+    let damaged = runs.as_ref().map(|runs| sighted::unkept(runs, name, site)).transpose()?.unwrap_or_default();
     let open = runs.as_ref().map(|runs| recovery::open(runs, &lock, None)).transpose()?.flatten();
     let managed = entry.is_some_and(Database::is_managed);
     let archives = entry.is_some_and(|entry| entry.store.is_some()) && !managed;
@@ -250,6 +255,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         together: together(name, site),
         limits: limits(name, site),
         proof: kept.proof,
+        damaged,
         drill: history.drill,
         forecast: None,
         forecast_fault: String::new(),
@@ -299,8 +305,9 @@ fn kind(entry: Option<&Database>) -> &'static str {
 }
 
 /// What the history of runs alone may know to have been proven.
-fn believed(proofs: &[Proven]) -> Vec<(&str, Timestamp)> {
-    proofs.iter().filter(|proof| proof.passed).map(|proof| (proof.backup.as_str(), proof.at)).collect()
+fn believed(proofs: &BTreeMap<String, Proven>) -> BTreeMap<&str, Timestamp> {
+    let passed = proofs.iter().filter(|(_, proof)| proof.passed);
+    passed.map(|(backup, proof)| (backup.as_str(), proof.at)).collect()
 }
 
 /// The backups of a database in a few figures.
@@ -314,12 +321,13 @@ struct Kept {
 }
 
 impl Kept {
-    /// Takes a proof that only the history of runs knows, where it is newer and its backup is still there.
-    fn believe(&mut self, proof: Proven) {
+    /// Takes the newest proof that only the history of runs knows, where it is newer and its backup is one of these and
+    /// still there: what was proven of another, or of a dump, is no word on them.
+    fn believe(&mut self, proofs: BTreeMap<String, Proven>) {
         let known = self.proof.as_ref().map(|known| known.at);
-        if self.ids.contains(&proof.backup) && known.is_none_or(|known| proof.at > known) {
-            self.proof = Some(proof);
-        }
+        let newer = |one: &Proven| self.ids.contains(&one.backup) && known.is_none_or(|known| one.at > known);
+        let newest = proofs.into_values().filter(newer).max_by_key(|one| one.at);
+        self.proof = newest.or_else(|| self.proof.take());
     }
 }
 
@@ -424,4 +432,33 @@ fn forecast(
         runs: forecast.runs,
         rto_ms,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::{Kept, Proven};
+    use crate::base::Timestamp;
+
+    fn proven(backup: &str, second: i64, passed: bool) -> (String, Proven) {
+        let at = Timestamp::from_second(second).expect("a time");
+        let run = format!("run-{second}");
+        (backup.to_owned(), Proven { backup: backup.to_owned(), at, passed, took_ms: 1, run, unkept: None })
+    }
+
+    #[test]
+    fn what_was_proven_of_a_dump_hides_no_word_on_a_base_backup() {
+        let kept = || Kept { ids: BTreeSet::from(["base".to_owned(), "older".to_owned()]), ..Kept::default() };
+        for passed in [true, false] {
+            let proofs = [proven("base", 20, passed), proven("older", 10, true), proven("dump", 30, true)];
+            let mut kept = kept();
+            kept.believe(BTreeMap::from(proofs));
+            let told = kept.proof.expect("a proof");
+            assert_eq!((told.backup.as_str(), told.passed), ("base", passed));
+        }
+        let mut later = Kept { proof: Some(proven("older", 40, true).1), ..kept() };
+        later.believe(BTreeMap::from([proven("base", 20, false)]));
+        assert_eq!(later.proof.expect("a proof").backup, "older", "what the store tells is newer");
+    }
 }

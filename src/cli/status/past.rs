@@ -5,18 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::gather::{Drilled, Onward, Proven, Unfinished};
 use crate::action::Mode;
 use crate::base::RunId;
-use crate::catalog::KIND_POSTGRES_DUMP;
 use crate::catalog::attest::Verdict;
 use crate::cli::{Failure, operate, recovery, restored, superseded, wiring};
 use crate::journal::{RunDir, RunStatus, RunSummary, Runs, Verb};
 use crate::plan::{BoundPlan, PlannedStep};
-use crate::report::cancel_command;
 use crate::state::RunState;
 
 /// The action whose success proves what was restored.
 const PROOF: &str = "postgres.check";
-/// So many kinds of backups are proved.
-const KINDS: usize = 2;
 /// How many runs are looked at to find a drill and a proof.
 const LOOK_BACK: usize = 200;
 
@@ -25,39 +21,28 @@ const LOOK_BACK: usize = 200;
 pub(super) struct Past {
     /// The last drill of a recovery that has ended.
     pub(super) drill: Option<Drilled>,
-    /// The last run that proved a backup of each kind, or disproved it, newest first.
-    pub(super) proofs: Vec<Proven>,
+    /// Of each backup, by its id, the last run that proved it, or disproved it.
+    pub(super) proofs: BTreeMap<String, Proven>,
     /// Runs that have not ended, newest first.
     pub(super) unfinished: Vec<Unfinished>,
 }
 
-/// The kinds of backups whose proofs are looked for: one of a dump says nothing of a base backup.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Proved {
-    Dump,
-    Cluster,
-}
-
-/// What a run says of the backups of the database that it proved, the last of each kind.
-fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> BTreeMap<Proved, Proven> {
+/// What a run that has ended proved, or disproved, of the database's backups.
+fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Vec<Proven> {
     let may_prove = |step: &PlannedStep| step.uses == PROOF;
     if !plan.steps.iter().any(may_prove) {
-        return BTreeMap::new();
+        return Vec::new();
     }
     let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
-    let Some(state) = state.filter(|state| state.finished.is_some()) else { return BTreeMap::new() };
-    let found = restored::proofs(plan, &state).into_iter().filter(|proven| proven.backup.database == name);
-    let told = found.map(|found| {
-        let kind = if found.backup.kind == KIND_POSTGRES_DUMP { Proved::Dump } else { Proved::Cluster };
-        let proven = Proven {
-            backup: found.backup.id,
-            at: found.proof.at,
-            passed: found.proof.verdict == Verdict::Passed,
-            took_ms: found.proof.took_ms,
-            run: found.proof.run,
-            unkept: Some(dir.id().clone()),
-        };
-        (kind, proven)
+    let Some(state) = state.filter(|state| state.finished.is_some()) else { return Vec::new() };
+    let of_database = restored::proofs(plan, &state).into_iter().filter(|proven| proven.backup.database == name);
+    let told = of_database.map(|found| Proven {
+        backup: found.backup.id,
+        at: found.proof.at,
+        passed: found.proof.verdict == Verdict::Passed,
+        took_ms: found.proof.took_ms,
+        run: found.proof.run,
+        unkept: Some(dir.id().clone()),
     });
     told.collect()
 }
@@ -69,7 +54,11 @@ fn onward(runs: &Runs, dir: &RunDir, (plan, status): (&BoundPlan, &RunStatus)) -
     }
     if let Some(by) = superseded::overtaken_by(runs, dir, plan)? {
         let is_known = runs.dir(&by).plan().is_ok();
-        return Ok(Onward::Overtaken { by, is_known, cancel: cancel_command(plan) });
+        return Ok(Onward::Overtaken {
+            by,
+            is_known,
+            cancel: plan.with_reason(format!("runbook cancel {}", plan.run)),
+        });
     }
     let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok()).unwrap_or_default();
     let kept = operate::kept(dir, &state)?;
@@ -87,7 +76,6 @@ fn onward(runs: &Runs, dir: &RunDir, (plan, status): (&BoundPlan, &RunStatus)) -
 /// Fails when their folder cannot be read.
 pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
     let mut past = Past::default();
-    let mut newest: BTreeMap<Proved, Proven> = BTreeMap::new();
     let ids = runs.ids().map_err(wiring::runs_failure)?;
     // One that waits for a person waits however many runs there were since; where the ledger cannot be read, each is looked at.
     let ledger = runs.ledger().read().map(|content| content.lines).unwrap_or_default();
@@ -106,9 +94,9 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
                 Some(Drilled { run: id.clone(), at: state.started_at, outcome, figures: Box::new(figures) })
             });
         }
-        if concerns && newest.len() < KINDS {
-            for (kind, found) in proven(&dir, &plan, name) {
-                newest.entry(kind).or_insert(found);
+        if concerns {
+            for proof in proven(&dir, &plan, name) {
+                past.proofs.entry(proof.backup.clone()).or_insert(proof);
             }
         }
         if !concerns && !plan.locks.iter().any(|known| known == lock) {
@@ -120,7 +108,5 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
             past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status, onward });
         }
     }
-    past.proofs = newest.into_values().collect();
-    past.proofs.sort_by_key(|proven| std::cmp::Reverse(proven.at));
     Ok(past)
 }

@@ -143,6 +143,10 @@ fn backups(status: &Status, again: &Again) {
         }
         None => {}
     }
+    for copy in &status.damaged {
+        let text = format!("{} in store `{}` was found DAMAGED {}", copy.backup, copy.store, ago(copy.at, status.at));
+        line("copy", (Tone::Bad, &text));
+    }
     for health in &status.expected {
         let worst = health.findings.iter().find(|finding| finding.level == health.level);
         let text = worst.map_or_else(|| "as expected".to_owned(), |finding| finding.message.clone());

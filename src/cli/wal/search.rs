@@ -16,7 +16,7 @@ use crate::cli::recoverable::{ClusterView, LookError, Recoverable, database};
 use crate::cli::site::Site;
 use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document, wiring};
-use crate::pgformat::{SegmentName, Timeline};
+use crate::pgformat::{Lsn, SegmentName, Timeline};
 use crate::report::mask_text;
 use crate::wal::change_search::{Happened, Relations, Sighting, Wanted};
 use crate::wal::outlook::{Hunt, readable};
@@ -322,7 +322,8 @@ fn machine((database, again): (&str, &Again), searched: &Searched) -> Value {
     })
 }
 
-/// The commands that plan a recovery to just before it: by position, which is exact, and by time.
+/// The commands that plan a recovery to just before it: by position, which is exact, and by time; and the one that opens a
+/// copy at that position beside the live server.
 fn commands((database, again): (&str, &Again), timeline: Timeline, sighting: &Sighting) -> Vec<String> {
     let timeline = timeline.to_string();
     let plan =
@@ -337,7 +338,16 @@ fn commands((database, again): (&str, &Again), timeline: Timeline, sighting: &Si
     if let Some(at) = earlier.and_then(|at| Timestamp::from_microsecond(at.as_microsecond() - 1).ok()) {
         all.push(plan("--at", &at.to_string()));
     }
+    if sighting.what != Happened::Marked {
+        all.push(beside((database, again), &timeline, sighting.before));
+    }
     all
+}
+
+/// The command that opens a copy as it was at a position: nothing is replaced, and what other databases committed since stays.
+fn beside((database, again): (&str, &Again), timeline: &str, lsn: Lsn) -> String {
+    let params = [format!("database={database}"), format!("recover_to_lsn={lsn}"), format!("timeline={timeline}")];
+    again.change(["run", "side-copy"].into_iter().chain(params.iter().flat_map(|param| ["-p", param.as_str()])))
 }
 
 fn people((database, again): (&str, &Again), searched: &Searched) {
@@ -348,6 +358,7 @@ fn people((database, again): (&str, &Again), searched: &Searched) {
             let lead = match (index, sighting.what) {
                 (0, Happened::Marked) => "to it:      ",
                 (0, _) => "just before:",
+                (_, _) if command.contains(" side-copy ") => "     beside:",
                 (_, _) => "         or:",
             };
             out!("    {lead} {}", mask_text(command));

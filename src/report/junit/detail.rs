@@ -7,11 +7,17 @@ use crate::event::{HumanVerdict, Verdict};
 use crate::report::phrase::one_line;
 use crate::report::roster::Entry;
 use crate::state::StepState;
+use crate::state::objectives::damaged;
 
 /// Gives the cases of an entry, of the class that bears its id.
 pub(super) fn cases(entry: &Entry<'_>) -> Vec<TestCase> {
     let Some(known) = entry.known else { return Vec::new() };
-    let found = findings(known).into_iter().chain(checks(known)).chain(conditions(entry, known)).chain(answers(known));
+    let found = findings(known)
+        .into_iter()
+        .chain(checks(known))
+        .chain(conditions(entry, known))
+        .chain(answers(known))
+        .chain(copies(known));
     let named = found.map(|(name, status)| {
         let mut case = TestCase::new(one_line(&name), status);
         case.set_classname(entry.id.as_str());
@@ -70,6 +76,15 @@ fn conditions(entry: &Entry<'_>, known: &StepState) -> Vec<(String, TestCaseStat
         let message = condition.get("message").map(words).unwrap_or_else(|| "the condition holds".to_owned());
         let status = if holds { TestCaseStatus::success() } else { failure("does not hold", &message) };
         Some((message, status))
+    });
+    told.collect()
+}
+
+/// The copies of backups that were found damaged, whatever became of the step: nobody may read that off the others.
+fn copies(known: &StepState) -> Vec<(String, TestCaseStatus)> {
+    let told = damaged(known).into_iter().map(|copy| {
+        let name = format!("the copy of backup `{}` in store `{}` holds", copy.backup, copy.store);
+        (name, failure("damaged copy", &copy.faults.join("; ")))
     });
     told.collect()
 }

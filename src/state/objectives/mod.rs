@@ -3,6 +3,7 @@
 //! Pure: no clock, no I/O. Start with [`figures`] and [`outcome`]; [`warnings_due`] is asked while
 //! the run goes on.
 
+mod damage;
 mod figures;
 mod loss;
 mod member;
@@ -14,6 +15,7 @@ mod tests;
 mod unproven;
 mod warning;
 
+pub use damage::{DamagedCopy, damaged};
 pub use figures::figures;
 pub use outcome::{end, exceptions, exit_code, left_behind, outcome};
 pub use path::critical_path;

@@ -1,5 +1,6 @@
 //! How a run ended, and what made a success one with exceptions.
 
+use super::damage::damaged;
 use super::member::{excused, instances, is_excused};
 use super::unproven::unproven;
 use super::{figures, loss, required};
@@ -173,6 +174,7 @@ fn exception(known: &StepState, tolerated: Option<ExceptionKind>) -> Option<Exce
                 None
             }
         },
-        None | Some(StepEnd::Succeeded) => None,
+        Some(StepEnd::Succeeded) => (!damaged(known).is_empty()).then_some(ExceptionKind::DamagedCopy),
+        None => None,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{critical_path, end, figures, left_behind, outcome, warnings_due};
+use super::{critical_path, damaged, end, figures, left_behind, outcome, warnings_due};
 use crate::base::clock::after;
 use crate::base::mode::Mode;
 use crate::base::units::Span;
@@ -199,6 +199,26 @@ fn a_success_that_left_something_behind_is_one_with_exceptions() {
     assert_eq!(left_behind(&story.state()), [(id("a"), ExceptionKind::LeftBehind)]);
     let gone = story.at(1.5, EventKind::ResourceRemoved { resource: "scratch".to_owned() });
     assert_eq!(end(&plan, &gone.state()), (Outcome::Succeeded, 0));
+}
+
+#[test]
+fn a_success_by_another_copy_than_the_damaged_one_is_one_with_exceptions() {
+    let plan = plan(vec![step("a", "exec")]);
+    let seen = |verdict: &str| EventKind::StepNoted {
+        step: id("a"),
+        message: "looked at".to_owned(),
+        data: json!({ "sighting": {
+            "backup": { "id": "b1", "store": "primary" }, "verification": { "verdict": verdict, "faults": ["a digest differs"] },
+        } }),
+    };
+    let ran = || Story::of(&plan).does("a", (0.0, 1.0), json!({}));
+    assert_eq!(outcome(&plan, &ran().at(0.5, seen("passed")).state()), (Outcome::Succeeded, 0));
+    let state = ran().at(0.5, seen("failed")).at(0.6, seen("failed")).state();
+    assert_eq!(outcome(&plan, &state), (Outcome::SucceededWithExceptions, 5));
+    assert_eq!(figures(&plan, &state, at(3)).exceptions, [(id("a"), ExceptionKind::DamagedCopy)]);
+    let copies = damaged(&state.steps[&id("a")]);
+    assert_eq!(copies.len(), 1, "each once: {copies:?}");
+    assert_eq!(copies[0].words(), "the copy of backup `b1` in store `primary` is damaged");
 }
 
 #[test]

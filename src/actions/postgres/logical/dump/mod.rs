@@ -12,6 +12,7 @@ mod params;
 mod pattern;
 mod program;
 pub(crate) mod proof;
+mod several;
 mod shipment;
 
 use schemars::JsonSchema;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::job::Job;
 pub use self::params::{AllDatabases, Compressor, DatabaseNames, DumpParams, Globals};
 use self::pattern::Choice;
+use self::several::Yield;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, Findings,
     Idempotency, Interrupted, ParamFault, PlanContext, Recovery, RunContext, Surroundings, Target,
@@ -91,6 +93,10 @@ impl Action for Dump {
                 with: "{ database: orders, dbnames: all, facts: hashes }",
             },
             Example {
+                title: "Every database but one",
+                with: "{ database: orders, dbnames: all, exclude_dbnames: [playground] }",
+            },
+            Example {
                 title: "In parallel, without the rows of a log",
                 with: "{ database: orders, dbnames: [shop], format: directory, jobs: 4, exclude_table_data: [audit.log] }",
             },
@@ -143,14 +149,22 @@ impl Action for Dump {
             let fact = format!("`{}` is no superuser: roles are saved without their passwords", cluster.user);
             findings = findings.warn(fact, "let a superuser take the dump, or keep the passwords elsewhere");
         }
+        findings = several::excluded(params, &mut session, findings).await?;
         let mut size = 0;
-        for dbname in dbnames(params, &cluster, &mut session).await? {
-            let mut session = Endpoint::of(&cluster, Some(&dbname), cx.about.secrets.as_ref())?.open().await?;
-            let value = session.value("SELECT pg_database_size(current_database())").await?;
-            size = size.max(value.parse::<u64>().unwrap_or_default());
-            findings = readable(params, &dbname, &mut session, findings).await?;
-            findings = chosen(params, &dbname, &mut session, findings).await?;
+        let mut each = Vec::new();
+        let names = several::dbnames(params, &cluster, &mut session).await?;
+        if names.is_empty() {
+            return Ok(findings.refuse("no database is left to dump", "correct `exclude_dbnames`"));
         }
+        for dbname in names {
+            let looked = looked_at(params, (&cluster, &dbname), cx).await.map(|found| {
+                size = size.max(found.size_bytes);
+                findings.0.extend(found.patterns.0);
+                found.whole
+            });
+            each.push((dbname, looked));
+        }
+        findings.0.extend(several::judged(each)?.0);
         space(params, size, cx, findings)
     }
 
@@ -160,7 +174,7 @@ impl Action for Dump {
         let secrets = cx.about.secrets.as_ref();
         let mut session = MaintenanceDb::own(&cluster, secrets)?.open().await?;
         let origin = Origin::of(&mut session).await?;
-        let names = dbnames(params, &cluster, &mut session).await?;
+        let names = several::dbnames(params, &cluster, &mut session).await?;
         drop(session);
         let client = Client::dumping(&cluster, &origin, (cx.host.as_read(), secrets)).await?;
         if let Some((fact, help)) = unfolded(params, &client) {
@@ -169,10 +183,14 @@ impl Action for Dump {
         let program_version = client.version("pg_dump", cx.host.as_read()).await?;
         let (cluster, copies, client) = (&cluster, &copies, &client);
         let job = Job { cluster, params, copies, client, origin: &origin, program_version: &program_version, cx };
+        let mut found = Yield::default();
+        for dbname in names {
+            let dump = job.database(&dbname).await;
+            found.add(dbname, dump)?;
+        }
         let mut dumps = Vec::new();
         let mut ended_at = None;
-        for dbname in names {
-            let backups = job.database(&dbname).await?;
+        for (dbname, backups) in found.whole()? {
             ended_at = backups.first().map(|backup| backup.manifest.stopped_at).or(ended_at);
             dumps.extend(dumped(dbname, &backups));
         }
@@ -202,18 +220,6 @@ fn serving(params: &DumpParams, about: &Surroundings) -> Result<Cluster, ActionE
     match &params.instance {
         Some(instance) => cluster.serving(instance.get()?, &about.scratch),
         None => Ok(cluster),
-    }
-}
-
-/// The databases that are dumped.
-async fn dbnames(params: &DumpParams, cluster: &Cluster, session: &mut Session) -> Result<Vec<String>, ActionError> {
-    const ALL: &str = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
-    match &params.dbnames {
-        None => Ok(vec![cluster.dbname.clone()]),
-        Some(DatabaseNames::Named(names)) => Ok(names.clone()),
-        Some(DatabaseNames::Set(AllDatabases::All)) => {
-            Ok(session.query(ALL).await?.rows.into_iter().flatten().flatten().collect())
-        }
     }
 }
 
@@ -259,6 +265,27 @@ async fn programs(
         }
     }
     Ok(findings)
+}
+
+/// What was found of a database before its dump.
+struct LookedAt {
+    size_bytes: u64,
+    /// Whether it can be dumped whole.
+    whole: Findings,
+    /// Whether the arguments' patterns choose something of it.
+    patterns: Findings,
+}
+
+async fn looked_at(
+    params: &DumpParams,
+    (cluster, dbname): (&Cluster, &str),
+    cx: &CheckContext,
+) -> Result<LookedAt, ActionError> {
+    let mut session = Endpoint::of(cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
+    let size = session.value("SELECT pg_database_size(current_database())").await?;
+    let whole = readable(params, dbname, &mut session, Findings::default()).await?;
+    let patterns = chosen(params, dbname, &mut session, Findings::default()).await?;
+    Ok(LookedAt { size_bytes: size.parse().unwrap_or_default(), whole, patterns })
 }
 
 /// Refuses a database that the role may not read whole: `pg_dump` would fail in the middle.
@@ -345,6 +372,8 @@ mod tests {
             faults(r#"{ "database": "d", "jobs": 2, "format": "plain", "compression": "program" }"#),
             "/jobs /compression "
         );
+        assert_eq!(faults(r#"{ "database": "d", "exclude_dbnames": ["a"] }"#), "/exclude_dbnames ");
+        assert_eq!(faults(r#"{ "database": "d", "dbnames": "all", "exclude_dbnames": [] }"#), "");
         assert_eq!(faults(r#"{ "database": "d", "dbnames": ["a", "a", ""] }"#), "/dbnames/1 /dbnames/2 ");
         assert_eq!(faults(r#"{ "database": "d", "dbnames": "all", "format": "directory", "jobs": 4 }"#), "");
     }

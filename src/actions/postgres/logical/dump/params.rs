@@ -21,6 +21,9 @@ pub struct DumpParams {
     /// the inventory.
     #[serde(default)]
     pub dbnames: Option<DatabaseNames>,
+    /// With `dbnames: all`: the databases that get no dump, by name.
+    #[serde(default)]
+    pub exclude_dbnames: Vec<String>,
     /// `custom` (default), `directory` (in parallel, through the scratch folder), `plain` (SQL) or `tar`.
     #[serde(default)]
     pub format: DumpFormat,
@@ -128,6 +131,12 @@ impl DumpParams {
         }
         let tier = self.tier.as_deref().unwrap_or("none");
         hold(!tier.is_empty() && !tier.contains('/'), "/tier", "it cannot be a tier");
+        let all = self.dbnames == Some(DatabaseNames::Set(AllDatabases::All));
+        hold(
+            all || self.exclude_dbnames.is_empty(),
+            "/exclude_dbnames",
+            "it leaves databases out of `dbnames: all` only",
+        );
         if let Some(DatabaseNames::Named(names)) = &self.dbnames {
             hold(!names.is_empty(), "/dbnames", "no database is named");
             for (at, one) in names.iter().enumerate() {

@@ -289,7 +289,12 @@ impl Attempt<'_> {
             }
         };
         if let Some(old) = &old {
-            let message = format!("`{}` is the restored database; the one before is kept as `{old}`", self.seat.name);
+            let message = format!(
+                "`{}` is the restored database; the one before is kept as `{old}`: `DROP DATABASE {}` once it was looked \
+                 at. A dump of all databases takes it along, and fails for it while its pages are damaged",
+                self.seat.name,
+                ident(old)
+            );
             self.cx.reporter.note(message, serde_json::json!({ "kept": old }));
             Attached::tell(admin, (old, &self.seat.name), self.cx.reporter.as_ref()).await;
         }

@@ -38,6 +38,12 @@ impl Seat {
     }
 }
 
+/// Whether a database has the name under which a restore keeps what it has replaced.
+pub(crate) fn is_old(dbname: &str) -> bool {
+    let dated = |run: &str| run.bytes().take_while(u8::is_ascii_digit).count() == 8;
+    dbname.rsplit_once("_old_").is_some_and(|(_, run)| dated(run) && run.parse::<RunId>().is_ok())
+}
+
 /// A name with a suffix that is never cut.
 pub(crate) fn suffixed(name: &str, suffix: &str) -> String {
     let mut end = name.len().min(NAME_BYTES.saturating_sub(suffix.len()));
@@ -151,7 +157,7 @@ fn unkept(error: &HostError) -> ActionError {
 
 #[cfg(test)]
 mod tests {
-    use super::Seat;
+    use super::{Seat, is_old};
 
     #[test]
     fn long_names_keep_their_suffix() {
@@ -159,6 +165,7 @@ mod tests {
         let seat = Seat::of("orders", &run);
         assert_eq!(seat.fresh, "orders_runbook_20260128-143002-3fa9c1");
         assert_eq!(seat.old, "orders_old_20260128-143002-3fa9c1");
+        assert!(is_old(&seat.old) && !is_old(&seat.fresh) && !is_old("orders_old_data"));
         let long = Seat::of(&"ä".repeat(31), &run);
         assert!(long.fresh.len() <= 63 && long.fresh.ends_with("3fa9c1"), "{}", long.fresh);
     }
