@@ -298,7 +298,7 @@ mod tests {
         for cut in 0..whole.len() {
             assert_ne!(said(&whole[..cut]), "", "cut off at {cut} of {}", whole.len());
         }
-        let before_block = whole.len() - 20;
+        let before_block = whole.len() - 21;
         assert!(
             said(&whole[..before_block]).contains("1 of its entries lack their data"),
             "{}",

@@ -79,11 +79,12 @@ fn the_dumps_of_each_database_are_a_series_of_their_own_and_those_of_a_part_too(
     };
     let all = [night("01"), night("02")].concat();
     for rules in [json!({ "keep_last": 1 }), json!({ "monthly": 12 })] {
-        let plan = judge(all.clone(), json!({ "tiers": { "daily": rules.clone() } }), "2026-01-03T00:00:00Z");
+        let plan = judge(all.clone(), json!({ "never_below": 1, "default": rules.clone() }), "2026-01-03T00:00:00Z");
         assert_eq!(removed(&plan), ["01.billing", "01.shop", "01.part"], "{rules}");
     }
     let one = [of("1", "billing", false, "2025-01-01T00:00:00Z"), of("2", "shop", false, "2026-01-01T00:00:00Z")];
-    let plan = judge(one.to_vec(), json!({ "tiers": { "daily": { "keep_within": "30d" } } }), "2026-01-03T00:00:00Z");
+    let plan =
+        judge(one.to_vec(), json!({ "never_below": 1, "default": { "keep_within": "30d" } }), "2026-01-03T00:00:00Z");
     assert!(removed(&plan).is_empty(), "the newest good one of each stays");
 }
 

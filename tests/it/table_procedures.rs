@@ -68,6 +68,7 @@ fn a_table_is_brought_back_as_it_was_at_a_position_and_a_moment_is_told_one_way(
     assert!(matches!(both.code, Some(3 | 4)), "{both:?}");
     run(&["-p", &lsn]).ends(0);
     assert_eq!(cluster.sql(ROWS), rows);
+    production.nothing_is_left();
     cli.run(&[
         "dry-run",
         "table-recovery",
@@ -85,7 +86,6 @@ fn a_table_is_brought_back_as_it_was_at_a_position_and_a_moment_is_told_one_way(
     copy.says("The copy of main is at ");
     cli.run(&["approve", "last", "looked"]).ends(0);
     cli.run(&["resume", "last"]).ends(0);
-    production.nothing_is_left();
 }
 
 #[test]
