@@ -190,6 +190,15 @@ pub struct Unfinished {
     pub status: RunStatus,
     /// What brings it on.
     pub onward: Onward,
+    /// Whether it has stopped the database's server, and nothing of it started it again.
+    pub has_stopped: bool,
+}
+
+impl Unfinished {
+    /// Whether nobody goes on with it any more.
+    pub fn is_given_up(&self) -> bool {
+        matches!(self.onward, Onward::End | Onward::Overtaken { .. })
+    }
 }
 
 /// What brings a run on that has not ended.

@@ -9,10 +9,13 @@ use crate::catalog::attest::Verdict;
 use crate::cli::{Failure, operate, recovery, restored, superseded, wiring};
 use crate::journal::{RunDir, RunStatus, RunSummary, Runs, Verb};
 use crate::plan::{BoundPlan, PlannedStep};
-use crate::state::RunState;
+use crate::state::{RunState, StepStatus};
 
 /// The action whose success proves what was restored.
 const PROOF: &str = "postgres.check";
+/// What stops a server, and what has it run again.
+const STOP: &str = "postgres.stop";
+const STARTS: [&str; 4] = ["postgres.start", "postgres.recover", "postgres.promote", "pgbackrest.restore"];
 /// How many runs are looked at to find a drill and a proof.
 const LOOK_BACK: usize = 200;
 
@@ -47,8 +50,22 @@ fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Vec<Proven> {
     told.collect()
 }
 
+/// Whether the last thing that a run did to a server was to stop it.
+fn has_stopped(plan: &BoundPlan, state: &RunState) -> bool {
+    let done = plan.steps.iter().filter_map(|step| {
+        let known = state.steps.get(&step.id).filter(|known| known.status == StepStatus::Succeeded)?;
+        let is_stop = step.uses == STOP;
+        (is_stop || STARTS.contains(&step.uses.as_str())).then_some((known.ended_seq, is_stop))
+    });
+    done.max_by_key(|(ended, _)| *ended).is_some_and(|(_, is_stop)| is_stop)
+}
+
 /// Tells what brings on a run that has not ended.
-fn onward(runs: &Runs, dir: &RunDir, (plan, status): (&BoundPlan, &RunStatus)) -> Result<Onward, Failure> {
+fn onward(
+    runs: &Runs,
+    dir: &RunDir,
+    (plan, state, status): (&BoundPlan, &RunState, &RunStatus),
+) -> Result<Onward, Failure> {
     if *status == RunStatus::Live {
         return Ok(Onward::Follow);
     }
@@ -60,8 +77,7 @@ fn onward(runs: &Runs, dir: &RunDir, (plan, status): (&BoundPlan, &RunStatus)) -
             cancel: plan.with_reason(format!("runbook cancel {}", plan.run)),
         });
     }
-    let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok()).unwrap_or_default();
-    let kept = operate::kept(dir, &state)?;
+    let kept = operate::kept(dir, state)?;
     Ok(match *status {
         _ if kept.iter().any(|verb| matches!(verb, Verb::Cancel { .. })) => Onward::End,
         _ if !kept.is_empty() => Onward::Kept,
@@ -104,8 +120,10 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
         }
         let status = RunSummary::of(&dir).status;
         if matches!(status, RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted) {
-            let onward = onward(runs, &dir, (&plan, &status))?;
-            past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status, onward });
+            let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok()).unwrap_or_default();
+            let onward = onward(runs, &dir, (&plan, &state, &status))?;
+            let has_stopped = plan.mode == Mode::Real && has_stopped(&plan, &state);
+            past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status, onward, has_stopped });
         }
     }
     Ok(past)

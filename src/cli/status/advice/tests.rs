@@ -1,0 +1,162 @@
+use super::{Again, Status, Unkept, of};
+use crate::actions::postgres::recovery::server_status::{Contradiction, LostDatabase, ServerStatus};
+use crate::actions::postgres::session::connect::Refusal;
+use crate::base::Timestamp;
+use crate::catalog::health::{Figures as Measured, Finding, Health, Level};
+use crate::cli::status::gather::{Drilled, Limits, Newest, Onward, Proven, Unfinished};
+use crate::event::{Figures, Outcome};
+use crate::journal::RunStatus;
+
+/// One whose newest backup was proven just now.
+fn healthy() -> Status {
+    let (at, run) = (Timestamp::UNIX_EPOCH, "20260101-000000-bbbbbb".to_owned());
+    Status {
+        database: "orders".to_owned(),
+        environment: "production".to_owned(),
+        at,
+        server: ServerStatus { answers: true, ..ServerStatus::default() },
+        managed: false,
+        stanza: None,
+        wal: None,
+        backup: Some(Newest { id: "b2".to_owned(), ended_at: at, size_bytes: 1, sound: true }),
+        backups: 2,
+        locked: None,
+        store_fault: String::new(),
+        expected: Vec::new(),
+        together: None,
+        limits: Limits::default(),
+        proof: Some(Proven { backup: "b1".to_owned(), at, passed: true, took_ms: 1, run, unkept: None }),
+        damaged: Vec::new(),
+        drill: None,
+        forecast: None,
+        forecast_fault: String::new(),
+        open: None,
+        unfinished: Vec::new(),
+        unforgotten: None,
+        left: Vec::new(),
+        level: Level::Ok,
+        next: Vec::new(),
+    }
+}
+
+fn drill(outcome: Outcome) -> Drilled {
+    let run = "20260101-000000-aaaaaa".parse().expect("an id");
+    Drilled { run, at: None, outcome, figures: Box::new(Figures::default()) }
+}
+
+#[track_caller]
+fn advises(status: &Status, level: Level, words: &str) {
+    let next = of(status, &Again::default());
+    assert!(next.len() == 1 && next[0].text.contains(words), "no `{words}` in {next:?}");
+    assert_eq!(next[0].level, level);
+}
+
+#[test]
+fn a_damaged_backup_a_silent_store_and_a_failed_drill_are_not_all_is_well() {
+    let mut status = healthy();
+    assert!(of(&status, &Again::default()).is_empty());
+    status.drill = Some(drill(Outcome::Succeeded));
+    assert!(of(&status, &Again::default()).is_empty());
+    status.drill = Some(drill(Outcome::Failed));
+    let show = "the last drill ended with `failed`: runbook show 20260101-000000-aaaaaa";
+    advises(&status, Level::Warning, show);
+    let mut damaged = healthy();
+    damaged.backup.as_mut().expect("a backup").sound = false;
+    advises(&damaged, Level::Critical, "the newest base backup `b2` is not sound: runbook backup orders");
+    let silent = Status { backup: None, proof: None, store_fault: "it does not answer".to_owned(), ..healthy() };
+    advises(&silent, Level::Unknown, "what base backups there are is not known");
+}
+
+#[test]
+fn what_the_inventory_expects_counts_instead_of_the_usual_limits() {
+    let mut old = healthy();
+    old.backup.as_mut().expect("a backup").ended_at = "1969-12-01T00:00:00Z".parse().expect("a time");
+    advises(&old, Level::Warning, "the newest base backup is old: runbook backup orders");
+    old.limits = Limits { age: true, proof: true };
+    old.proof = None;
+    assert!(of(&old, &Again::default()).is_empty(), "the inventory allows it");
+    let message = "the newest is 4w 3d old (max 26h)".to_owned();
+    old.expected.push(Health {
+        name: "nightly".to_owned(),
+        source: "orders".to_owned(),
+        kind: "postgres.base".to_owned(),
+        store: "primary".to_owned(),
+        level: Level::Critical,
+        findings: vec![Finding { level: Level::Critical, message }],
+        figures: Measured::default(),
+    });
+    advises(&old, Level::Critical, "`nightly`: the newest is 4w 3d old (max 26h): runbook backups health");
+}
+
+#[test]
+fn a_restore_that_failed_after_one_that_passed_is_critical() {
+    let mut failed = healthy();
+    failed.proof.as_mut().expect("a proof").passed = false;
+    let words =
+        "the restore of backup `b1` failed its checks in run 20260101-000000-bbbbbb: runbook drill full-db-loss";
+    advises(&failed, Level::Critical, words);
+}
+
+#[test]
+fn a_copy_that_a_drill_found_damaged_is_told_until_its_store_knows_it() {
+    let copy = Unkept {
+        run: "20260101-000000-cccccc".parse().expect("an id"),
+        backup: "b2".to_owned(),
+        kind: "postgres.base".to_owned(),
+        store: "primary".to_owned(),
+        at: Timestamp::UNIX_EPOCH,
+    };
+    let status = Status { damaged: vec![copy], ..healthy() };
+    advises(&status, Level::Warning, "runbook backups prove 20260101-000000-cccccc tells the store");
+}
+
+#[test]
+fn an_entry_that_the_server_contradicts_comes_first_whatever_else_is_well() {
+    let contradictions = vec![Contradiction { what: "another cluster".to_owned(), help: "correct it".to_owned() }];
+    let server = ServerStatus { answers: true, contradictions, ..ServerStatus::default() };
+    advises(&Status { server, ..healthy() }, Level::Critical, "another cluster: correct it");
+}
+
+#[test]
+fn a_server_that_refuses_the_login_is_never_answered_with_a_restore() {
+    let refusing = |refuses| Status { server: ServerStatus { refuses, ..ServerStatus::default() }, ..healthy() };
+    advises(&refusing(Some(Refusal::Login)), Level::Critical, "nothing has to be restored");
+    let lost = refusing(Some(Refusal::Session));
+    advises(&lost, Level::Critical, "read its log first; if its data is gone: runbook restore orders");
+    let startable = Some("pg_ctl start".to_owned());
+    let stopped = Status { server: ServerStatus { startable, ..ServerStatus::default() }, ..healthy() };
+    advises(&stopped, Level::Critical, "shut down in order, so start it: pg_ctl start; only if");
+    // Stopped on purpose by a run that waits: a compromised server must not run again.
+    let waiting = Unfinished {
+        run: "20260101-000000-dddddd".parse().expect("an id"),
+        name: "ransomware".to_owned(),
+        status: RunStatus::Suspended,
+        onward: Onward::Answer,
+        has_stopped: true,
+    };
+    let held = of(&Status { unfinished: vec![waiting], ..stopped }, &Again::default());
+    assert!(held.iter().any(|one| one.text.contains("`ransomware` has stopped it and has not ended")), "{held:?}");
+    assert!(!held.iter().any(|one| one.text.contains("so start it")), "{held:?}");
+    let down = Status { server: ServerStatus::default(), ..healthy() };
+    advises(&down, Level::Critical, "the server does not answer: runbook restore orders");
+}
+
+#[test]
+fn a_database_that_was_dropped_is_never_answered_with_a_restore_that_drops_it_again() {
+    let lost = Some(LostDatabase { dbname: "shop".to_owned(), why: "it does not exist".to_owned() });
+    let server = ServerStatus { answers: true, lost, ..ServerStatus::default() };
+    let status = Status { server, ..healthy() };
+    advises(&status, Level::Critical, "run restore-dump -p database=orders -p dbname=shop");
+    advises(&status, Level::Critical, "runbook wal search orders --drops");
+    assert!(!of(&status, &Again::default())[0].text.contains("runbook restore orders"));
+}
+
+#[test]
+fn a_database_of_pgbackrest_is_sent_to_the_procedures_that_know_it() {
+    let stanza = Some("main".to_owned());
+    let mut down = Status { stanza, proof: None, drill: Some(drill(Outcome::Succeeded)), ..healthy() };
+    down.drill.as_mut().expect("a drill").at = Some(Timestamp::UNIX_EPOCH);
+    assert!(of(&down, &Again::default()).is_empty(), "its drill proves it");
+    down.server.answers = false;
+    advises(&down, Level::Critical, "runbook restore orders");
+}
