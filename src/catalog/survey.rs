@@ -155,18 +155,24 @@ fn series(manifest: &Manifest) -> Option<(String, bool)> {
     }
 }
 
-/// A name without what may be dates and times in it: `shop_#_#.dump` of `shop_20261119_030000.dump`.
-fn undated(name: &str) -> String {
-    let mut undated = String::new();
-    let mut rest = name;
-    while let Some(first) = rest.chars().next() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (text, others) = rest.split_at(digits.max(first.len_utf8()));
-        undated.push_str(if digits > 1 { "#" } else { text });
-        rest = others;
+/// The id of a dump that was imported, without the moment that its name tells: `shop_#.dump` of `shop_20261119_030000.dump`. What else
+/// has digits in it may be a database's name.
+fn undated(id: &str) -> String {
+    let is_moment = |at: usize| {
+        let bytes = id.as_bytes().get(at..at + MOMENT.len());
+        bytes.is_some_and(|bytes| {
+            let fits = |(byte, wanted): (&u8, u8)| if wanted == b'0' { byte.is_ascii_digit() } else { *byte == wanted };
+            bytes.iter().zip(MOMENT.bytes()).all(fits)
+        })
+    };
+    match (0..id.len()).rev().find(|at| is_moment(*at)) {
+        Some(at) => format!("{}_#{}", &id[..at], &id[at + MOMENT.len()..]),
+        None => id.to_owned(),
     }
-    undated
 }
+
+/// How a dated name tells its moment: year, month and day, then hour, minute and second.
+const MOMENT: &str = "_00000000_000000";
 
 fn standing(backup: &Backup, now: Timestamp) -> Attestations {
     let attested = &backup.attested;
@@ -254,8 +260,10 @@ mod tests {
 
     #[test]
     fn dated_names_of_one_database_are_one_series() {
-        assert_eq!(undated("imported-shop_20261119_030000=2edump"), "imported-shop_#_#=2edump");
-        assert_eq!(undated("imported-shop_20261120_030001=2edump"), "imported-shop_#_#=2edump");
-        assert_ne!(undated("imported-shop2_2026-11-20"), undated("imported-shop1_2026-11-20"));
+        assert_eq!(undated("imported-shop_20261119_030000=2edump"), "imported-shop_#=2edump");
+        assert_eq!(undated("imported-shop_20261120_030001=2edump"), "imported-shop_#=2edump");
+        let tenant = |number: &str| undated(&format!("imported-tenant{number}_20261120_030001=2edump"));
+        assert_ne!(tenant("01"), tenant("02"));
+        assert_eq!(undated("imported-old=2edump"), "imported-old=2edump");
     }
 }

@@ -26,7 +26,8 @@ pub fn lines(site: &Site, database: &str, again: &Again) -> Vec<String> {
     }
     if let Some(other) = others.iter().find(|shelf| has_base(shelf)) {
         // Its damaged copies are passed over for those of other stores; a store that tells nothing is not.
-        return own.backups.as_ref().err().map(|_| elsewhere(site, database, (own, other))).into_iter().collect();
+        let tells_nothing = own.of_kind(KIND_POSTGRES_BASE).next().is_none();
+        return tells_nothing.then(|| elsewhere(site, database, (own, other))).into_iter().collect();
     }
     dumps(&shelves, database, again)
 }
@@ -75,7 +76,7 @@ fn elsewhere(site: &Site, database: &str, (own, other): (&Shelf, &Shelf)) -> Str
         }
     };
     format!(
-        "store `{0}` has the base backup {1}{wal}. Where `{2}` is lost, say `store: {0}` in the entry of `{database}` in place of \
+        "store `{0}` has the base backup {1}{wal}. Where `{2}` is lost or empty, say `store: {0}` in the entry of `{database}` in place of \
          it, take `{2}` out of its other stores, and restore again",
         other.store,
         newest.unwrap_or_default(),
@@ -88,7 +89,7 @@ fn dumps(shelves: &[Shelf], database: &str, again: &Again) -> Vec<String> {
     let mut newest: BTreeMap<&str, (Timestamp, &str, &str)> = BTreeMap::new();
     for shelf in shelves {
         for backup in shelf.sound(KIND_POSTGRES_DUMP) {
-            let Some(dump) = &backup.manifest.dump else { continue };
+            let Some(dump) = backup.manifest.dump.as_ref().filter(|dump| !dump.partial) else { continue };
             let found = (backup.manifest.started_at, backup.manifest.id.as_str(), shelf.store.as_str());
             let known = newest.entry(dump.dbname.as_str()).or_insert(found);
             if known.0 < found.0 {
@@ -108,7 +109,12 @@ fn dumps(shelves: &[Shelf], database: &str, again: &Again) -> Vec<String> {
         let (database, named) = (format!("database={database}"), format!("dbname={dbname}"));
         let backup = format!("backup={id}");
         let words = ["run", "restore-dump", "-p", &database, "-p", &named, "-p", &backup, "-p", "incident_at=now"];
-        lines.push(format!("  `{dbname}` as of {at}, in `{store}`: {}", again.change(words)));
+        // Whoever restores a dump reads the database's own store.
+        let first = match shelves.first().is_some_and(|own| own.store == store) {
+            true => String::new(),
+            false => format!(" only, so say `store: {store}` in the entry first"),
+        };
+        lines.push(format!("  `{dbname}` as of {at}, in `{store}`{first}: {}", again.change(words)));
     }
     let damaged = shelves.iter().flat_map(|shelf| shelf.of_kind(KIND_POSTGRES_BASE).map(move |backup| (shelf, backup)));
     if let Some((shelf, backup)) = damaged.max_by_key(|(_, backup)| backup.manifest.stopped_at) {

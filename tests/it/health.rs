@@ -56,6 +56,8 @@ fn the_dump_of_one_database_is_none_of_another() {
     let old = told(&rules, &seen);
     assert_eq!(old.level, Level::Warning);
     assert!(old.findings[0].message.starts_with("no newer dump of `shop` (3d"), "{:?}", old.findings);
+    let every = told(&json!({ "every": "24h", "dbnames": ["shop"] }), &seen);
+    assert!(every.findings[0].message.starts_with("the newest dump of database `shop` is 3d"), "{:?}", every.findings);
     let named = json!({ "max_age": "26h", "dbnames": ["shop", "empty", "never"] });
     let old = told(&named, &seen);
     assert_eq!(old.level, Level::Critical);

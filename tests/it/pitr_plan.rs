@@ -315,6 +315,12 @@ async fn a_second_recovery_follows_the_timeline_that_was_live_and_a_position_on_
     let timeline = |at: Timestamp| asked.json(&["pitr", "main", "--at", &at.to_string()], 0)["timeline"].clone();
     assert_eq!(timeline(later), 1, "the moment was on the first timeline, which the first attempt left");
     assert_eq!(timeline(on_two), 2);
+    let gone = |at: Timestamp| asked.json(&["pitr", "main", "--at", &at.to_string()], 0)["gives_up_timelines"].clone();
+    assert_eq!(
+        (gone(later), gone(on_two)),
+        (json!(["2"]), json!([])),
+        "what was committed on the second goes as a whole"
+    );
     let refused = asked.json(&["pitr", "main", "--lsn", &position], 4);
     assert!(text(&refused["why"]).contains("several timelines"), "{refused:#}");
     assert_eq!(asked.json(&["pitr", "main", "--lsn", &position, "--timeline", "1"], 0)["timeline"], 1);

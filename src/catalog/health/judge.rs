@@ -74,7 +74,7 @@ pub fn judge(
             judge.roomy(newest, &good, observed.room);
         }
     }
-    judge.databases(&good);
+    judge.databases(&good, schedule);
     judge.attested(&good);
     judge.archived(observed.newest_wal_at);
     judge.apart(&observed.wal_stores);
@@ -144,7 +144,7 @@ impl Judge<'_> {
     }
 
     /// Of dumps: each database of the server has its own.
-    fn databases(&mut self, good: &[&Sample]) {
+    fn databases(&mut self, good: &[&Sample], schedule: Option<&Schedule>) {
         let mut newest: BTreeMap<&str, &Sample> = BTreeMap::new();
         for sample in good {
             if let Some(dbname) = &sample.dbname {
@@ -153,7 +153,9 @@ impl Judge<'_> {
         }
         let is_old = |sample: &Sample, judge: &Self| {
             let age = judge.since(sample.ended_at);
-            judge.expected.max_age.is_some_and(|max| age > max.0).then(|| human_duration(age))
+            let is_old = judge.expected.max_age.is_some_and(|max| age > max.0)
+                || schedule.is_some_and(|schedule| judge.missed(sample, schedule) > 0);
+            is_old.then(|| human_duration(age))
         };
         for dbname in &self.expected.dbnames {
             match newest.get(dbname.as_str()).map(|sample| is_old(sample, self)) {

@@ -1,6 +1,6 @@
 //! The backups that the inventory expects, held against what the stores and pgBackRest have: for monitoring and `status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::open_store::of_catalog;
 use super::stanza::{self, Stanzas};
@@ -124,13 +124,19 @@ impl Expectations<'_> {
     }
 
     fn observed(&self, expected: &ExpectedBackup, found: &Holding, now: Timestamp) -> Observed {
-        let fits = |backup: &&Backup| {
+        let is_such = |backup: &&Backup| {
             let manifest = &backup.manifest;
             manifest.source == expected.source
                 && manifest.kind == expected.kind
                 && (expected.tier.is_none() || manifest.tier == expected.tier)
-                && manifest.dump.as_ref().is_none_or(|dump| !dump.partial)
         };
+        let dumps = found.list.backups.iter().filter(is_such).filter_map(|backup| backup.manifest.dump.as_ref());
+        let whole: BTreeSet<&str> = dumps.filter(|dump| !dump.partial).map(|dump| dump.dbname.as_str()).collect();
+        // Where whole ones are taken, one of a part beside them is none of the same size, nor what is waited for.
+        let counts = |backup: &&Backup| {
+            backup.manifest.dump.as_ref().is_none_or(|dump| !dump.partial || !whole.contains(dump.dbname.as_str()))
+        };
+        let fits = |backup: &&Backup| is_such(backup) && counts(backup);
         let sample = |backup: &Backup| {
             let one = candidate(backup, now);
             let believed = self.believed.get(one.id.as_str()).copied();
@@ -141,7 +147,7 @@ impl Expectations<'_> {
                 failed_at: backup.attested.last_failed.as_ref().map(|proof| proof.at),
                 verified_at: one.standing.verified_at,
                 id: one.id,
-                dbname: one.dump.map(|(dbname, _)| dbname),
+                dbname: backup.manifest.dump.as_ref().map(|dump| dump.dbname.clone()),
                 ended_at: one.ended_at,
                 size_bytes: one.size_bytes,
             }

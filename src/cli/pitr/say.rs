@@ -156,6 +156,7 @@ pub fn told(about: &About<'_>, plan: &Plan) -> Value {
         "replay": plan.replay,
         "stop": stop,
         "newest_commit_at": plan.newest_commit.map(|commit| commit.at),
+        "gives_up_timelines": plan.later.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "gives_up": about.given_up(plan).map(|(from, to)| json!({ "from": from, "to": to })),
         "disk": own,
         "other_disks": disks.get(1..).unwrap_or_default(),
@@ -228,6 +229,16 @@ pub fn facts(about: &About<'_>, plan: &Plan) {
     }
 }
 
+/// What was committed on timelines that were begun since, in words; `None` where none was.
+fn later(plan: &Plan) -> Option<String> {
+    let numbers: Vec<String> = plan.later.iter().map(ToString::to_string).collect();
+    match numbers.as_slice() {
+        [] => None,
+        [one] => Some(format!("all that was committed on timeline {one}, which was begun later")),
+        several => Some(format!("all that was committed on timelines {}, which were begun later", several.join(", "))),
+    }
+}
+
 fn target(goal: &Goal) -> String {
     match goal {
         Goal::Time(at) => {
@@ -246,9 +257,16 @@ fn stops(about: &About<'_>, plan: &Plan, fact: &dyn Fn(&str, &str)) {
         let next = stop.next;
         fact("stops", &format!("before transaction {} of {} at {}", next.xid, next.at, next.lsn));
     }
-    if let Some((from, newest)) = about.given_up(plan) {
+    let along = about.given_up(plan).map(|(from, newest)| {
         let lost = human_duration(between(from, newest));
-        fact("gives up", &format!("all commits from {from} to {newest}, {lost} of them"));
+        format!("all commits from {from} to {newest}, {lost} of them")
+    });
+    match (along, later(plan)) {
+        (Some(along), Some(later)) => {
+            fact("gives up", &format!("{along} on timeline {}, and {later}", plan.replay.timeline));
+        }
+        (Some(one), None) | (None, Some(one)) => fact("gives up", &one),
+        (None, None) => {}
     }
     let newest = plan.newest_commit.map(|commit| commit.at);
     if let (Goal::Newest, Some(newest)) = (&plan.settled.goal, newest) {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::gather::{Drilled, Onward, Proven, Unfinished};
 use crate::action::Mode;
-use crate::base::RunId;
+use crate::base::{EventSeq, RunId};
 use crate::catalog::attest::Verdict;
 use crate::cli::{Failure, operate, recovery, restored, superseded, wiring};
 use crate::journal::{RunDir, RunStatus, RunSummary, Runs, Verb};
 use crate::plan::{BoundPlan, PlannedStep};
-use crate::state::{RunState, StepStatus};
+use crate::state::{RunState, StepStatus, UndoState};
 
 /// The action whose success proves what was restored.
 const PROOF: &str = "postgres.check";
@@ -50,12 +50,27 @@ fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Vec<Proven> {
     told.collect()
 }
 
-/// Whether the last thing that a run did to a server was to stop it.
-fn has_stopped(plan: &BoundPlan, state: &RunState) -> bool {
-    let done = plan.steps.iter().filter_map(|step| {
-        let known = state.steps.get(&step.id).filter(|known| known.status == StepStatus::Succeeded)?;
-        let is_stop = step.uses == STOP;
-        (is_stop || STARTS.contains(&step.uses.as_str())).then_some((known.ended_seq, is_stop))
+/// Whether the last thing that a run did to the server of a database was to stop it, or may have been.
+fn has_stopped(plan: &BoundPlan, state: &RunState, name: &str) -> bool {
+    let done = state.steps.iter().filter_map(|(id, known)| {
+        let uses = plan.planned(id)?.uses.as_str();
+        let of = known.with.as_ref()?.get("database")?.as_str()?;
+        let may_have_run = !known.attempts.is_empty() && known.undo != Some(UndoState::Undone);
+        if of != name || !may_have_run {
+            return None;
+        }
+        let ended = known.ended_seq;
+        match known.status == StepStatus::Succeeded {
+            _ if STARTS.contains(&uses) => (known.status == StepStatus::Succeeded).then_some((ended, false)),
+            // One that found nothing running has stopped nothing.
+            true if uses == STOP => {
+                let found = known.output.as_ref().and_then(|output| output.get("stopped")?.as_bool());
+                (found != Some(false)).then_some((ended, true))
+            }
+            // Cut off at work: nothing of the run came after it.
+            false if uses == STOP => Some((EventSeq(u64::MAX), true)),
+            true | false => None,
+        }
     });
     done.max_by_key(|(ended, _)| *ended).is_some_and(|(_, is_stop)| is_stop)
 }
@@ -122,7 +137,7 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
         if matches!(status, RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted) {
             let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok()).unwrap_or_default();
             let onward = onward(runs, &dir, (&plan, &state, &status))?;
-            let has_stopped = plan.mode == Mode::Real && has_stopped(&plan, &state);
+            let has_stopped = plan.mode == Mode::Real && has_stopped(&plan, &state, name);
             past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status, onward, has_stopped });
         }
     }

@@ -44,6 +44,8 @@ pub struct Plan {
     pub newest_commit: Option<Commit>,
     /// When the newest commit was made that there is along it, in the archive or at the server alone.
     pub newest_at: Option<Timestamp>,
+    /// The timelines that were begun after the one that is followed, and not given up: what was committed on them is given up as a whole.
+    pub later: Vec<Timeline>,
     /// Newer backups that were passed over.
     pub passed_over: Vec<PassedOver>,
     /// What of the backup must be retrieved before it can be read.
@@ -351,6 +353,13 @@ async fn settle(
     }))
 }
 
+/// The timelines that the archive knows and that were begun after one.
+fn later(cluster: &ClusterView, followed: Timeline) -> Vec<Timeline> {
+    let archive = &cluster.archive;
+    let begun = archive.branches.keys().copied().filter(|timeline| *timeline > followed);
+    begun.filter(|timeline| !archive.given_up.contains_key(timeline)).collect()
+}
+
 /// The plan of a settled goal.
 fn of(
     cluster: &ClusterView,
@@ -380,6 +389,7 @@ fn of(
         stop,
         newest_commit,
         newest_at: None,
+        later: later(cluster, way.followed),
         passed_over: Vec::new(),
         retrieval: None,
         notes: Vec::new(),

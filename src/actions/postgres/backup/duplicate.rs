@@ -83,5 +83,6 @@ fn stays(theirs: &Encoding, wanted: &Encoding) -> bool {
         None | Some(Encrypted::Age { .. }) => true,
         Some(Encrypted::AgePassphrase | Encrypted::OpensslEnc { .. } | Encrypted::GpgSymmetric { .. }) => false,
     };
-    same_keys && theirs == wanted
+    // What one has no key for here is taken as it lies, however the other store would have compressed it.
+    same_keys && theirs.encryption == wanted.encryption && (theirs == wanted || theirs.encryption.is_some())
 }

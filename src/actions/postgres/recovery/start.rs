@@ -319,7 +319,8 @@ fn ways_out(cluster: &Cluster, (marker, stop): (&Marker, &str), files: &dyn Read
             let aside = cluster.placement(files).abandoned(&cluster.pgdata, &marker.run);
             let aside = aside.display();
             // Typed twice it touches nothing the second time, and where it stopped half-way it goes on.
-            let take_back = format!("test -d {kept} && {stop}mv {place} {aside} && mv {kept} {place} && {start}{last}");
+            let swap = format!("{{ test ! -e {place} || mv {place} {aside}; }} && mv {kept} {place}");
+            let take_back = format!("test -d {kept} && {stop}{swap}; test ! -e {kept} && {start}{last}");
             format!("{again}; or take the old data back: `{take_back}`")
         }
         false => again,

@@ -114,6 +114,11 @@ pub struct SideInstanceOutput {
     /// The newest recovered commit, by the primary's clock, or the moment of the dump; null when replay saw none.
     #[schemars(with = "Option<String>")]
     pub recovered_to_time: Option<Timestamp>,
+    /// All that was committed before this moment is in it: the newest recovered commit, or the start of the backup where that is
+    /// later; the moment of a dump. Null where none is known.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub as_of: Option<Timestamp>,
     /// The databases within it that hold users' data.
     pub databases: Vec<String>,
     /// Libraries that its original preloads and it does not.
@@ -336,6 +341,7 @@ impl SideInstance {
             instance: recovered.instance,
             recovered_to_lsn: Some(recovered.recovered_to_lsn),
             recovered_to_time: recovered.recovered_to_time,
+            as_of: recovered.as_of,
             not_preloaded,
             loss: Some(recovered.loss),
         })
@@ -383,6 +389,7 @@ async fn loaded(
         instance: side.instance(),
         recovered_to_lsn: None,
         recovered_to_time: Some(restored.taken_at),
+        as_of: Some(restored.taken_at),
         not_preloaded: Vec::new(),
         loss: None,
     })

@@ -74,7 +74,9 @@ impl Yield {
         }
         helps.dedup();
         if !self.dumped.is_empty() {
-            helps.push("the dumps that are there stay, and another attempt takes only the others".to_owned());
+            helps.push(
+                "the dumps that are there stay, and another attempt of this run takes only the others".to_owned(),
+            );
         }
         helps.push(
             "a database that nobody needs can be dropped; `exclude_dbnames` (`exclude` of `daily-backup`) leaves one out"
