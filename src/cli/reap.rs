@@ -13,7 +13,6 @@ use super::screen::Face;
 use super::{Exit, Failure, leases, logs, scratch, wiring};
 use crate::base::{RunId, StepId, clock};
 use crate::event::{EventKind, OriginPurpose, RunOrigin};
-use crate::host::local_files;
 use crate::journal::{Lease, Leases, RunLock, Runs};
 use crate::language::runbook::Objectives;
 use crate::plan::{BoundPlan, PlannedStep, Section, UndoPolicy};
@@ -248,12 +247,8 @@ fn meant_folders(runs: &Runs, known: &Leases, named: &BTreeSet<RunId>) -> Vec<(R
 fn clear_folders(runs: &Runs, known: &Leases, named: &BTreeSet<RunId>) -> usize {
     let folders = meant_folders(runs, known, named);
     for (_, folder) in &folders {
-        match local_files().remove_tree(folder) {
-            Ok(()) => tell!("removed the scratch folder `{}`", folder.display()),
-            Err(error) => {
-                let left = Failure::new(Exit::Failed, "a scratch folder is left").because(&error);
-                tell!("warning: {}", left.in_full());
-            }
+        if scratch::remove(folder) {
+            tell!("removed the scratch folder `{}`", folder.display());
         }
     }
     folders.len()

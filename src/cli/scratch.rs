@@ -1,6 +1,6 @@
 //! The scratch folders of runs: removed with the run's end, or by `reap` where that did not come to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Exit, Failure, reap, wiring};
 use crate::base::RunId;
@@ -21,11 +21,16 @@ pub fn clear(runs: &Runs, plan: &BoundPlan, state: &RunState) -> Result<(), Fail
     {
         return Ok(());
     }
-    if let Err(error) = local_files().remove_tree(&plan.scratch) {
-        let left = Failure::new(Exit::Failed, "the run's scratch folder is left").because(&error);
-        tell!("warning: {}", left.in_full());
-    }
+    remove(&plan.scratch);
     Ok(())
+}
+
+/// Removes a scratch folder, or warns that it is left; tells whether it is gone.
+pub fn remove(folder: &Path) -> bool {
+    let Err(error) = local_files().remove_tree(folder) else { return true };
+    let left = Failure::new(Exit::Failed, "a run's scratch folder is left").because(&error);
+    tell!("warning: {}", left.in_full());
+    false
 }
 
 /// Lists the scratch folders that no run needs any more.

@@ -37,15 +37,15 @@ pub struct CustomDump {
     pub blocks: u64,
 }
 
-impl CustomDumpError {
-    /// The error as one of reading: of data that makes no sense where the dump is damaged. `None` where nothing can be told of it.
-    #[must_use]
-    pub fn into_io(self) -> Option<io::Error> {
-        match self {
-            Self::Version { .. } => None,
-            Self::Damaged(what) => Some(io::Error::new(io::ErrorKind::InvalidData, what)),
-            Self::Io(error) => Some(error),
-        }
+/// Reads a dump to its end where its version is known; of another nothing can be told, and it may be left half read.
+///
+/// # Errors
+/// Fails as reading does, and with [`io::ErrorKind::InvalidData`] where it is damaged.
+pub fn demand_whole_custom_dump(from: &mut impl Read) -> io::Result<()> {
+    match read_custom_dump(from) {
+        Ok(_) | Err(CustomDumpError::Version { .. }) => Ok(()),
+        Err(CustomDumpError::Damaged(what)) => Err(io::Error::new(io::ErrorKind::InvalidData, what)),
+        Err(CustomDumpError::Io(error)) => Err(error),
     }
 }
 
@@ -258,7 +258,7 @@ fn ended() -> CustomDumpError {
 
 #[cfg(test)]
 mod tests {
-    use super::{CustomDumpError, read_custom_dump};
+    use super::{CustomDumpError, demand_whole_custom_dump, read_custom_dump};
 
     fn int(value: i64) -> Vec<u8> {
         let mut bytes = vec![u8::from(value < 0)];
@@ -308,6 +308,7 @@ mod tests {
         let mut newer = whole;
         newer[6] = 99;
         let unknown = read_custom_dump(&mut &*newer).expect_err("not known");
-        assert!(matches!(unknown, CustomDumpError::Version { minor: 99, .. }) && unknown.into_io().is_none());
+        assert!(matches!(unknown, CustomDumpError::Version { minor: 99, .. }));
+        demand_whole_custom_dump(&mut &*newer).expect("nothing can be told of it");
     }
 }

@@ -40,17 +40,17 @@ pub(super) fn wanted(plan: &BoundPlan, state: &RunState) -> Vec<Wanted> {
 fn held(plan: &BoundPlan, id: &StepId) -> Wanted {
     let run = &plan.run;
     let typed = |what: &'static str, verb: &str| (what, plan.with_reason(format!("runbook {verb} {run} {id}")));
-    if plan.is_approval(id) {
-        let cancel = ("cancel", plan.with_reason(format!("runbook cancel {run}")));
-        let fact = format!("`{id}` was not approved, and waits for an operator; `retry` asks again");
-        return Wanted { fact, step: Some(id.clone()), lacks: 1, commands: vec![typed("retry", "retry"), cancel] };
-    }
-    Wanted {
-        fact: format!("`{id}` failed, and waits for an operator"),
-        step: Some(id.clone()),
-        lacks: 1,
-        commands: vec![typed("retry", "retry"), typed("skip", "skip"), typed("mark done", "mark-done")],
-    }
+    let (fact, commands) = match plan.is_approval(id) {
+        true => (
+            format!("`{id}` was not approved, and waits for an operator; `retry` asks again"),
+            vec![typed("retry", "retry"), ("cancel", plan.with_reason(format!("runbook cancel {run}")))],
+        ),
+        false => (
+            format!("`{id}` failed, and waits for an operator"),
+            vec![typed("retry", "retry"), typed("skip", "skip"), typed("mark done", "mark-done")],
+        ),
+    };
+    Wanted { fact, step: Some(id.clone()), lacks: 1, commands }
 }
 
 fn asking(run: &str, id: &StepId, (question, known): (&Question, &StepState)) -> Wanted {
@@ -72,9 +72,7 @@ fn asking(run: &str, id: &StepId, (question, known): (&Question, &StepState)) ->
     Wanted {
         fact: format!("`{id}` asks: {}{facts}", one_line(&question.prompt)),
         step: Some(id.clone()),
-        lacks: usize::try_from(question.quorum)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(known.answers.iter().filter(|(_, answer)| answer.verdict == HumanVerdict::Yes).count()),
+        lacks: usize::try_from(question.quorum).unwrap_or(usize::MAX).saturating_sub(yes.len()),
         commands: vec![
             ("approve", format!("runbook approve {run} {id}")),
             ("deny", format!("runbook deny {run} {id} --comment WHY")),

@@ -13,7 +13,7 @@ use crate::base::units::ByteSize;
 use crate::catalog::attest::{Level, Verdict, Verification};
 use crate::catalog::{self, Backup, CatalogError, ManifestObject, ObjectRole, sidecar};
 use crate::language::inventory::Encryption;
-use crate::pgformat::{CUSTOM_DUMP_MAGIC, read_custom_dump};
+use crate::pgformat::{CUSTOM_DUMP_MAGIC, demand_whole_custom_dump};
 use crate::transfer::Unpacking;
 
 /// What a backup is looked at with.
@@ -280,12 +280,7 @@ fn unpack(from: &mut impl io::Read, into: &PathBuf) -> io::Result<u64> {
     from.by_ref().take(CUSTOM_DUMP_MAGIC.len() as u64).read_to_end(&mut begin)?;
     if begin == CUSTOM_DUMP_MAGIC {
         // Its table of contents lists as a whole one's, however much is lacking behind it.
-        let whole = read_custom_dump(&mut begin.as_slice().chain(&mut from));
-        if let Err(error) = whole
-            && let Some(error) = error.into_io()
-        {
-            return Err(error);
-        }
+        demand_whole_custom_dump(&mut begin.as_slice().chain(&mut from))?;
     }
     let (mut chunk, mut closing) = (vec![0; 1 << 20], Vec::new());
     loop {

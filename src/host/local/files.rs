@@ -247,6 +247,9 @@ impl Files for LocalFiles {
 
 /// Refuses a folder below which something is mounted: its content is not the folder's own.
 fn nothing_mounted(path: &Path) -> io::Result<()> {
+    if is_link(path) {
+        return Ok(());
+    }
     // Where no mounts are listed, none can be told.
     let (Ok(list), Ok(folder)) = (fs::read(mounts::LIST), fs::canonicalize(path)) else { return Ok(()) };
     match mounts::below(&list, &folder) {

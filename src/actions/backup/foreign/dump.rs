@@ -8,7 +8,7 @@ use super::name::file;
 use crate::action::{ActionError, ObjectKey};
 use crate::base::Timestamp;
 use crate::catalog::{IMPORTED, KIND_POSTGRES_DUMP, Manifest, ManifestObject, ObjectRole, backup_id};
-use crate::pgformat::{CUSTOM_DUMP_MAGIC, read_custom_dump};
+use crate::pgformat::{CUSTOM_DUMP_MAGIC, demand_whole_custom_dump};
 
 /// A dump that another program made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,11 +53,8 @@ const TAR_END_BYTES: usize = 1024;
 fn judge(from: &mut dyn Read) -> io::Result<()> {
     let (mut begin, mut tail, mut chunk) = (Vec::new(), Vec::new(), vec![0; 256 << 10]);
     from.take(BEGIN_BYTES).read_to_end(&mut begin)?;
-    if begin.starts_with(CUSTOM_DUMP_MAGIC)
-        && let Err(error) = read_custom_dump(&mut begin.as_slice().chain(&mut *from))
-        && let Some(error) = error.into_io()
-    {
-        return Err(error);
+    if begin.starts_with(CUSTOM_DUMP_MAGIC) {
+        demand_whole_custom_dump(&mut begin.as_slice().chain(&mut *from))?;
     }
     tail.extend_from_slice(&begin);
     loop {

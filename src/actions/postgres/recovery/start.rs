@@ -318,9 +318,11 @@ fn ways_out(cluster: &Cluster, (marker, stop): (&Marker, &str), files: &dyn Read
             let last = known.map(|one| format!(" && runbook wal give-up {name} --timeline {one}")).unwrap_or_default();
             let aside = cluster.placement(files).abandoned(&cluster.pgdata, &marker.run);
             let aside = aside.display();
-            // Typed twice it touches nothing the second time, and where it stopped half-way it goes on.
+            // Typed twice it touches nothing the second time, and where it stopped half-way it goes on. Who may not look into
+            // that folder starts nothing: there what is recovered lies in its place still.
             let swap = format!("{{ test ! -e {place} || mv {place} {aside}; }} && mv {kept} {place}");
-            let take_back = format!("test -d {kept} && {stop}{swap}; test ! -e {kept} && {start}{last}");
+            let is_back = format!("test -d {aside} && test ! -e {kept}");
+            let take_back = format!("test -d {kept} && {stop}{swap}; {is_back} && {start}{last}");
             format!("{again}; or take the old data back: `{take_back}`")
         }
         false => again,
