@@ -3,6 +3,8 @@
 //! A line is a command for a POSIX shell, or a remark that begins with `# `. Values that are known only during
 //! the run, and secrets, stand as `‹name›`: typed as they are, the shell finds no such file and does nothing.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::{Late, pending};
@@ -11,6 +13,32 @@ use crate::base::secret::{TOKEN_CLOSE, TOKEN_OPEN};
 /// One command as a line, every word quoted that needs it.
 pub fn command_line<I: IntoIterator<Item = S>, S: AsRef<str>>(words: I) -> String {
     words.into_iter().map(|word| quoted(word.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
+/// A command as another user: by `sudo`; where root has none, as on a minimal system, by what every Linux brings along.
+pub fn as_user<I: IntoIterator<Item = S>, S: AsRef<str>>(user: &str, words: I) -> String {
+    let line = command_line(words);
+    let user = quoted(user);
+    match root_has_no_sudo() {
+        true => format!("runuser -u {user} -- {line}"),
+        false => format!("sudo -u {user} {line}"),
+    }
+}
+
+/// A command as root.
+pub fn as_root<I: IntoIterator<Item = S>, S: AsRef<str>>(words: I) -> String {
+    let line = command_line(words);
+    if root_has_no_sudo() { line } else { format!("sudo {line}") }
+}
+
+/// Tells whether this is root, on a machine without `sudo` and with `runuser` (of util-linux).
+fn root_has_no_sudo() -> bool {
+    let has = |program: &str| {
+        ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"]
+            .iter()
+            .any(|folder| Path::new(folder).join(program).exists())
+    };
+    rustix::process::geteuid().is_root() && !has("sudo") && has("runuser")
 }
 
 /// A remark.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::output::Outputs;
 use super::process::{self, ProcessOutput, Program, Variables};
-use crate::action::by_hand::{command_line, quoted};
+use crate::action::by_hand::{as_user, command_line, quoted};
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Idempotency,
     Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext,
@@ -105,12 +105,13 @@ impl Action for Exec {
     }
 
     fn by_hand(&self, params: &Params, _: &PlanContext<'_>) -> Vec<String> {
-        let mut words: Vec<String> = params.argv.iter().map(|word| word.shown(Clone::clone)).collect();
-        if let Some(user) = &params.user {
-            words.splice(0..0, ["sudo".to_owned(), "-u".to_owned(), user.clone()]);
-        }
+        let line = command_line(params.argv.iter().map(|word| word.shown(Clone::clone)));
         let variables = process::assignments(&params.env).into_iter().map(|line| line + " ").collect::<String>();
-        let line = format!("{variables}{}", command_line(words));
+        // Another user's shell gets none of these variables along: `env` sets them there.
+        let line = match &params.user {
+            Some(user) => format!("{} {variables}{line}", as_user(user, ["env"])),
+            None => format!("{variables}{line}"),
+        };
         let line = match &params.dir {
             Some(dir) => format!("(cd {} && {line})", quoted(&dir.shown(|dir| dir.display().to_string()))),
             None => line,

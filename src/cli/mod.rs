@@ -80,6 +80,7 @@ mod logs;
 mod man;
 mod mark_done;
 mod notifier;
+mod onward;
 mod operate;
 mod outline;
 mod overtaken;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::onward::Onward;
 use super::screen::{self, Face};
-use super::{Exit, Failure, earlier, invoke, operate, superseded, wiring};
+use super::{Exit, Failure, earlier, invoke, operate, wiring};
 use crate::base::clock;
-use crate::journal::{RunDir, RunSummary, Verb, follow};
+use crate::journal::{RunDir, RunSummary, follow};
 use crate::report::{json, summary};
 use crate::state::RunState;
 
@@ -42,14 +43,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
     let kept = operate::kept(&dir, &state)?;
     let is_live = state.finished.is_none() && dir.is_live().map_err(wiring::runs_failure)?;
-    let is_overtaken = || Ok::<_, Failure>(superseded::overtaken_by(&runs, &dir, &plan)?.is_some());
+    let status = RunSummary::of(&dir).status;
     let drive = match state.finished {
         Some(_) => summary::Drive::Engine,
         None if is_live => summary::Drive::Engine,
-        None if is_overtaken()? => summary::Drive::Overtaken,
-        None if kept.iter().any(|verb| matches!(verb, Verb::Cancel { .. })) => summary::Drive::Ending,
-        None if kept.is_empty() => summary::Drive::Nobody,
-        None => summary::Drive::Kept,
+        None => drive(&Onward::of(&runs, &dir, (&plan, &state, &status))?),
     };
     let answered = kept.iter().filter_map(operate::step_of).collect();
     let places = summary::Places { drive, kept: answered, ..places(&dir) };
@@ -65,6 +63,17 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         out!("\nit is running; `runbook show {} --follow` attaches", dir.id());
     }
     Ok(Exit::Success)
+}
+
+/// Who drives a run that has not ended.
+fn drive(onward: &Onward) -> summary::Drive {
+    match onward {
+        Onward::Follow => summary::Drive::Engine,
+        Onward::Answer | Onward::Resume => summary::Drive::Nobody,
+        Onward::Kept => summary::Drive::Kept,
+        Onward::End => summary::Drive::Ending,
+        Onward::Overtaken { .. } => summary::Drive::Overtaken,
+    }
 }
 
 /// Says what a later run has undone of this one.

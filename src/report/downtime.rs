@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::phrase::one_line;
-use crate::base::StepId;
 use crate::base::mode::Mode;
+use crate::base::{EventSeq, StepId};
 use crate::engine::may_have_run;
 use crate::event::Outcome;
-use crate::plan::{BoundPlan, PlannedStep, Section};
+use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepState, StepStatus, UndoState};
 
+/// What stops a server.
+const STOPS_SERVER: &str = "postgres.stop";
 /// What stops something, what of it that is, and what has it run again.
 const STOPS: [(&str, &str, &[&str]); 2] = [
-    ("postgres.stop", "the server", &["postgres.start", "postgres.recover", "pgbackrest.restore"]),
+    (STOPS_SERVER, "the server", &["postgres.start", "postgres.recover", "postgres.promote", "pgbackrest.restore"]),
     ("service.stop", "what uses the database", &["service.start"]),
 ];
 
@@ -82,7 +84,11 @@ pub(super) fn left_down(plan: &BoundPlan, state: &RunState) -> Vec<Down> {
     if !has_failed || plan.mode != Mode::Real {
         return Vec::new();
     }
-    let stopped = plan.section(Section::Body).filter_map(|step| down((plan, state), step));
+    let stopped = standing(plan, state).into_iter().map(|stop| Down {
+        step: stop.step.clone(),
+        what: format!("{} of `{}`", stop.what, one_line(stop.subject)),
+        how: if stop.is_known { How::Stopped } else { How::CutOff },
+    });
     stopped.chain(waiting(plan, state)).collect()
 }
 
@@ -111,23 +117,61 @@ fn is_paused(known: &StepState) -> bool {
     state == Some("paused")
 }
 
-fn down((plan, state): (&BoundPlan, &RunState), step: &PlannedStep) -> Option<Down> {
-    let (_, what, starts) = STOPS.iter().find(|(stop, _, _)| *stop == step.uses)?;
-    let known = state.steps.get(&step.id).filter(|known| may_have_run(known))?;
-    let is_known = known.status == StepStatus::Succeeded;
-    let subject = subject(known)?;
-    let is_up = plan.steps.iter().filter(|other| starts.contains(&other.uses.as_str())).any(|other| {
-        let other = state.steps.get(&other.id);
-        other.is_some_and(|other| {
-            let has_ended = other.status == StepStatus::Succeeded && other.ended_seq > known.ended_seq;
-            has_ended && self::subject(other) == Some(subject)
-        })
+/// A step that stopped something, or was cut off while it did, and after which nothing started it again.
+struct Stop<'a> {
+    step: &'a StepId,
+    uses: &'static str,
+    what: &'static str,
+    subject: &'a str,
+    /// Whether the step came to its end.
+    is_known: bool,
+    at: EventSeq,
+}
+
+/// The stops of a run that stand, in the order they were made; of a `for_each`, those of its instances.
+fn standing<'a>(plan: &BoundPlan, state: &'a RunState) -> Vec<Stop<'a>> {
+    let stops = state.steps.iter().filter_map(|(id, known)| {
+        let planned = plan.planned(id).filter(|step| step.section == Section::Body && id.undone().is_none())?;
+        let (uses, what, starts) = *STOPS.iter().find(|(stop, _, _)| *stop == planned.uses)?;
+        let is_known = known.status == StepStatus::Succeeded;
+        let subject = subject(known)?;
+        // One that has no end was cut off: nothing of the run came after it.
+        let at = if known.status.end().is_some() { known.ended_seq } else { EventSeq(u64::MAX) };
+        let has_run = may_have_run(known) || !known.attempts.is_empty();
+        let is_up = || {
+            state.steps.iter().any(|(id, other)| {
+                let is_start = || plan.planned(id).is_some_and(|step| starts.contains(&step.uses.as_str()));
+                let has_ended = other.status == StepStatus::Succeeded && other.ended_seq > at;
+                has_ended && self::subject(other) == Some(subject) && is_start()
+            })
+        };
+        let stands = has_run
+            && known.undo != Some(UndoState::Undone)
+            && (!is_known || has_stopped(known.output.as_ref()))
+            && !is_up();
+        stands.then_some(Stop { step: id, uses, what, subject, is_known, at })
     });
-    if known.undo == Some(UndoState::Undone) || is_up || (is_known && !has_stopped(known.output.as_ref())) {
-        return None;
-    }
-    let how = if is_known { How::Stopped } else { How::CutOff };
-    Some(Down { step: step.id.clone(), what: format!("{what} of `{}`", one_line(subject)), how })
+    let mut stops: Vec<_> = stops.collect();
+    stops.sort_by_key(|stop| stop.at);
+    stops
+}
+
+/// Tells whether a run has stopped the server of a database, or may have, and nothing of it started it again.
+#[must_use]
+pub fn leaves_stopped(plan: &BoundPlan, state: &RunState, database: &str) -> bool {
+    standing(plan, state).iter().any(|stop| stop.uses == STOPS_SERVER && stop.subject == database)
+}
+
+/// Tells whether a run has done anything that stops the server of a database or has it run, or may have.
+#[must_use]
+pub fn moves_server(plan: &BoundPlan, state: &RunState, database: &str) -> bool {
+    let moves = STOPS.iter().filter(|(stop, _, _)| *stop == STOPS_SERVER);
+    let moves: Vec<&str> =
+        moves.flat_map(|(stop, _, starts)| std::iter::once(*stop).chain(starts.iter().copied())).collect();
+    state.steps.iter().any(|(id, known)| {
+        let is_one = plan.planned(id).is_some_and(|step| moves.contains(&step.uses.as_str()));
+        is_one && !known.attempts.is_empty() && subject(known) == Some(database)
+    })
 }
 
 /// The database or service that a step is about.

@@ -161,6 +161,6 @@ fn a_configuration_of_another_cluster_is_found_before_anything_stops() {
     debian.cli.run(&["run", "runbook.yaml", "--confirm", "production"]).ends(0);
     assert_eq!(debian.sql("SELECT 1"), "1");
     let by_hand = debian.cli.run(&["print", "runbook.yaml"]).ends(0);
-    let line = format!("sudo pg_ctlcluster {} {} start", debian.version, debian.name);
+    let line = format!("pg_ctlcluster {} {} start", debian.version, debian.name);
     assert!(by_hand.out.contains(&line), "{}", by_hand.out);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::gather::{Drilled, Onward, Status};
+use super::gather::{Drilled, Status};
 use super::readable::Locked;
 use crate::actions::postgres::recovery::server_status::LostDatabase;
 use crate::actions::postgres::session::connect::Refusal;
@@ -11,6 +11,7 @@ use crate::base::clock::between;
 use crate::base::units::human_duration;
 use crate::catalog::health::Level;
 use crate::cli::again::Again;
+use crate::cli::onward::Onward;
 use crate::cli::recovery::Open;
 use crate::cli::runs::outcome_words;
 use crate::cli::sighted::Unkept;
@@ -95,6 +96,18 @@ fn silent(status: &Status, ways: &Ways) -> Advice {
             "the server does not run: run {} of `{}` has stopped it and has not ended. Bring that run on: what is started meanwhile is \
              in its way, and it may have been stopped so that nobody uses it; only where that run is given up: {start}",
             run.run, run.name
+        );
+        return Advice::new(Level::Critical, text);
+    }
+    if let (Some(start), Some(run)) = (idle, &status.stopped_by) {
+        let text = format!(
+            "the server does not run: run {0} of `{1}` has stopped it and ended ({2}), and no run since has started it. It may have been \
+             stopped so that nobody uses it: `runbook show {0}` says what is left to do; once nothing stands against it, start it: \
+             {start}; only if its data is not wanted any more: {3}",
+            run.run,
+            run.name,
+            outcome_words(Some(run.outcome)),
+            ways.restore
         );
         return Advice::new(Level::Critical, text);
     }

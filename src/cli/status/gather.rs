@@ -19,6 +19,7 @@ use crate::cli::args::{InventoryArgs, Subject};
 use crate::cli::backups::expected::Expectations;
 use crate::cli::forgetting::{self, Unforgotten};
 use crate::cli::leftover::{self, Remains};
+use crate::cli::onward::Onward;
 use crate::cli::prepare::{self, RunIdentity};
 use crate::cli::recovery::{self, Open};
 use crate::cli::sighted::{self, Unkept};
@@ -89,6 +90,9 @@ pub struct Status {
     pub open: Option<Open>,
     /// Runs that concern it and have not ended.
     pub unfinished: Vec<Unfinished>,
+    /// The run that has ended and stopped its server, where no later one has started it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_by: Option<Stopper>,
     /// Why its restores are refused: its entry has `erasure`, and no ledger tells whom they must forget.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unforgotten: Option<Unforgotten>,
@@ -194,36 +198,22 @@ pub struct Unfinished {
     pub has_stopped: bool,
 }
 
+/// A run that has ended and left the server stopped.
+#[derive(Debug, Serialize)]
+pub struct Stopper {
+    /// The run.
+    pub run: RunId,
+    /// Its runbook.
+    pub name: String,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
 impl Unfinished {
     /// Whether nobody goes on with it any more.
     pub fn is_given_up(&self) -> bool {
         matches!(self.onward, Onward::End | Onward::Overtaken { .. })
     }
-}
-
-/// What brings a run on that has not ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Onward {
-    /// Its engine goes on with it.
-    Follow,
-    /// It waits for a person's answer.
-    Answer,
-    /// Nobody drives it: it is resumed.
-    Resume,
-    /// What a person answered or ordered is kept until it is resumed.
-    Kept,
-    /// A person ordered its end, which is carried out when it is resumed.
-    End,
-    /// A later run has begun to replace the same data, for all that is known: it is never gone on with.
-    Overtaken {
-        /// The later run.
-        by: RunId,
-        /// Whether it is known what that one replaces; else its plan cannot be read.
-        is_known: bool,
-        /// What ends it.
-        cancel: String,
-    },
 }
 
 /// Gathers everything of one database.
@@ -270,6 +260,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         forecast_fault: String::new(),
         open,
         unfinished: history.unfinished,
+        stopped_by: history.stopped_by,
         unforgotten: forgetting::fault(name, site),
         left: leftover::of(name, &site.inventory, runs.as_ref()),
         level: Level::Ok,

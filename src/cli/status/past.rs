@@ -2,20 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::gather::{Drilled, Onward, Proven, Unfinished};
+use super::gather::{Drilled, Proven, Stopper, Unfinished};
 use crate::action::Mode;
-use crate::base::{EventSeq, RunId};
+use crate::base::RunId;
 use crate::catalog::attest::Verdict;
-use crate::cli::{Failure, operate, recovery, restored, superseded, wiring};
-use crate::journal::{RunDir, RunStatus, RunSummary, Runs, Verb};
+use crate::cli::onward::Onward;
+use crate::cli::{Failure, recovery, restored, wiring};
+use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
 use crate::plan::{BoundPlan, PlannedStep};
-use crate::state::{RunState, StepStatus, UndoState};
+use crate::report::{leaves_stopped, moves_server};
+use crate::state::RunState;
 
 /// The action whose success proves what was restored.
 const PROOF: &str = "postgres.check";
-/// What stops a server, and what has it run again.
-const STOP: &str = "postgres.stop";
-const STARTS: [&str; 4] = ["postgres.start", "postgres.recover", "postgres.promote", "pgbackrest.restore"];
 /// How many runs are looked at to find a drill and a proof.
 const LOOK_BACK: usize = 200;
 
@@ -28,6 +27,8 @@ pub(super) struct Past {
     pub(super) proofs: BTreeMap<String, Proven>,
     /// Runs that have not ended, newest first.
     pub(super) unfinished: Vec<Unfinished>,
+    /// The run that has ended and stopped the server, where no later one has started it.
+    pub(super) stopped_by: Option<Stopper>,
 }
 
 /// What a run that has ended proved, or disproved, of the database's backups.
@@ -50,57 +51,6 @@ fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Vec<Proven> {
     told.collect()
 }
 
-/// Whether the last thing that a run did to the server of a database was to stop it, or may have been.
-fn has_stopped(plan: &BoundPlan, state: &RunState, name: &str) -> bool {
-    let done = state.steps.iter().filter_map(|(id, known)| {
-        let uses = plan.planned(id)?.uses.as_str();
-        let of = known.with.as_ref()?.get("database")?.as_str()?;
-        let may_have_run = !known.attempts.is_empty() && known.undo != Some(UndoState::Undone);
-        if of != name || !may_have_run {
-            return None;
-        }
-        let ended = known.ended_seq;
-        match known.status == StepStatus::Succeeded {
-            _ if STARTS.contains(&uses) => (known.status == StepStatus::Succeeded).then_some((ended, false)),
-            // One that found nothing running has stopped nothing.
-            true if uses == STOP => {
-                let found = known.output.as_ref().and_then(|output| output.get("stopped")?.as_bool());
-                (found != Some(false)).then_some((ended, true))
-            }
-            // Cut off at work: nothing of the run came after it.
-            false if uses == STOP => Some((EventSeq(u64::MAX), true)),
-            true | false => None,
-        }
-    });
-    done.max_by_key(|(ended, _)| *ended).is_some_and(|(_, is_stop)| is_stop)
-}
-
-/// Tells what brings on a run that has not ended.
-fn onward(
-    runs: &Runs,
-    dir: &RunDir,
-    (plan, state, status): (&BoundPlan, &RunState, &RunStatus),
-) -> Result<Onward, Failure> {
-    if *status == RunStatus::Live {
-        return Ok(Onward::Follow);
-    }
-    if let Some(by) = superseded::overtaken_by(runs, dir, plan)? {
-        let is_known = runs.dir(&by).plan().is_ok();
-        return Ok(Onward::Overtaken {
-            by,
-            is_known,
-            cancel: plan.with_reason(format!("runbook cancel {}", plan.run)),
-        });
-    }
-    let kept = operate::kept(dir, state)?;
-    Ok(match *status {
-        _ if kept.iter().any(|verb| matches!(verb, Verb::Cancel { .. })) => Onward::End,
-        _ if !kept.is_empty() => Onward::Kept,
-        RunStatus::Suspended => Onward::Answer,
-        _ => Onward::Resume,
-    })
-}
-
 /// Looks through the runs of this machine.
 ///
 /// # Errors
@@ -110,6 +60,8 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
     let ids = runs.ids().map_err(wiring::runs_failure)?;
     // One that waits for a person waits however many runs there were since; where the ledger cannot be read, each is looked at.
     let ledger = runs.ledger().read().map(|content| content.lines).unwrap_or_default();
+    // Whether a later run than the one that is looked at has stopped the server, or started it.
+    let mut is_moved = false;
     let over: BTreeSet<&RunId> = ledger.iter().filter_map(|line| line.anchor.finished_run()).collect();
     for (age, id) in ids.iter().enumerate() {
         if age >= LOOK_BACK && over.contains(id) {
@@ -133,11 +85,22 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
         if !concerns && !plan.locks.iter().any(|known| known == lock) {
             continue;
         }
+        let is_real = plan.mode == Mode::Real;
         let status = RunSummary::of(&dir).status;
+        if let RunStatus::Finished { outcome, .. } = status {
+            if is_real && !is_moved {
+                let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
+                is_moved = state.as_ref().is_some_and(|state| moves_server(&plan, state, name));
+                let stopped = state.is_some_and(|state| leaves_stopped(&plan, &state, name));
+                past.stopped_by = stopped.then(|| Stopper { run: id.clone(), name: plan.name, outcome });
+            }
+            continue;
+        }
         if matches!(status, RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted) {
             let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok()).unwrap_or_default();
-            let onward = onward(runs, &dir, (&plan, &state, &status))?;
-            let has_stopped = plan.mode == Mode::Real && has_stopped(&plan, &state, name);
+            let onward = Onward::of(runs, &dir, (&plan, &state, &status))?;
+            let has_stopped = is_real && leaves_stopped(&plan, &state, name);
+            is_moved |= is_real && moves_server(&plan, &state, name);
             past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status, onward, has_stopped });
         }
     }

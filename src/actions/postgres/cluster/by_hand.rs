@@ -2,7 +2,7 @@
 
 use super::layout::Cluster;
 use super::server::Programs;
-use crate::action::by_hand::{command_line, remark};
+use crate::action::by_hand::{as_user, command_line, remark};
 
 /// The folder that the backup's own script fills: beside the data, for a container where its user of this machine can.
 pub(crate) fn by_hand_folder(cluster: &Cluster) -> String {
@@ -47,7 +47,5 @@ pub(crate) fn as_owner(cluster: &Cluster, words: &[&str]) -> String {
     let programs = Programs::of_any_version(cluster);
     let (program, rest) = words.split_first().unwrap_or((&"true", &[]));
     let own = if program.starts_with("pg_") { programs.path(program) } else { (*program).to_owned() };
-    let mut line = vec!["sudo".to_owned(), "-u".to_owned(), owner, own];
-    line.extend(rest.iter().map(|word| (*word).to_owned()));
-    command_line(line)
+    as_user(&owner, std::iter::once(own.as_str()).chain(rest.iter().copied()))
 }

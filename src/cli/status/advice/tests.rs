@@ -3,7 +3,8 @@ use crate::actions::postgres::recovery::server_status::{Contradiction, LostDatab
 use crate::actions::postgres::session::connect::Refusal;
 use crate::base::Timestamp;
 use crate::catalog::health::{Figures as Measured, Finding, Health, Level};
-use crate::cli::status::gather::{Drilled, Limits, Newest, Onward, Proven, Unfinished};
+use crate::cli::onward::Onward;
+use crate::cli::status::gather::{Drilled, Limits, Newest, Proven, Stopper, Unfinished};
 use crate::event::{Figures, Outcome};
 use crate::journal::RunStatus;
 
@@ -32,6 +33,7 @@ fn healthy() -> Status {
         forecast_fault: String::new(),
         open: None,
         unfinished: Vec::new(),
+        stopped_by: None,
         unforgotten: None,
         left: Vec::new(),
         level: Level::Ok,
@@ -134,6 +136,13 @@ fn a_server_that_refuses_the_login_is_never_answered_with_a_restore() {
         onward: Onward::Answer,
         has_stopped: true,
     };
+    let ended = Stopper {
+        run: "20260101-000000-eeeeee".parse().expect("an id"),
+        name: "ransomware".to_owned(),
+        outcome: Outcome::Failed,
+    };
+    let stopped = Status { stopped_by: Some(ended), ..stopped };
+    advises(&stopped, Level::Critical, "has stopped it and ended (failed), and no run since has started it");
     let held = of(&Status { unfinished: vec![waiting], ..stopped }, &Again::default());
     assert!(held.iter().any(|one| one.text.contains("`ransomware` has stopped it and has not ended")), "{held:?}");
     assert!(!held.iter().any(|one| one.text.contains("so start it")), "{held:?}");

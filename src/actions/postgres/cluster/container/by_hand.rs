@@ -3,7 +3,7 @@
 
 use super::super::by_hand::{as_owner, by_hand_folder};
 use super::super::layout::Cluster;
-use crate::action::by_hand::{command_line, quoted, remark};
+use crate::action::by_hand::{as_root, quoted, remark};
 
 /// Opens the unpacked backup here, swaps its files into the volume and starts the container.
 pub(crate) fn recover(cluster: &Cluster, settings: &[String], wait: Vec<String>) -> Vec<String> {
@@ -24,10 +24,10 @@ pub(crate) fn recover(cluster: &Cluster, settings: &[String], wait: Vec<String>)
     lines.push(as_owner(cluster, &["pg_ctl", "stop", "-w", "-D", &data]));
     lines.push(remark("the script has set `restore_command` there, and `archive_mode = off`: remove both lines"));
     lines.push(remark("keep the old data until the new one is proved; the volume's folder itself must stay"));
-    lines.push(command_line(["sudo", "sh", "-c", &aside]));
+    lines.push(as_root(["sh", "-c", &aside]));
     // First: copying gives the folder itself the owner of what is copied.
-    lines.push(command_line(["sudo", "chown", "-R", &format!("--reference={pgdata}"), &data]));
-    lines.push(command_line(["sudo", "cp", "-a", &format!("{data}/."), &format!("{pgdata}/")]));
+    lines.push(as_root(["chown", "-R", &format!("--reference={pgdata}"), &data]));
+    lines.push(as_root(["cp", "-a", &format!("{data}/."), &format!("{pgdata}/")]));
     lines.push(cluster.service_manager().start_by_hand(cluster));
     lines
 }

@@ -8,7 +8,7 @@ use super::super::layout::Cluster;
 use super::super::server::Server;
 use super::super::settings::shell_word;
 use super::{Configuration, ServiceManager, UNIT_APPEARS_WITHIN, by_signal, clean};
-use crate::action::by_hand::command_line;
+use crate::action::by_hand::as_root;
 use crate::action::{ActionError, CommandSpec, Host, ReadHost};
 use crate::language::inventory::DebianCluster;
 
@@ -52,11 +52,11 @@ impl ServiceManager for ByPgCtlcluster<'_> {
     }
 
     fn start_by_hand(&self, _: &Cluster) -> String {
-        command_line(["sudo", "pg_ctlcluster", &self.0.version, &self.0.name, "start"])
+        as_root(["pg_ctlcluster", &self.0.version, &self.0.name, "start"])
     }
 
     fn stop_by_hand(&self, _: &Cluster) -> String {
-        command_line(["sudo", "pg_ctlcluster", "-m", "fast", &self.0.version, &self.0.name, "stop"])
+        as_root(["pg_ctlcluster", "-m", "fast", &self.0.version, &self.0.name, "stop"])
     }
 
     fn log(&self, _: &Cluster) -> PathBuf {
