@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -71,11 +72,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
     }
     let left = wiring::leases(&invocation.runs)?;
-    let folders = clear_folders(&invocation.runs, &left, &named);
-    if chosen.is_empty() && folders == 0 {
+    let folders = meant_folders(&invocation.runs, &left, &named);
+    // One that stays keeps no other.
+    let left = folders.iter().filter(|(_, folder)| !clear(folder)).count();
+    if chosen.is_empty() && folders.is_empty() {
         tell!("nothing to remove");
     }
-    Ok(worst)
+    Ok(if left > 0 { worst.max(Exit::Failed) } else { worst })
 }
 
 /// The runs that were named; none of them may be live.
@@ -237,19 +240,17 @@ pub fn hold(runs: &Runs, plan: &BoundPlan) -> Result<Option<RunLock>, Failure> {
     }
 }
 
-fn meant_folders(runs: &Runs, known: &Leases, named: &BTreeSet<RunId>) -> Vec<(RunId, std::path::PathBuf)> {
+fn meant_folders(runs: &Runs, known: &Leases, named: &BTreeSet<RunId>) -> Vec<(RunId, PathBuf)> {
     let mut folders = scratch::dead(runs, known);
     folders.retain(|(run, _)| named.is_empty() || named.contains(run));
     folders
 }
 
-/// Removes the scratch folders that ended runs left, and counts them.
-fn clear_folders(runs: &Runs, known: &Leases, named: &BTreeSet<RunId>) -> usize {
-    let folders = meant_folders(runs, known, named);
-    for (_, folder) in &folders {
-        if scratch::remove(folder) {
-            tell!("removed the scratch folder `{}`", folder.display());
-        }
+/// Removes a scratch folder that an ended run left, and tells whether it is gone.
+fn clear(folder: &Path) -> bool {
+    let is_gone = scratch::remove(folder);
+    if is_gone {
+        tell!("removed the scratch folder `{}`", folder.display());
     }
-    folders.len()
+    is_gone
 }

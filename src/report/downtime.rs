@@ -9,7 +9,7 @@ use crate::base::mode::Mode;
 use crate::base::{EventSeq, StepId};
 use crate::engine::may_have_run;
 use crate::event::Outcome;
-use crate::plan::{BoundPlan, Section};
+use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::state::{RunState, StepState, StepStatus, UndoState};
 
 /// What stops a server.
@@ -162,14 +162,18 @@ pub fn leaves_stopped(plan: &BoundPlan, state: &RunState, database: &str) -> boo
     standing(plan, state).iter().any(|stop| stop.uses == STOPS_SERVER && stop.subject == database)
 }
 
+/// Tells whether a step stops a database's server, or has it run.
+#[must_use]
+pub fn moves_a_server(step: &PlannedStep) -> bool {
+    let of_server = STOPS.iter().find(|(stop, _, _)| *stop == STOPS_SERVER);
+    of_server.is_some_and(|(stop, _, starts)| *stop == step.uses || starts.contains(&step.uses.as_str()))
+}
+
 /// Tells whether a run has done anything that stops the server of a database or has it run, or may have.
 #[must_use]
 pub fn moves_server(plan: &BoundPlan, state: &RunState, database: &str) -> bool {
-    let moves = STOPS.iter().filter(|(stop, _, _)| *stop == STOPS_SERVER);
-    let moves: Vec<&str> =
-        moves.flat_map(|(stop, _, starts)| std::iter::once(*stop).chain(starts.iter().copied())).collect();
     state.steps.iter().any(|(id, known)| {
-        let is_one = plan.planned(id).is_some_and(|step| moves.contains(&step.uses.as_str()));
+        let is_one = plan.planned(id).is_some_and(moves_a_server);
         is_one && !known.attempts.is_empty() && subject(known) == Some(database)
     })
 }

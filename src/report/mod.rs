@@ -31,7 +31,7 @@ mod tests;
 mod waiting;
 pub mod window;
 
-pub use downtime::{leaves_stopped, moves_server};
+pub use downtime::{leaves_stopped, moves_a_server, moves_server};
 pub use line::speaks;
 pub use palette::{Palette, Tone};
 pub use phrase::{mask_text, mask_value, outcome_sentence, verb as verb_name};

@@ -287,7 +287,16 @@ fn broken<'a, 'b>(entry: &'a Entry<'b>) -> Option<(&'a Entry<'b>, &'b StepState,
 fn notes(out: &mut String, state: &RunState, entries: &[Entry<'_>]) {
     let noted = entries.iter().filter_map(|entry| Some((&entry.id, entry.known?)));
     let noted = noted.flat_map(|(id, known)| known.notes.iter().map(move |(_, text, _)| (id, text)));
-    let told: Vec<String> = noted.map(|(id, text)| format!("`{id}`: {}", one_line(text))).collect();
+    // What two steps found alike is told once.
+    let mut told: Vec<(&str, String)> = Vec::new();
+    for (id, text) in noted {
+        match told.iter_mut().find(|(known, _)| *known == text.as_str()) {
+            Some((_, ids)) if ids.contains(&format!("`{id}`")) => {}
+            Some((_, ids)) => ids.push_str(&format!(", `{id}`")),
+            None => told.push((text, format!("`{id}`"))),
+        }
+    }
+    let told: Vec<String> = told.into_iter().map(|(text, ids)| format!("{ids}: {}", one_line(text))).collect();
     let left: Vec<String> =
         state.resources.iter().map(|(key, known)| format!("`{}`: `{key}` was not removed", known.step)).collect();
     if told.is_empty() && left.is_empty() {

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::cli::{Cli, gated, until};
+use crate::support::mount;
 
 /// A runbook of one step that creates a file and says so, with `destroy` and what else its lease says.
 fn creating(run: &str, lease: &str, rest: &str) -> Cli {
@@ -210,4 +211,27 @@ fn a_scratch_folder_of_an_ended_run_is_reaped_and_one_of_a_run_that_goes_on_is_n
     assert!(!folder.exists());
     cli.run(&["reap", "--yes"]).ends(0);
     assert!(waits.exists());
+}
+
+/// What somebody mounted below a scratch folder, as a loop device or a share to look into, is not the run's own.
+#[test]
+fn what_is_mounted_below_a_scratch_folder_is_not_removed_with_it() {
+    if std::env::var_os("RUNBOOK_TEST_NO_MOUNTS").is_some()
+        || !mount::mine("lease::what_is_mounted_below_a_scratch_folder_is_not_removed_with_it")
+    {
+        return;
+    }
+    let ended = creating(MAKE, REMOVE, "");
+    ended.run(&["run", "runbook.yaml"]).ends(0);
+    let folder = ended.state().join("scratch").join(ended.id());
+    let share = folder.join("deep/share");
+    fs::create_dir_all(&share).expect("a folder");
+    fs::write(folder.join("own"), "the run's").expect("a file");
+    let mounted = mount::sized(&share, "1m");
+    fs::write(share.join("precious"), "somebody's").expect("a file");
+    ended.run(&["reap"]).ends(10).says("share` is mounted below it: unmount that first");
+    assert_eq!(fs::read_to_string(share.join("precious")).expect("it is there"), "somebody's");
+    drop(mounted);
+    ended.run(&["reap"]).ends(0).says("removed the scratch folder");
+    assert!(!folder.exists());
 }

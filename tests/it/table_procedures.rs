@@ -269,7 +269,8 @@ fn what_was_kept_at_the_time_of_a_monthly_backup_is_exported_and_nothing_of_the_
     assert!(!cli.path("export.csv").exists());
     production.nothing_is_left();
     fs::remove_dir_all(cli.state()).unwrap();
-    cli.run(&[&["run"], &export[..], &["--confirm", "production"]].concat()).ends(0);
+    let done = cli.run(&[&["run"], &export[..], &["--confirm", "production"]].concat()).ends(0);
+    done.says("export.csv` has 2 rows; ").says(", SHA-256 ");
     assert_eq!(cli.read("export.csv"), "id,name,paid\n1,user 1,2\n2,user 2,4\n");
     // A file that is there is told before the backup is restored, and replaced only where that is said.
     cli.file("export.csv", "another");

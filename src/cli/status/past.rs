@@ -10,7 +10,7 @@ use crate::cli::onward::Onward;
 use crate::cli::{Failure, recovery, restored, wiring};
 use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
 use crate::plan::{BoundPlan, PlannedStep};
-use crate::report::{leaves_stopped, moves_server};
+use crate::report::{leaves_stopped, moves_a_server, moves_server};
 use crate::state::RunState;
 
 /// The action whose success proves what was restored.
@@ -82,26 +82,32 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
                 past.proofs.entry(proof.backup.clone()).or_insert(proof);
             }
         }
-        if !concerns && !plan.locks.iter().any(|known| known == lock) {
+        let is_about = concerns || plan.locks.iter().any(|known| known == lock);
+        let may_move = plan.mode == Mode::Real && plan.steps.iter().any(moves_a_server);
+        if !is_about && !may_move {
             continue;
         }
-        let is_real = plan.mode == Mode::Real;
         let status = RunSummary::of(&dir).status;
-        if let RunStatus::Finished { outcome, .. } = status {
-            if is_real && !is_moved {
-                let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
-                is_moved = state.as_ref().is_some_and(|state| moves_server(&plan, state, name));
-                let stopped = state.is_some_and(|state| leaves_stopped(&plan, &state, name));
+        let state = || dir.read().ok().and_then(|history| RunState::fold(&history.events).ok()).unwrap_or_default();
+        match status {
+            RunStatus::Finished { outcome, .. } if may_move && !is_moved => {
+                let state = state();
+                is_moved = moves_server(&plan, &state, name);
+                let stopped = leaves_stopped(&plan, &state, name);
                 past.stopped_by = stopped.then(|| Stopper { run: id.clone(), name: plan.name, outcome });
             }
-            continue;
-        }
-        if matches!(status, RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted) {
-            let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok()).unwrap_or_default();
-            let onward = Onward::of(runs, &dir, (&plan, &state, &status))?;
-            let has_stopped = is_real && leaves_stopped(&plan, &state, name);
-            is_moved |= is_real && moves_server(&plan, &state, name);
-            past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status, onward, has_stopped });
+            RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted => {
+                let state = state();
+                let moves = may_move && moves_server(&plan, &state, name);
+                is_moved |= moves;
+                if !is_about && !moves {
+                    continue;
+                }
+                let onward = Onward::of(runs, &dir, (&plan, &state, &status))?;
+                let has_stopped = may_move && leaves_stopped(&plan, &state, name);
+                past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status, onward, has_stopped });
+            }
+            RunStatus::Finished { .. } | RunStatus::NeverStarted | RunStatus::Damaged { .. } => {}
         }
     }
     Ok(past)
