@@ -54,7 +54,7 @@ pub use registry::Registry;
 pub use store::{
     Availability, ByteStream, Capacity, GetOptions, Hold, Listing, Locks, ObjectFacts, ObjectKey, ObjectVersion,
     ParseObjectKeyError, Protection, PutOptions, PutOutcome, ReadStore, ReadVersions, Retrieval, Seen, StorageClass,
-    Store, StoreError, Versions,
+    Store, StoreError, Unfinished, Versions,
 };
 
 pub use crate::base::effect::EffectClass;

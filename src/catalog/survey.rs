@@ -6,7 +6,7 @@ use super::attest::Level;
 use super::key::{family, family_prefix};
 use super::retention::{Attestations, Candidate, ClusterSpan, DamagedManifest, Survey, WalSegment};
 use super::{Backup, BackupList, Catalog, CatalogError, IMPORTED, KIND_POSTGRES_DUMP, Manifest, list, wal_file_of};
-use crate::action::{ObjectFacts, ObjectKey, ReadStore};
+use crate::action::{ObjectFacts, ObjectKey, ReadStore, Unfinished};
 use crate::base::Timestamp;
 use crate::pgformat::{SystemId, WalFileName};
 
@@ -19,6 +19,8 @@ pub struct Holdings {
     pub wal: Vec<WalObject>,
     /// Folders of backups that were never committed, or whose manifest is gone.
     pub orphans: Vec<Orphan>,
+    /// What writers began and did not finish; some of them may be at work.
+    pub unfinished: Vec<Unfinished>,
     /// Why a folder without a manifest is not among the orphans though it looks like one.
     pub spared: Vec<String>,
 }
@@ -56,7 +58,9 @@ pub async fn holdings(store: &dyn ReadStore, prefix: &str) -> Result<Holdings, C
     let wal = wal(store, prefix).await?;
     let mut orphans = orphans(store, prefix, &list).await?;
     let spared = if orphans.is_empty() { Vec::new() } else { spare(store, &mut orphans).await? };
-    Ok(Holdings { list, wal, orphans, spared })
+    let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+    let unfinished = store.unfinished(&below).await?;
+    Ok(Holdings { list, wal, orphans, unfinished, spared })
 }
 
 /// Lists the archived segments under a prefix, of whatever cluster.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::action::{
     BoxFuture, ByteStream, Capacity, GetOptions, Listing, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadBucket,
-    ReadStore, ReadVersions, Store, StoreError,
+    ReadStore, ReadVersions, Store, StoreError, Unfinished,
 };
 
 /// Why nothing is written.
@@ -62,6 +62,9 @@ impl ReadStore for ReadingStore {
     }
     fn browse(&self, prefix: &str) -> BoxFuture<'_, Result<Listing, StoreError>> {
         self.inner.browse(prefix)
+    }
+    fn unfinished(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
+        self.inner.unfinished(prefix)
     }
     fn capacity(&self) -> BoxFuture<'_, Result<Option<Capacity>, StoreError>> {
         self.inner.capacity()

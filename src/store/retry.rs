@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::action::{
     BoxFuture, Bucket as BucketSettings, ByteStream, Capacity, GetOptions, Listing, Locks, ObjectFacts, ObjectKey,
-    PutOptions, PutOutcome, ReadBucket, ReadStore, ReadVersions, Retrieval, Store, StoreError, Versions,
+    PutOptions, PutOutcome, ReadBucket, ReadStore, ReadVersions, Retrieval, Store, StoreError, Unfinished, Versions,
 };
 
 /// How often one question is asked at most.
@@ -81,6 +81,10 @@ impl ReadStore for Retry {
         let prefix = prefix.to_owned();
         Box::pin(async move { again(|| self.0.browse(&prefix)).await })
     }
+    fn unfinished(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
+        let prefix = prefix.to_owned();
+        Box::pin(async move { again(|| self.0.unfinished(&prefix)).await })
+    }
     fn capacity(&self) -> BoxFuture<'_, Result<Option<Capacity>, StoreError>> {
         Box::pin(async move { again(|| self.0.capacity()).await })
     }
@@ -104,6 +108,10 @@ impl Store for Retry {
     fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
         let key = key.clone();
         Box::pin(async move { again(|| self.0.delete(&key)).await })
+    }
+    fn discard(&self, unfinished: &Unfinished) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let unfinished = unfinished.clone();
+        Box::pin(async move { again(|| self.0.discard(&unfinished)).await })
     }
     fn as_read(&self) -> &dyn ReadStore {
         self

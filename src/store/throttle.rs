@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::action::{
     BoxFuture, Bucket as BucketSettings, ByteStream, Capacity, GetOptions, Listing, Locks, ObjectFacts, ObjectKey,
-    PutOptions, PutOutcome, ReadBucket, ReadStore, ReadVersions, Retrieval, Store, StoreError, Versions,
+    PutOptions, PutOutcome, ReadBucket, ReadStore, ReadVersions, Retrieval, Store, StoreError, Unfinished, Versions,
 };
 use crate::base::clock::monotonic;
 use crate::base::units::ByteSize;
@@ -115,6 +115,9 @@ impl ReadStore for Throttle {
     fn browse(&self, prefix: &str) -> BoxFuture<'_, Result<Listing, StoreError>> {
         self.inner.browse(prefix)
     }
+    fn unfinished(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
+        self.inner.unfinished(prefix)
+    }
     fn capacity(&self) -> BoxFuture<'_, Result<Option<Capacity>, StoreError>> {
         self.inner.capacity()
     }
@@ -137,6 +140,9 @@ impl Store for Throttle {
     }
     fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
         self.inner.delete(key)
+    }
+    fn discard(&self, unfinished: &Unfinished) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.inner.discard(unfinished)
     }
     fn as_read(&self) -> &dyn ReadStore {
         self

@@ -379,6 +379,32 @@ fn a_manifest_that_claims_the_folder_of_others_takes_nothing_with_it() {
 }
 
 #[test]
+fn what_a_killed_writer_had_begun_goes_when_it_is_old_and_one_that_is_at_work_keeps_it() {
+    let cli = with_backups("retention: { default: { keep_last: 9 } }");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(8 * 86_400);
+    let begun = |name: &str, modified| {
+        let path = cli.path(&format!("store/orders/base/{name}/.rb-tmp-base.tar.zst"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, vec![0; 5 << 20]).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        path
+    };
+    let [dead, slow] = ["dead", "slow"].map(|name| begun(name, long_ago));
+    let young = begun("young", std::time::SystemTime::now());
+    let planned = plan(&cli)[0]["unfinished"].as_array().unwrap().len();
+    assert_eq!(planned, 2, "{}", plan(&cli)[0]);
+    let shown = cli.run(&["backups", "prune", "--plan"]).ends(0);
+    shown.prints("orphan  orders/base/dead/base.tar.zst  5.0 MiB, begun and not gone on with since ");
+    let at_work = std::fs::File::options().write(true).open(&slow).unwrap();
+    rustix::fs::flock(&at_work, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    cli.run(&["backups", "prune", "--yes"]).ends(0);
+    assert!(dead.exists(), "nobody asked for it");
+    cli.run(&["backups", "prune", "--yes", "--orphans"]).ends(0).says("stays: its writer is at work");
+    assert!(!dead.exists() && slow.exists() && young.exists());
+    assert_eq!(there(&cli), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
 fn backups_of_a_source_whose_prefix_is_the_folder_of_a_family_are_nothing_left_behind() {
     let cli = with_backups("retention: { default: { keep_last: 9 } }");
     let ended: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();

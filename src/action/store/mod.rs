@@ -9,7 +9,9 @@ mod version;
 pub use class::StorageClass;
 pub use error::StoreError;
 pub use key::{ObjectKey, ParseObjectKeyError};
-pub use object::{Availability, ByteStream, Capacity, GetOptions, Listing, ObjectFacts, PutOptions, PutOutcome, Seen};
+pub use object::{
+    Availability, ByteStream, Capacity, GetOptions, Listing, ObjectFacts, PutOptions, PutOutcome, Seen, Unfinished,
+};
 pub use version::{Hold, Locks, ObjectVersion, Protection, ReadVersions, Retrieval, Versions};
 
 use super::{BoxFuture, Bucket, ReadBucket};
@@ -55,6 +57,11 @@ pub trait ReadStore: Send + Sync {
         let prefix = prefix.to_owned();
         Box::pin(async move { Ok(Listing::of(&prefix, self.list(&prefix).await?)) })
     }
+    /// Lists what writers began below `prefix` and did not finish, where it takes room until somebody removes it; stores that
+    /// do so by themselves list nothing.
+    fn unfinished(&self, _prefix: &str) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
     /// Tells how much room there is; `None` where it has no bound that can be known.
     fn capacity(&self) -> BoxFuture<'_, Result<Option<Capacity>, StoreError>> {
         Box::pin(async { Ok(None) })
@@ -81,6 +88,10 @@ pub trait Store: ReadStore {
     ) -> BoxFuture<'_, Result<PutOutcome, StoreError>>;
     /// Removes an object; one that is not there is no error.
     fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Removes what a writer did not finish, and tells whether it is gone; one that is seen to be at work keeps it.
+    fn discard(&self, _unfinished: &Unfinished) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async { Ok(false) })
+    }
     /// Gives the reading half.
     fn as_read(&self) -> &dyn ReadStore;
 

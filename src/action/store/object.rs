@@ -53,6 +53,19 @@ impl ObjectFacts {
     }
 }
 
+/// A content that a writer began and never gave a name: it goes on with it, or it was killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The key that it was to get.
+    pub key: ObjectKey,
+    /// What is stored of it, in bytes.
+    pub size_bytes: u64,
+    /// When it was last written, or where a store does not tell that, begun; by the store's clock.
+    pub touched_at: Timestamp,
+    /// The store's own name of it.
+    pub upload: String,
+}
+
 /// Whether an object can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {

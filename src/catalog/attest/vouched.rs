@@ -6,7 +6,7 @@ use super::NOTE_LIMIT;
 use super::proof::FOLDER;
 use crate::action::{
     BoxFuture, ByteStream, Capacity, GetOptions, Listing, ObjectFacts, ObjectKey, ReadBucket, ReadStore, ReadVersions,
-    StoreError,
+    StoreError, Unfinished,
 };
 use crate::base::signer::{AllowedSigners, Signer, SignersError, verify};
 use crate::catalog::{CatalogError, read_small};
@@ -99,6 +99,10 @@ impl ReadStore for Vouched<'_> {
 
     fn browse(&self, prefix: &str) -> BoxFuture<'_, Result<Listing, StoreError>> {
         self.store.browse(prefix)
+    }
+
+    fn unfinished(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
+        self.store.unfinished(prefix)
     }
 
     fn capacity(&self) -> BoxFuture<'_, Result<Option<Capacity>, StoreError>> {

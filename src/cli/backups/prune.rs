@@ -6,8 +6,8 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use serde_json::{Value, json};
 
 use super::open_store::{Shelves, Stores, of_catalog};
-use crate::action::Mode;
-use crate::actions::backup::prune::{PlannedPrune, is_abandoned};
+use crate::action::{Mode, Unfinished};
+use crate::actions::backup::prune::{PlannedPrune, is_abandoned, is_given_up};
 use crate::base::units::ByteSize;
 use crate::base::{Digest, clock};
 use crate::catalog::retention::{ClockTrust, Moment, Policy, RetentionPlan, plan};
@@ -34,7 +34,8 @@ pub struct Args {
     /// Only show what would go
     #[arg(long)]
     plan: bool,
-    /// Also remove folders without a manifest in which nothing was written for 7 days
+    /// Also remove what writers left that were killed: folders without a manifest and halves of objects in which nothing was
+    /// written for 7 days
     #[arg(long)]
     orphans: bool,
     /// Agree to the plan; in a protected environment this names it
@@ -61,6 +62,7 @@ struct Judged {
     found: Holdings,
     plan: RetentionPlan,
     orphans: Vec<Orphan>,
+    unfinished: Vec<Unfinished>,
 }
 
 /// Shows the plan and carries it out.
@@ -128,7 +130,8 @@ impl Args {
                 let moment = Moment { now, known: known.clone(), trust };
                 let plan = plan(&found.survey(now), policy, &moment);
                 let orphans = found.orphans.iter().filter(|orphan| is_abandoned(orphan, now)).cloned().collect();
-                let mut place = Judged { store: store.clone(), prefix, found, plan, orphans };
+                let unfinished = found.unfinished.iter().filter(|one| is_given_up(one, now)).cloned().collect();
+                let mut place = Judged { store: store.clone(), prefix, found, plan, orphans, unfinished };
                 if let Some(source) = &self.source {
                     place.only(source);
                 }
@@ -228,11 +231,13 @@ impl Judged {
         self.plan.remove.retain(|removed| removed.backup.source == source);
         self.plan.wal.remove.retain(|range| !others.contains(&range.system_id));
         self.orphans.clear();
+        self.unfinished.clear();
     }
 
     fn planned(&self, args: &Args) -> PlannedPrune {
         let orphans = self.orphans.iter().filter(|_| args.orphans).map(|orphan| orphan.folder.clone());
-        PlannedPrune { orphans: orphans.collect(), ..PlannedPrune::of(&self.plan) }
+        let unfinished = self.unfinished.iter().filter(|_| args.orphans).map(|one| one.key.to_string());
+        PlannedPrune { orphans: orphans.collect(), unfinished: unfinished.collect(), ..PlannedPrune::of(&self.plan) }
     }
 
     fn is_done(&self, args: &Args) -> bool {
@@ -270,6 +275,13 @@ impl Judged {
             let (count, size) = (orphan.keys.len(), ByteSize(orphan.size_bytes));
             line(format!("  orphan  {}  {count} objects, {size}, no manifest; `--orphans` removes it", orphan.folder));
         }
+        for one in &self.unfinished {
+            let (size, at) = (ByteSize(one.size_bytes), one.touched_at);
+            line(format!(
+                "  orphan  {}  {size}, begun and not gone on with since {at}; `--orphans` removes it",
+                one.key
+            ));
+        }
     }
 
     fn document(&self) -> Value {
@@ -292,6 +304,10 @@ impl Judged {
         let orphans = self.orphans.iter().map(
             |orphan| json!({ "folder": orphan.folder, "objects": orphan.keys.len(), "size_bytes": orphan.size_bytes }),
         );
+        let unfinished = self
+            .unfinished
+            .iter()
+            .map(|one| json!({ "key": one.key.as_str(), "size_bytes": one.size_bytes, "touched_at": one.touched_at }));
         let damaged = self.found.list.damaged.iter().map(|one| json!({ "key": one.key.as_str(), "why": one.why }));
         json!({
             "store": self.store,
@@ -302,6 +318,7 @@ impl Judged {
             "remove": remove.collect::<Vec<_>>(),
             "wal": wal.collect::<Vec<_>>(),
             "orphans": orphans.collect::<Vec<_>>(),
+            "unfinished": unfinished.collect::<Vec<_>>(),
             "spared": self.found.spared,
         })
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use super::folder::{FILE_MODE, inherit_owner};
-use super::known::hidden;
+use super::known::{CLAIM, hidden};
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -32,9 +32,27 @@ impl Claim {
     }
 
     fn attempt(path: &Path) -> io::Result<Option<Self>> {
-        let temporary = hidden(path, "tmp");
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(FILE_MODE);
+        let Some(claim) = Self::hold(path, options)? else { return Ok(None) };
+        claim.file.set_len(0)?;
+        inherit_owner(&claim.temporary, claim.temporary.parent().unwrap_or(Path::new("/")))?;
+        Ok(Some(claim))
+    }
+
+    /// Takes the key of a writer that is gone and left its half-written content, which goes when this is dropped. `None`
+    /// where one is at work, or nothing is left.
+    pub(super) fn of_dead(path: &Path) -> io::Result<Option<Self>> {
+        let mut options = OpenOptions::new();
+        options.write(true);
+        match Self::hold(path, options) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            held => held,
+        }
+    }
+
+    fn hold(path: &Path, mut options: OpenOptions) -> io::Result<Option<Self>> {
+        let temporary = hidden(path, CLAIM);
         let file = options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(&temporary)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -49,10 +67,7 @@ impl Claim {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         }
-        let claim = Self { temporary, file, kept: false };
-        claim.file.set_len(0)?;
-        inherit_owner(&claim.temporary, claim.temporary.parent().unwrap_or(Path::new("/")))?;
-        Ok(Some(claim))
+        Ok(Some(Self { temporary, file, kept: false }))
     }
 
     /// The file to write.

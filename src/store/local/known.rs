@@ -8,6 +8,9 @@ use super::folder::write_whole;
 use crate::base::{Digest, digest::Hasher};
 use crate::store::sidecar::{Known, decode, encode, hidden_name};
 
+/// The kind of the hidden file that is an object's next content.
+pub(super) const CLAIM: &str = "tmp";
+
 /// The hidden names beside the object at `path`.
 pub(super) fn hidden(path: &Path, kind: &str) -> PathBuf {
     path.with_file_name(hidden_name(&path.file_name().unwrap_or_default().to_string_lossy(), kind))

@@ -10,16 +10,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::claim::Claim;
 use super::fault::fault;
 use super::folder::{create_below, create_one, sync_folder, write_whole};
-use super::known;
+use super::known::{self, CLAIM};
 use super::publish::{Clobber, Published, publish};
 
 use crate::action::{
     BoxFuture, ByteStream, Capacity, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store,
-    StoreError,
+    StoreError, Unfinished,
 };
 use crate::base::{Timestamp, digest::Hasher};
 use crate::store::access::{Access, Birth};
-use crate::store::sidecar::{Known, MARKER, MARKER_TEXT, MAX_DEPTH, RESERVED_PREFIX, unfit};
+use crate::store::sidecar::{Known, MARKER, MARKER_TEXT, MAX_DEPTH, RESERVED_PREFIX, hidden_name, unfit};
 
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -190,9 +190,26 @@ impl Place {
             return Err(self.refused(format!("`{prefix}` is no prefix of keys")));
         }
         let mut found = Vec::new();
-        self.collect(folder, prefix, 0, &mut found)?;
+        self.collect((folder, prefix), 0, is_visible, &mut |name, meta| {
+            found.extend(name.parse().ok().map(|key| facts(key, meta)));
+        })?;
         self.present()?;
         found.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(found)
+    }
+
+    /// What writers began below a prefix and did not finish.
+    fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>, StoreError> {
+        let mut found = Vec::new();
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.collect((folder, prefix), 0, |name| claimed(name).is_some(), &mut |path, meta| {
+            let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+            let key = claimed(name).and_then(|name| [folder, name].join("/").trim_start_matches('/').parse().ok());
+            let (size_bytes, touched_at, upload) = (meta.len(), modified_at(meta), name.to_owned());
+            found.extend(key.map(|key| Unfinished { key, size_bytes, touched_at, upload }));
+        })?;
+        self.present()?;
+        found.sort_by(|one, other| one.key.cmp(&other.key));
         Ok(found)
     }
 
@@ -210,12 +227,24 @@ impl Place {
         Ok(found)
     }
 
+    /// Removes the file of a writer that is gone; `false` where one is at work.
+    fn discard(&self, unfinished: &Unfinished) -> Result<bool, StoreError> {
+        self.writable()?;
+        let path = self.path(&unfinished.key)?;
+        let at = |error| self.fault(format!("cannot remove what was begun of `{}`", unfinished.key), error);
+        let Some(claim) = Claim::of_dead(&path).map_err(at)? else { return Ok(false) };
+        drop(claim);
+        sync_folder(path.parent().unwrap_or(&self.root)).map_err(at)?;
+        Ok(true)
+    }
+
+    /// Gives each file that is wanted by its name, below a folder, where its path in the store begins with `prefix`.
     fn collect(
         &self,
-        folder: &str,
-        prefix: &str,
+        (folder, prefix): (&str, &str),
         depth: usize,
-        found: &mut Vec<ObjectFacts>,
+        wanted: fn(&str) -> bool,
+        found: &mut dyn FnMut(&str, &Metadata),
     ) -> Result<(), StoreError> {
         if depth > MAX_DEPTH {
             return Err(self.refused(format!("`{folder}` lies more than {MAX_DEPTH} folders deep")));
@@ -231,7 +260,7 @@ impl Place {
         for entry in entries {
             let entry = entry.map_err(at)?;
             let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| !name.starts_with(RESERVED_PREFIX)) else { continue };
+            let Some(name) = name.to_str().filter(|name| is_visible(name) || wanted(name)) else { continue };
             let key = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             if !key.starts_with(prefix) && !prefix.starts_with(&format!("{key}/")) {
                 continue;
@@ -243,9 +272,9 @@ impl Place {
                 Err(error) => return Err(at(error)),
             };
             if meta.is_dir() {
-                self.collect(&key, prefix, depth + 1, found)?;
-            } else if let (true, Ok(key)) = (meta.is_file(), key.parse()) {
-                found.push(facts(key, &meta));
+                self.collect((&key, prefix), depth + 1, wanted, found)?;
+            } else if meta.is_file() && wanted(name) {
+                found(&key, &meta);
             }
         }
         Ok(())
@@ -265,8 +294,21 @@ impl Place {
 }
 
 fn facts(key: ObjectKey, meta: &Metadata) -> ObjectFacts {
-    let modified_at = meta.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
-    ObjectFacts { etag: Some(etag(meta)), ..ObjectFacts::new(key, meta.len(), modified_at) }
+    ObjectFacts { etag: Some(etag(meta)), ..ObjectFacts::new(key, meta.len(), modified_at(meta)) }
+}
+
+fn modified_at(meta: &Metadata) -> Timestamp {
+    meta.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Whether a name is none of the store's own.
+fn is_visible(name: &str) -> bool {
+    !name.starts_with(RESERVED_PREFIX)
+}
+
+/// The name of the object whose next content a file is.
+fn claimed(name: &str) -> Option<&str> {
+    name.strip_prefix(&hidden_name("", CLAIM))
 }
 
 /// Tells one content of a file from another: its place on the disk, its size and when it was written.
@@ -375,6 +417,11 @@ impl ReadStore for LocalStore {
         Box::pin(async move { blocking(&self.0, move |place| place.list(&prefix)).await })
     }
 
+    fn unfinished(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
+        let prefix = prefix.to_owned();
+        Box::pin(async move { blocking(&self.0, move |place| place.unfinished(&prefix)).await })
+    }
+
     fn which(&self, stem: &str, endings: &[String]) -> BoxFuture<'_, Result<Vec<ObjectKey>, StoreError>> {
         let keys = endings.iter().filter_map(|ending| format!("{stem}{ending}").parse().ok()).collect();
         Box::pin(async move { blocking(&self.0, move |place| place.which(keys)).await })
@@ -397,6 +444,11 @@ impl Store for LocalStore {
 
     fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(delete(Arc::clone(&self.0), key.clone()))
+    }
+
+    fn discard(&self, unfinished: &Unfinished) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let unfinished = unfinished.clone();
+        Box::pin(async move { blocking(&self.0, move |place| place.discard(&unfinished)).await })
     }
 
     fn as_read(&self) -> &dyn ReadStore {

@@ -4,8 +4,9 @@ use aws_sdk_s3::types::{CommonPrefix, Object};
 
 use super::dress::timestamp;
 use super::head::is_archived;
+use super::resume::parts;
 use super::session::Session;
-use crate::action::{Availability, Listing, ObjectFacts, StoreError};
+use crate::action::{Availability, Listing, ObjectFacts, StoreError, Unfinished};
 use crate::base::Timestamp;
 
 /// How deep a listing goes.
@@ -55,6 +56,42 @@ pub(super) async fn list(session: &Session, prefix: &str, depth: Depth) -> Resul
     listing.objects.sort_by(|one, other| one.key.cmp(&other.key));
     listing.folders.sort();
     Ok(listing)
+}
+
+/// Lists the uploads below `prefix` that were begun and neither finished nor given up, with the bytes of their parts. Servers
+/// and credentials that cannot list them have none that could be removed.
+pub(super) async fn unfinished(session: &Session, prefix: &str) -> Result<Vec<Unfinished>, StoreError> {
+    let below = session.address.below(prefix);
+    let asked = session.asked(&below, "look for cut-off uploads of", "s3:ListBucketMultipartUploads");
+    let mut found = Vec::new();
+    let (mut key_marker, mut upload_marker) = (None, None);
+    loop {
+        let request = session.client().list_multipart_uploads().bucket(session.bucket()).prefix(&below);
+        let request = request.set_key_marker(key_marker.take()).set_upload_id_marker(upload_marker.take());
+        let page = match request.send().await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::debug!("{}", asked.failed(&error));
+                return Ok(found);
+            }
+        };
+        for upload in page.uploads() {
+            let (Some(object), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
+            let Some(key) = session.address.key(object) else { continue };
+            // One that ends meanwhile has no parts any more.
+            let parts = parts(session, object, id).await.unwrap_or_default();
+            found.push(Unfinished {
+                key,
+                size_bytes: parts.values().map(|part| part.size_bytes).sum(),
+                touched_at: upload.initiated.as_ref().map_or(Timestamp::MAX, timestamp),
+                upload: id.to_owned(),
+            });
+        }
+        match (page.is_truncated, page.next_key_marker) {
+            (Some(true), Some(key)) => (key_marker, upload_marker) = (Some(key), page.next_upload_id_marker),
+            (_, _) => return Ok(found),
+        }
+    }
 }
 
 fn facts(session: &Session, object: &Object) -> Option<ObjectFacts> {

@@ -23,7 +23,7 @@ const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A part that lies on the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KnownPart {
-    size_bytes: u64,
+    pub(super) size_bytes: u64,
     etag: String,
     crc32c: Option<String>,
 }

@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::abort::Abort;
 use super::address::Address;
 use super::session::{Opener, Session};
-use super::{copy, download, head, list, lock, put, retrieval, version};
+use super::{copy, download, head, list, lock, put, resume, retrieval, version};
 use crate::action::{
     BoxFuture, Bucket, ByteStream, GetOptions, Hold, Listing, Locks, ObjectFacts, ObjectKey, ObjectVersion, Protection,
-    PutOptions, PutOutcome, ReadBucket, ReadStore, ReadVersions, Retrieval, Secrets, Store, StoreError, Versions,
+    PutOptions, PutOutcome, ReadBucket, ReadStore, ReadVersions, Retrieval, Secrets, Store, StoreError, Unfinished,
+    Versions,
 };
 use crate::base::Timestamp;
 use crate::language::inventory::{RetrievalSpeed, StoreEntry};
@@ -90,6 +92,11 @@ impl ReadStore for S3Store {
         Box::pin(async move { list::list(&*self.session().await?, &prefix, list::Depth::Level).await })
     }
 
+    fn unfinished(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
+        let prefix = prefix.to_owned();
+        Box::pin(async move { list::unfinished(&*self.session().await?, &prefix).await })
+    }
+
     fn read_versions(&self) -> Option<&dyn ReadVersions> {
         Some(self)
     }
@@ -113,6 +120,17 @@ impl Store for S3Store {
     fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
         let key = key.clone();
         Box::pin(async move { version::delete_newest(&*self.writing().await?, &key).await })
+    }
+
+    fn discard(&self, unfinished: &Unfinished) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let unfinished = unfinished.clone();
+        Box::pin(async move {
+            let session = self.writing().await?;
+            let object = session.address.object(&unfinished.key);
+            Abort::of(Arc::clone(&session), &object, &unfinished.upload).now().await;
+            let left = resume::parts(&session, &object, &unfinished.upload).await;
+            Ok(left.map_or(true, |left| left.is_empty()))
+        })
     }
 
     fn as_read(&self) -> &dyn ReadStore {

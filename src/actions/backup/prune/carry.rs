@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::order::{Order, PlannedBackup};
 use super::{PruneOutput, PruneParams, help, open};
-use crate::action::{ActionError, ObjectKey, RunContext, Store, StoreError};
+use crate::action::{ActionError, ObjectKey, RunContext, Store, StoreError, Unfinished};
 use crate::actions::store::{catalog_failed, store_failed};
 use crate::base::{Digest, Timestamp, clock};
 use crate::catalog::attest::attested;
@@ -72,6 +72,10 @@ impl<'a> Carrier<'a> {
         for orphan in &order.orphans {
             self.go_on()?;
             self.orphan(orphan, &mut done).await?;
+        }
+        for one in &order.unfinished {
+            self.go_on()?;
+            self.unfinished(one, &mut done).await?;
         }
         Ok(done)
     }
@@ -254,6 +258,18 @@ impl<'a> Carrier<'a> {
         }
         done.orphans += 1;
         done.freed_bytes += orphan.size_bytes;
+        Ok(())
+    }
+
+    async fn unfinished(&self, one: &Unfinished, done: &mut PruneOutput) -> Result<(), ActionError> {
+        let data = json!({ "key": one.key.as_str(), "size_bytes": one.size_bytes });
+        if self.store.discard(one).await.map_err(store_failed)? {
+            self.note(format!("what was begun of `{}` and never finished is gone", one.key), data);
+            done.unfinished += 1;
+            done.freed_bytes += one.size_bytes;
+        } else {
+            self.note(format!("what was begun of `{}` stays: its writer is at work", one.key), data);
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ mod order;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use order::{PlannedBackup, PlannedPrune, PlannedWal, is_abandoned};
+pub use order::{PlannedBackup, PlannedPrune, PlannedWal, is_abandoned, is_given_up};
 
 use self::carry::Carrier;
 use self::order::Order;
@@ -43,7 +43,8 @@ pub struct PruneParams {
     /// The plan that was shown: only what it names goes. Default: what is planned when the step starts.
     #[serde(default)]
     pub plan: Option<PlannedPrune>,
-    /// Removes folders without a manifest too, when nothing in them was written for 7 days. Default false.
+    /// Removes folders without a manifest too, when nothing in them was written for 7 days, and what a writer that was killed
+    /// had begun then. Default false.
     #[serde(default)]
     pub orphans: bool,
     /// Prunes though a recovery of the database is open, for this reason; it is kept with the run.
@@ -68,6 +69,9 @@ pub struct PruneOutput {
     pub wal_segments: u64,
     /// How many folders without a manifest are gone.
     pub orphans: u64,
+    /// How much that a writer did not finish is gone.
+    #[serde(default)]
+    pub unfinished: u64,
     /// The stored bytes that are gone.
     pub freed_bytes: u64,
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PruneParams;
 use super::bond::Bonds;
+use crate::action::Unfinished;
 use crate::base::{Digest, Timestamp, clock};
 use crate::catalog::family;
 use crate::catalog::retention::{KeepReason, Kept, RetentionPlan};
@@ -30,6 +31,9 @@ pub struct PlannedPrune {
     pub wal: Vec<PlannedWal>,
     /// The folders without a manifest that go.
     pub orphans: Vec<String>,
+    /// The keys of what writers did not finish, which goes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<String>,
 }
 
 /// A backup that is planned to go.
@@ -70,6 +74,8 @@ pub(super) struct Order {
     pub wal: Vec<WalObject>,
     /// Folders without a manifest.
     pub orphans: Vec<Orphan>,
+    /// What writers did not finish.
+    pub unfinished: Vec<Unfinished>,
     /// What those need that stay after all.
     pub bonds: Bonds,
     /// The sizes of backups that are whole.
@@ -91,7 +97,7 @@ impl PlannedPrune {
             first: range.first.to_string(),
             last: range.last.to_string(),
         });
-        Self { backups: backups.collect(), wal: wal.collect(), orphans: Vec::new() }
+        Self { backups: backups.collect(), wal: wal.collect(), ..Self::default() }
     }
 
     /// Tells whether there is nothing to do.
@@ -146,6 +152,12 @@ pub fn is_abandoned(orphan: &Orphan, now: Timestamp) -> bool {
     clock::between(orphan.newest_at, now) >= ORPHANED_AFTER
 }
 
+/// Tells whether whoever began to write something has not gone on with it for so long that he is gone.
+#[must_use]
+pub fn is_given_up(unfinished: &Unfinished, now: Timestamp) -> bool {
+    clock::between(unfinished.touched_at, now) >= ORPHANED_AFTER
+}
+
 impl Order {
     /// Everything that may go now, and of it only what a plan that was shown names.
     pub(super) fn of(params: &PruneParams, found: &Holdings, now: &RetentionPlan, at: Timestamp) -> Self {
@@ -174,7 +186,13 @@ impl Order {
                 && is_abandoned(orphan, at)
                 && params.plan.as_ref().is_none_or(|asked| asked.orphans.contains(&orphan.folder))
         };
+        let given_up = |one: &&Unfinished| {
+            params.orphans
+                && is_given_up(one, at)
+                && params.plan.as_ref().is_none_or(|asked| asked.unfinished.iter().any(|key| *key == one.key.as_str()))
+        };
         Self {
+            unfinished: found.unfinished.iter().filter(given_up).cloned().collect(),
             wal: found.wal.iter().filter(goes).cloned().collect(),
             orphans: found.orphans.iter().filter(abandoned).cloned().collect(),
             backups,
@@ -187,6 +205,7 @@ impl Order {
     /// The stored bytes that go.
     pub(super) fn size_bytes(&self) -> u64 {
         let wal: u64 = self.wal.iter().map(|object| object.segment.size_bytes).sum();
-        self.backup_bytes + wal + self.orphans.iter().map(|orphan| orphan.size_bytes).sum::<u64>()
+        let unfinished: u64 = self.unfinished.iter().map(|one| one.size_bytes).sum();
+        self.backup_bytes + wal + unfinished + self.orphans.iter().map(|orphan| orphan.size_bytes).sum::<u64>()
     }
 }
