@@ -107,14 +107,14 @@ async fn aws_objects_are_tagged_and_encrypted_as_the_settings_say() {
 async fn aws_what_a_killed_writer_began_is_listed_and_removed() {
     let (moto, entry) = server();
     let (store, behind) = (open(&entry), Behind::at(&moto.url()));
-    for name in ["app/base/dead/base.tar.zst", "other/base/dead/base.tar.zst"] {
+    for name in ["below/app/base/dead/base.tar.zst", "below/other/base/dead/base.tar.zst"] {
         behind.ask("POST", &format!("{BUCKET}/{name}?uploads"), &[]);
     }
     store.put(&key("app/base/whole/base.tar.zst"), body("whole"), PutOptions::default()).await.expect("put");
     let found = store.unfinished("app/").await.expect("listed");
     let [begun] = &found[..] else { panic!("{found:?}") };
     assert_eq!((begun.key.as_str(), begun.size_bytes), ("app/base/dead/base.tar.zst", 0));
-    assert!(clock::between(begun.touched_at, clock::now()) < std::time::Duration::from_secs(3600), "{begun:?}");
+    assert!(begun.touched_at < clock::now(), "{begun:?}");
     assert!(store.discard(begun).await.expect("removed"));
     assert_eq!(behind.uploads().len(), 1, "the other's");
     assert!(store.unfinished("app/").await.expect("listed").is_empty());
