@@ -107,6 +107,7 @@ mod runs;
 mod schema;
 mod scratch;
 mod screen;
+mod shelf;
 mod show;
 mod sighted;
 mod signals;

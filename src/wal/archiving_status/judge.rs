@@ -25,6 +25,8 @@ const LOW: u64 = 5;
 pub struct Observed {
     /// The server's own words; why there are none.
     pub server: Result<ServerSide, String>,
+    /// The stores that gave no answer while others did: what is told of the archive is told without them.
+    pub silent: Vec<Unheard>,
     /// Why nothing is known of the archive; `None` when it was looked at.
     pub unseen: Option<String>,
     /// The cluster that archives under the prefix; `None` when nothing was ever archived there.
@@ -51,6 +53,17 @@ pub struct Observed {
     pub full: Vec<(String, u64)>,
     /// What may be lost at most.
     pub rpo: Option<Duration>,
+}
+
+/// A store of a database's WAL that gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unheard {
+    /// Its name.
+    pub store: String,
+    /// Whether it is the database's own: the one that every restore reads.
+    pub is_own: bool,
+    /// What it failed with.
+    pub why: String,
 }
 
 /// What the stores of an archiving lack.
@@ -101,6 +114,7 @@ pub fn judge(database: &str, seen: &Observed) -> ArchivingStatus {
     if let Some(why) = &seen.unseen {
         judge.say(Level::Unknown, format!("the store gives no answer: {why}"));
     }
+    judge.unheard();
     judge.elsewhere();
     match &seen.server {
         Err(why) => judge.say(Level::Unknown, format!("the server gives no answer: {why}")),
@@ -141,6 +155,7 @@ impl Observed {
             lacking: Err(why.clone()),
             compared: Ok(BTreeMap::new()),
             waiting: Waiting::Unknown(why.clone()),
+            silent: Vec::new(),
             unseen: Some(why),
             system_id: None,
             last_archived: None,
@@ -175,6 +190,20 @@ impl Judge<'_> {
                 self.say(Level::Warning, message);
             }
             (_, true, false) | (_, false, true) => {}
+        }
+    }
+
+    /// The stores that everything else is told without.
+    fn unheard(&mut self) {
+        let seen = self.seen;
+        for one in &seen.silent {
+            let (level, what) = match one.is_own {
+                true => (Level::Critical, ", which every restore reads,"),
+                false => (Level::Warning, ""),
+            };
+            let (store, why) = (&one.store, &one.why);
+            let message = format!("store `{store}`{what} gives no answer: {why}; the rest is told without it");
+            self.say(level, message);
         }
     }
 
@@ -224,8 +253,11 @@ impl Judge<'_> {
         let oldest = server.ready.iter().min_by_key(|ready| ready.since);
         self.figures.ready_since = oldest.map(|ready| ready.since);
         if let Some(segment) = self.seen.lost {
-            let message = format!("the server was told that `{segment}` is archived, and the archive does not have it");
-            self.say(Level::Critical, message);
+            let told = format!("the server was told that `{segment}` is archived");
+            match self.seen.silent.is_empty() {
+                true => self.say(Level::Critical, format!("{told}, and the archive does not have it")),
+                false => self.say(Level::Warning, format!("{told}, and no store that answers has it")),
+            }
         }
         if counters.fails() && !self.is_made_up_for(server) {
             let file = counters.last_failed.as_deref().unwrap_or("?");
@@ -313,6 +345,9 @@ impl Judge<'_> {
                 );
                 self.say(Level::Critical, message);
             }
+            None if !self.seen.silent.is_empty() => {
+                self.say(Level::Unknown, "no store that answers has WAL under this prefix".to_owned());
+            }
             None if server.archiving.mode != "off" => {
                 self.say(Level::Critical, "nothing was ever archived under this prefix".to_owned());
             }
@@ -364,7 +399,12 @@ impl Judge<'_> {
                 "the newest backup does not lead to now: {gap}; a new one does: `runbook backup {database}`; where another place \
                  still has the segments, `runbook backups import` brings them in"
             );
-            self.findings.push(Finding { level: Level::Critical, message });
+            let finding = match self.seen.silent.is_empty() {
+                true => Finding { level: Level::Critical, message },
+                // What is missing here may lie there.
+                false => Finding { level: Level::Warning, message: format!("by the stores that answer {message}") },
+            };
+            self.findings.push(finding);
         }
         if !self.seen.gaps_before.is_empty() {
             let count = self.seen.gaps_before.len();

@@ -42,6 +42,7 @@ fn seen(server: ServerSide) -> Observed {
     Observed {
         archived_to: Some(server.archived_to(Some(segment(4)))),
         server: Ok(server),
+        silent: Vec::new(),
         unseen: None,
         system_id: Some(SystemId(7)),
         last_archived: Some(segment(4)),
