@@ -12,6 +12,9 @@ use crate::event::ErrorClass;
 use crate::pgformat::SystemId;
 use crate::transfer::Packing;
 
+const UNMOUNTED: &str =
+    "mount it; a store that is used for the first time is made once with `runbook wal init --config FILE`";
+
 /// Where copies of a backup are wanted.
 pub(crate) struct Copies<'a> {
     /// The stores, the one that counts first in front.
@@ -142,6 +145,7 @@ impl<'a> Copies<'a> {
             }
             let claimed = async {
                 let backup_store = BackupStore::open(name, cx)?;
+                self.demand_mounted(&backup_store).await?;
                 claim(backup_store.store.as_ref(), self.prefix, system_id).await?;
                 backup_store.committed(place).await.map(|copy| (backup_store, copy))
             };
@@ -152,6 +156,22 @@ impl<'a> Copies<'a> {
             }
         }
         backup_stores
+    }
+
+    /// Refuses a store that is not there. Where fewer than all are enough the check only warned of it, and the first write would
+    /// make a new one in the folder that its disk is mounted at.
+    ///
+    /// # Errors
+    /// Fails when it is not there.
+    pub(crate) async fn demand_mounted(&self, backup_store: &BackupStore) -> Result<(), ActionError> {
+        if self.at_least == self.names.len() {
+            return Ok(());
+        }
+        match backup_store.store.as_read().browse(&format!("{}/", self.prefix)).await {
+            Err(error) if error.is_unborn() => Err(archive::failed(&error).help(UNMOUNTED)),
+            // Anything else shows when it is written to.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Copies a backup that one of the stores has into those that lack it. What they failed with before is asked anew.
@@ -284,7 +304,7 @@ fn with_fewer(help: String, left: usize) -> String {
         return help;
     }
     format!(
-        "{help}; until then `at_least: {left}` keeps it in what is left, and the run ends with exceptions: `-p at_least={left}` of \
+        "{help}; until then `at_least: {left}` keeps the backup in the others, and the run ends with exceptions: `-p at_least={left}` of \
          `base-backup` and `daily-backup`, `runbook backup --at-least {left}`"
     )
 }
@@ -301,8 +321,6 @@ async fn committed(store: &dyn Store, place: &BackupPlace) -> Result<Option<Back
 
 /// Tells whether a store answers, and whether something can be packed for it.
 async fn probe(name: &str, prefix: &str, cx: &CheckContext) -> Result<(), ActionError> {
-    const UNMOUNTED: &str =
-        "mount it; a store that is used for the first time is made once with `runbook wal init --config FILE`";
     if let Some(entry) = cx.about.inventory.stores.get(name)
         && let Err(error) = Packing::of(entry, cx.about.secrets.as_ref())
     {
