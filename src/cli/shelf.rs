@@ -1,8 +1,9 @@
 //! What each store of a database has of its backups: the own one, and those that get a copy.
 
 use super::Failure;
+use super::backups::open_store::of_catalog;
 use super::site::Site;
-use super::{attest, wiring};
+use super::wiring;
 use crate::catalog::attest::Vouched;
 use crate::catalog::{Backup, BackupList, Catalog};
 
@@ -42,7 +43,7 @@ impl Site {
         let vouched = Vouched::of(reader.as_ref(), &self.inventory.audit.proof_signers)
             .map_err(|error| format!("`audit.proof_signers` of the inventory makes no sense: {error}"))?;
         let listed = wiring::block_on(async { Catalog::of(&vouched).list(prefix).await }).map_err(told)?;
-        listed.map_err(|error| attest::chain(&error))
+        listed.map_err(|error| of_catalog(&error))
     }
 
     /// What the stores have that the backups of a database go to, its own store first; empty where it has none.

@@ -12,7 +12,7 @@ use runbook::transfer::Packing;
 use runbook::wal::{Destination, Identity, Keys, Source, push_file, read_file};
 use serde_json::{Value, json};
 
-use crate::support::cli::Cli;
+use crate::support::cli::{Cli, until};
 use crate::support::recovery::{Run, Site};
 
 /// Somebody who asks about the site; the inventory names these further stores of the WAL.
@@ -121,6 +121,41 @@ async fn while_one_store_is_silent_the_others_tell_how_archiving_and_backups_sta
     assert!(both.0.is_ok() && both.1.is_ok());
     let nothing = standing(3)["findings"].to_string();
     assert!(nothing.contains("the store gives no answer"), "{nothing}");
+}
+
+#[test]
+fn a_store_that_refuses_the_wal_is_named_with_its_reason_and_the_log() {
+    let site = Site::new();
+    site.archive_offsite();
+    let config = site.cluster.pgdata().join("wal.json");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains("\"at_least\":1"), "{text}");
+    fs::write(&config, text.replace("\"at_least\":1", "\"at_least\":2")).unwrap();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    site.archive();
+    let (cli, offsite) = (asking(&site, "offsite"), site.cluster.dir().join("offsite"));
+    closed(&offsite, "a-w");
+    site.cluster.sql("INSERT INTO t VALUES (1)");
+    site.cluster.sql("SELECT pg_switch_wal()");
+    let counted = "SELECT failed_count > 0 AND last_failed_time > last_archived_time FROM pg_stat_archiver";
+    until("the archiver fails", || site.cluster.sql(counted) == "t");
+    let refused = findings(&cli, 2);
+    for part in [
+        "the push says: ",
+        "is safe in 1 stores, wanted are 2",
+        "store `offsite` (file://",
+        "): it refuses",
+        "denied",
+        "the server's log, `",
+    ] {
+        assert!(refused.contains(part), "no `{part}` in {refused}");
+    }
+    assert!(!refused.contains("setup-archiving"), "{refused}");
+    cli.run(&["status", "main"]).prints("store `offsite` (file://");
+    closed(&offsite, "u+w");
+    until("the archiver goes on", || site.cluster.sql(counted) == "f");
+    let after = cli.run(&["wal", "status", "main", "--json"]);
+    assert!(!after.out.contains("archiving fails"), "{}", after.out);
 }
 
 #[tokio::test]

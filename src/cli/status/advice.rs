@@ -252,17 +252,16 @@ fn stores(status: &Status, again: &Again) -> Vec<Advice> {
     let mut next = Vec::new();
     if let Some(other) = &status.told_by {
         let text = format!(
-            "the store that every restore reads tells nothing: {}; store `{other}` has backups that one can be made from: {restore} \
-             says what the inventory needs for that; a new backup meanwhile: {meanwhile}",
-            status.store_fault
+            "the database's own store, which every restore reads, tells nothing; store `{other}` has backups that one can be made \
+             from: {restore} says what the inventory needs for that; a new backup meanwhile: {meanwhile}"
         );
         next.push(Advice::new(Level::Critical, text));
     }
     for one in &status.beside {
         if !one.fault.is_empty() {
             let text = format!(
-                "store `{}`, which each backup is copied to, tells nothing: {}; a new backup meanwhile: {meanwhile}",
-                one.store, one.fault
+                "store `{}`, which each backup is copied to, tells nothing; a new backup meanwhile: {meanwhile}",
+                one.store
             );
             next.push(Advice::new(Level::Warning, text));
         } else if let Some(newest) = one.backup.as_ref().filter(|_| one.is_ahead) {

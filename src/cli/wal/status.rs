@@ -13,6 +13,7 @@ use crate::base::units::{ByteSize, Span, human_duration};
 use crate::catalog::health::Level;
 use crate::catalog::recovery::lanes;
 use crate::cli::args::InventoryArgs;
+use crate::cli::backups::open_store::of_catalog;
 use crate::cli::recoverable::{ClusterView, Recoverable, databases};
 use crate::cli::site::Site;
 use crate::cli::{Failure, document, wiring};
@@ -134,6 +135,7 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Archi
     if let Ok(server) = &seen.server {
         seen.lacking = lacking(site, &found, server);
         seen.full = full(site, &found, server).await;
+        seen.log = if server.counters.fails() { live.log().await } else { None };
     }
     let on_its_way = clock::before(clock::now(), ON_ITS_WAY);
     let compared = found.uneven(on_its_way).await;
@@ -145,7 +147,7 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Archi
 }
 
 fn unheard(silent: Silent) -> Unheard {
-    Unheard { why: chain(&silent.why), store: silent.store, is_own: silent.is_own }
+    Unheard { why: of_catalog(&silent.why), store: silent.store, is_own: silent.is_own }
 }
 
 /// An error with its causes, each once.
@@ -192,6 +194,7 @@ fn archived(found: &Recoverable, server: Result<ServerSide, String>, rpo: Option
         silent: Vec::new(),
         unseen: None,
         full: Vec::new(),
+        log: None,
         rpo,
     }
 }
@@ -340,7 +343,7 @@ fn facts(standing: &ArchivingStatus) {
     let ready = shown(figures.ready.map(|count| count.to_string()));
     let failed = shown(figures.failed.map(|count| count.to_string()));
     fact("server", &format!("{ready} files wait, {failed} failures counted"));
-    let lack = |(url, count): (&String, &usize)| format!("`{url}` lacks {count} files");
+    let lack = |(url, count): (&String, &usize)| format!("`{url}` lacks {count} files or more");
     let lacks: Vec<String> = figures.owed.iter().flatten().map(lack).collect();
     if !lacks.is_empty() {
         fact("stores", &lacks.join(", "));

@@ -51,6 +51,8 @@ pub struct Observed {
     pub gaps_before: Vec<String>,
     /// Stores of its WAL without room for another segment, with the bytes that are free; looked at where archiving fails.
     pub full: Vec<(String, u64)>,
+    /// Where the server's log lies; looked for where archiving fails.
+    pub log: Option<String>,
     /// What may be lost at most.
     pub rpo: Option<Duration>,
 }
@@ -75,6 +77,8 @@ pub struct Lacking {
     pub unnamed: Vec<String>,
     /// Stores of the inventory that are given no WAL.
     pub unfed: Vec<String>,
+    /// What the last push that failed said, where that is the one that the server counts as its last failure.
+    pub refused: Option<String>,
     /// The prefix and the keys that the server archives with, where they are not the inventory's.
     pub otherwise: Otherwise,
 }
@@ -165,6 +169,7 @@ impl Observed {
             gaps_now: Vec::new(),
             gaps_before: Vec::new(),
             full: Vec::new(),
+            log: None,
             rpo: None,
         }
     }
@@ -263,29 +268,33 @@ impl Judge<'_> {
             let file = counters.last_failed.as_deref().unwrap_or("?");
             let since = counters.last_archived_at.map_or_else(|| "ever".to_owned(), |at| format!("since {at}"));
             let level = if self.seen.rpo.is_some() { Level::Warning } else { Level::Critical };
-            let why = if self.seen.full.is_empty() {
-                format!(
-                    "the server's log tells why, and `runbook run setup-archiving -p database={}` sets it up anew from the \
-                     inventory",
-                    self.database
-                )
-            } else {
-                let full = self
-                    .seen
-                    .full
-                    .iter()
-                    .map(|(name, free)| format!("store `{name}` is full, {} free", ByteSize(*free)));
-                format!(
-                    "{}: give it room; `runbook backups prune --plan` shows what retention lets go",
-                    full.collect::<Vec<_>>().join(", ")
-                )
-            };
+            let why = self.why_it_fails();
             let message = format!("archiving fails: nothing was archived {since}, last tried `{file}`; {why}");
             return self.say(level, message);
         }
         let Some(oldest) = oldest else { return };
         if clock::between(oldest.since, server.now) > PATIENCE {
             self.waits(server, *oldest);
+        }
+    }
+
+    /// Which store refuses and why, as far as that is known here.
+    fn why_it_fails(&self) -> String {
+        let seen = self.seen;
+        if !seen.full.is_empty() {
+            let full = seen.full.iter().map(|(name, free)| format!("store `{name}` is full, {} free", ByteSize(*free)));
+            return format!(
+                "{}: give it room; `runbook backups prune --plan` shows what retention lets go",
+                full.collect::<Vec<_>>().join(", ")
+            );
+        }
+        let log = seen.log.as_ref().map_or_else(String::new, |log| format!(", {log},"));
+        match seen.lacking.as_ref().ok().and_then(|lacking| lacking.refused.as_ref()) {
+            Some(why) => format!("the push says: {why}; the server's log{log} has every attempt"),
+            None => format!(
+                "the server's log{log} tells why, and `runbook run setup-archiving -p database={}` sets it up anew from the inventory",
+                self.database
+            ),
         }
     }
 
@@ -366,8 +375,10 @@ impl Judge<'_> {
     fn lacks(&mut self) {
         let seen = self.seen;
         for (store, count) in self.figures.owed.clone().unwrap_or_default() {
-            let help = format!("`runbook wal mend {}` copies them", self.database);
-            self.say(Level::Warning, format!("store `{store}` lacks {count} files that others have; {help}"));
+            // What came just now, and what the newest backup does not need, is not counted here.
+            let help = format!("`runbook wal mend {}` counts and copies all that it lacks", self.database);
+            let files = if count == 1 { "1 file" } else { &format!("{count} files") };
+            self.say(Level::Warning, format!("store `{store}` lacks at least {files} that others have; {help}"));
         }
         if let Err(why) = &seen.compared {
             self.say(Level::Unknown, format!("the stores cannot be compared: {why}"));
