@@ -13,7 +13,7 @@ use crate::engine::Presence;
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook backup\n  runbook backup orders --confirm production\n  runbook backup orders --tier monthly --confirm production\n\nIt carries a shipped runbook out: `base-backup`; `pgbackrest-backup` where pgBackRest has the backups; `daily-backup` (dumps) where a provider keeps the server. Without a name the inventory's only database is meant.\nWhile a recovery of the database is open, a backup that nobody watches is refused (code 4)."
+    after_help = "Examples:\n  runbook backup\n  runbook backup orders --confirm production\n  runbook backup orders --tier monthly --confirm production\n  runbook backup orders --at-least 1 --confirm production\n\nIt carries a shipped runbook out: `base-backup`; `pgbackrest-backup` where pgBackRest has the backups; `daily-backup` (dumps) where a provider keeps the server. Without a name the inventory's only database is meant.\nWhile a recovery of the database is open, a backup that nobody watches is refused (code 4)."
 )]
 pub struct Args {
     /// The database of the inventory; its only one when absent
@@ -21,6 +21,9 @@ pub struct Args {
     /// The tier whose retention applies (`daily`, `monthly`); of pgBackRest the type (`full`, `diff`, `incr`)
     #[arg(long, value_name = "TIER")]
     tier: Option<String>,
+    /// How many of its stores must get the backup, for while one is full or gone; default: all
+    #[arg(long, value_name = "N")]
+    at_least: Option<u32>,
     /// Confirms a run in a protected environment: its name
     #[arg(long, value_name = "ENVIRONMENT")]
     confirm: Option<String>,
@@ -43,6 +46,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let database = site::chosen_database(args.database.as_deref(), &site.inventory)?;
     let keeper = site.inventory.databases.get(&database).map_or(Keeper::Store, Keeper::of);
     let runbook = keeper.backup();
+    if args.at_least.is_some() && keeper == Keeper::PgBackRest {
+        let failure =
+            Failure::new(Exit::Usage, "`--at-least` counts stores, and pgBackRest has the backups of this database");
+        return Err(failure.help("its repositories are named in its own configuration"));
+    }
     let prepared = prepare::load_runbook(runbook, &args.inventory)?;
     prepared.demand_sound()?;
     let subject = Subject {
@@ -56,8 +64,10 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         invocation.presence = Presence::SomebodyThere;
     }
     let tier = args.tier.map(|tier| (keeper.tier().to_owned(), tier));
-    let params = [("database".to_owned(), database)].into_iter().chain(tier);
-    let params = params.map(|(name, value)| (name, serde_json::Value::String(value))).collect();
+    let texts = [("database".to_owned(), database)].into_iter().chain(tier);
+    let texts = texts.map(|(name, value)| (name, serde_json::Value::String(value)));
+    let at_least = args.at_least.map(|count| ("at_least".to_owned(), serde_json::Value::from(count)));
+    let params = texts.chain(at_least).collect();
     let identity = RunIdentity::new(Mode::Real, invocation.runs.root(), params);
     let plan = prepared.bind(&subject, &identity)?;
     given::tell(&prepared, &plan);

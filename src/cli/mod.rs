@@ -108,6 +108,7 @@ mod runs;
 mod schema;
 mod scratch;
 mod screen;
+mod shelf;
 mod show;
 mod sighted;
 mod signals;

@@ -3,22 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::again::Again;
+use super::shelf::Shelf;
 use super::site::Site;
-use super::{attest, wiring};
 use crate::base::Timestamp;
-use crate::catalog::attest::Vouched;
-use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
+use crate::catalog::{KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 use crate::report::mask_text;
-
-/// What the stores of a database have, each by its name, the database's own first; why one tells nothing.
-struct Shelf {
-    store: String,
-    backups: Result<Vec<Backup>, String>,
-}
 
 /// Says what else there is; empty where a sound base backup lies where it is looked for, and where there is nothing.
 pub fn lines(site: &Site, database: &str, again: &Again) -> Vec<String> {
-    let shelves = shelves(site, database);
+    let shelves = site.shelves(database);
     let has_base = |shelf: &Shelf| shelf.sound(KIND_POSTGRES_BASE).next().is_some();
     let Some((own, others)) = shelves.split_first() else { return Vec::new() };
     if has_base(own) {
@@ -30,37 +23,6 @@ pub fn lines(site: &Site, database: &str, again: &Again) -> Vec<String> {
         return tells_nothing.then(|| elsewhere(site, database, (own, other))).into_iter().collect();
     }
     dumps(&shelves, database, again)
-}
-
-fn shelves(site: &Site, database: &str) -> Vec<Shelf> {
-    let Some(entry) = site.inventory.databases.get(database) else { return Vec::new() };
-    let prefix = entry.prefix.as_deref().unwrap_or(database);
-    let listed = |store: &str| Shelf { store: store.to_owned(), backups: listed(site, (store, prefix), database) };
-    entry.backup_destinations().map(listed).collect()
-}
-
-fn listed(site: &Site, (store, prefix): (&str, &str), database: &str) -> Result<Vec<Backup>, String> {
-    let reader = site.read_store(store).map_err(|failure| failure.in_full())?;
-    let vouched =
-        Vouched::of(reader.as_ref(), &site.inventory.audit.proof_signers).map_err(|error| error.to_string())?;
-    let list = wiring::block_on(async { Catalog::of(&vouched).list(prefix).await });
-    let list = list.map_err(|failure| failure.in_full())?.map_err(|error| attest::chain(&error))?;
-    Ok(list.backups.into_iter().filter(|backup| backup.manifest.source == database).collect())
-}
-
-fn is_sound(backup: &Backup) -> bool {
-    backup.missing.is_empty() && !backup.attested.is_damaged()
-}
-
-impl Shelf {
-    fn of_kind<'a>(&'a self, kind: &'static str) -> impl Iterator<Item = &'a Backup> {
-        self.backups.iter().flatten().filter(move |backup| backup.manifest.kind == kind)
-    }
-
-    /// What it has of a kind and nothing is known against.
-    fn sound<'a>(&'a self, kind: &'static str) -> impl Iterator<Item = &'a Backup> {
-        self.of_kind(kind).filter(|backup| is_sound(backup))
-    }
 }
 
 /// The store to restore from where the database's own tells nothing: on a lost machine, a lost disk.

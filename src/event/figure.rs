@@ -12,7 +12,7 @@ pub enum Outcome {
     /// Every required step succeeded.
     Succeeded,
     /// It succeeded, and a step was skipped by a need, marked done by hand, or failed where that is tolerated;
-    /// or a copy of a backup was found damaged on the way.
+    /// or a copy of a backup was found damaged on the way, or a store did not get its copy of one.
     SucceededWithExceptions,
     /// A required step failed.
     Failed,
@@ -48,6 +48,8 @@ pub enum ExceptionKind {
     LeftBehind,
     /// A step found a store's copy of a backup damaged, and succeeded by another one.
     DamagedCopy,
+    /// A step brought a backup into enough stores, and one of those it was meant for lacks it.
+    LackingCopy,
 }
 
 /// Which objective.

@@ -176,6 +176,7 @@ pub(super) fn exception(kind: ExceptionKind) -> &'static str {
         ExceptionKind::Finally => "of `finally` did not succeed",
         ExceptionKind::LeftBehind => "created something for the run that could not be removed",
         ExceptionKind::DamagedCopy => "met a damaged copy of a backup and went on with another",
+        ExceptionKind::LackingCopy => "did not bring the backup into every store",
     }
 }
 

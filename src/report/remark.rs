@@ -3,7 +3,7 @@
 use super::phrase::{exception, one_line};
 use crate::base::StepId;
 use crate::event::{ExceptionKind, OperatorVerb, Outcome};
-use crate::state::objectives::{DamagedCopy, damaged};
+use crate::state::objectives::{DamagedCopy, LackingStore, damaged, lacking};
 use crate::state::{RunState, StepState};
 
 /// Something that makes a run less than a plain success.
@@ -50,7 +50,8 @@ pub(super) fn told(state: &RunState) -> Vec<Remark> {
         | ExceptionKind::BrokeGlass
         | ExceptionKind::Unapproved
         | ExceptionKind::LeftBehind
-        | ExceptionKind::DamagedCopy => true,
+        | ExceptionKind::DamagedCopy
+        | ExceptionKind::LackingCopy => true,
         ExceptionKind::Skipped | ExceptionKind::Tolerated | ExceptionKind::Finally => false,
     };
     remarks(state).into_iter().filter(|remark| of_success || by_people(remark.kind)).collect()
@@ -59,6 +60,12 @@ pub(super) fn told(state: &RunState) -> Vec<Remark> {
 /// Names the copies that a step found damaged.
 fn copies(known: &StepState) -> String {
     let words: Vec<String> = damaged(known).iter().map(DamagedCopy::words).collect();
+    words.join("; ")
+}
+
+/// Names the stores that a step did not reach.
+fn unreached(known: &StepState) -> String {
+    let words: Vec<String> = lacking(known).iter().map(LackingStore::words).collect();
     words.join("; ")
 }
 
@@ -80,6 +87,7 @@ fn remark(state: &RunState, step: &StepId, kind: ExceptionKind) -> Remark {
         ExceptionKind::BrokeGlass => glass().unzip(),
         ExceptionKind::Tolerated | ExceptionKind::Finally => (None, error()),
         ExceptionKind::DamagedCopy => (None, known.map(copies)),
+        ExceptionKind::LackingCopy => (None, known.map(unreached)),
         ExceptionKind::Skipped | ExceptionKind::Unapproved | ExceptionKind::LeftBehind => (None, None),
     };
     Remark { step: step.clone(), kind, by, reason }

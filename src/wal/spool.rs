@@ -4,6 +4,7 @@
 //! SPOOL/SYSTEM_ID/pushed-ARCHIVE/SEGMENT.FINGERPRINT   empty: stored, though the server has not asked yet
 //! SPOOL/SYSTEM_ID/owed-STORE/SEGMENT                   empty: this store lacks it, others have it
 //! SPOOL/SYSTEM_ID/ahead-RESTORE-ARCHIVE/SEGMENT.BOOT   fetched and verified before the server asked
+//! SPOOL/SYSTEM_ID/failed                               what the last push said that failed, until one succeeds
 //! ```
 //!
 //! Of what was done ahead nothing depends on it: whatever is missing or wrong is done again. What a store lacks is known

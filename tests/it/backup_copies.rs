@@ -10,6 +10,7 @@ use runbook::action::{Action as _, ActionError, BackupHandle, ObjectKey, RunCont
 use runbook::actions::postgres::{BaseBackup, BaseBackupParams, Dump, DumpParams};
 use runbook::base::Digest;
 use runbook::language::inventory::StoreEntry;
+use runbook::store::Opening;
 use serde_json::{Value, json};
 
 use crate::support::interposed::{Interposer, interposed};
@@ -44,6 +45,7 @@ fn site() -> (Site, PathBuf) {
     let site = Site::new();
     let folder = site.cluster.folder("second");
     let entry = StoreEntry { url: format!("file://{}", folder.display()), ..StoreEntry::default() };
+    Opening::plain(&entry, "second").initialize().unwrap();
     site.beside.lock().unwrap().insert("second".to_owned(), entry);
     (site, folder)
 }

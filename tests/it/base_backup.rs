@@ -361,7 +361,7 @@ fn a_store_that_is_down_at_the_start_costs_no_backup_as_long_as_enough_are_left(
         };
         run_over_two_stores(&site, &step(2)).ends(4).says("offsite");
         assert_eq!(manifests(), number, "{action}");
-        let ran = run_over_two_stores(&site, &step(1)).ends(0);
+        let ran = run_over_two_stores(&site, &step(1)).ends(5);
         assert!(ran.err.contains("store `offsite`"), "{action}: {}", ran.err);
         assert_eq!(manifests(), number + 1, "{action}");
     }

@@ -117,6 +117,7 @@ mod server_kill;
 mod server_life;
 mod side_instance;
 mod spare_copy;
+mod store_absent;
 mod store_conformance;
 mod store_faults;
 mod store_garage;

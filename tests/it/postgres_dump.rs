@@ -425,7 +425,9 @@ async fn a_partial_dump_counts_and_compares_its_own_tables_only() {
 async fn every_database_of_a_server_is_a_backup_of_its_own_in_every_store() {
     let site = site(Depot::default());
     let url = format!("file://{}", site.cluster.folder("second").display());
-    site.beside.lock().unwrap().insert("second".to_owned(), StoreEntry { url: url.clone(), ..StoreEntry::default() });
+    let second = StoreEntry { url: url.clone(), ..StoreEntry::default() };
+    Opening::plain(&second, "second").initialize().unwrap();
+    site.beside.lock().unwrap().insert("second".to_owned(), second);
     let broken = StoreEntry { url: format!("{url}-closed"), read_only: true, ..StoreEntry::default() };
     site.beside.lock().unwrap().insert("broken".to_owned(), broken);
     let run = site.run();
@@ -459,6 +461,7 @@ async fn a_store_that_an_attempt_did_not_reach_gets_the_dump_that_the_others_hav
     // Packed otherwise there, and of the same moment.
     let compression = Some(Compression { format: CompressionFormat::None, level: None });
     let second = StoreEntry { url, compression, ..StoreEntry::default() };
+    Opening::plain(&second, "second").initialize().unwrap();
     site.beside.lock().unwrap().insert("second".to_owned(), second);
     let dumped = Dump.run(&params, &run.context()).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
     assert!(site.said().contains("gets a copy of the backup"), "{}", site.said());

@@ -205,6 +205,7 @@ async fn a_backup_goes_to_several_stores_and_one_that_fails_is_named() {
     let site = Site::new();
     let second = site.cluster.folder("second");
     let at = |folder: &Path| StoreEntry { url: format!("file://{}", folder.display()), ..StoreEntry::default() };
+    runbook::store::Opening::plain(&at(&second), "second").initialize().unwrap();
     let beside = [("second", at(&second)), ("broken", at(Path::new("/proc/nowhere")))];
     site.beside.lock().unwrap().extend(beside.map(|(name, entry)| (name.to_owned(), entry)));
     let backup = |stores: serde_json::Value| -> BaseBackupParams {

@@ -12,7 +12,7 @@ use runbook::transfer::Packing;
 use runbook::wal::{Destination, Identity, Keys, Source, push_file, read_file};
 use serde_json::{Value, json};
 
-use crate::support::cli::Cli;
+use crate::support::cli::{Cli, until};
 use crate::support::recovery::{Run, Site};
 
 /// Somebody who asks about the site; the inventory names these further stores of the WAL.
@@ -72,6 +72,90 @@ async fn a_recovery_finds_the_segments_that_only_one_of_two_stores_was_given() {
     fs::rename(&away, &offsite).unwrap();
     run.recover(&staged, json!({})).await;
     assert_eq!(site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t"), "1,2,3,4");
+}
+
+#[tokio::test]
+async fn while_one_store_is_silent_the_others_tell_how_archiving_and_backups_stand() {
+    let site = Site::new();
+    site.archive_offsite();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    site.archive();
+    let cli = asking(&site, "offsite");
+    let text = cli.read("inventory.yaml").replace("wal_stores:", "backup_stores: [offsite], wal_stores:");
+    cli.file("inventory.yaml", &text);
+    cli.run(&["backup", "main"]).ends(0);
+    site.archive();
+    let (own, offsite) = (site.cluster.dir().join("store"), site.cluster.dir().join("offsite"));
+    let away = site.cluster.dir().join("away");
+    let standing = |code: i32| cli.run(&["wal", "status", "main", "--json"]).ends(code).json()[0].clone();
+    let archived_to = standing(0)["figures"]["archived_to"].clone();
+    assert!(archived_to.is_string(), "{archived_to}");
+
+    fs::rename(&own, &away).unwrap();
+    let seen = standing(2);
+    let findings = seen["findings"].to_string();
+    assert!(findings.contains("store `primary`, which every restore reads, gives no answer"), "{findings}");
+    assert_eq!((&seen["figures"]["archived_to"], findings.matches("level").count()), (&archived_to, 1), "{findings}");
+    let status = cli.run(&["status", "main"]).ends(2);
+    let status = status.prints("1 in all in store `offsite`").prints("its own store tells nothing: store `primary`");
+    let status = status.prints("store `offsite` has backups that one can be made from: runbook restore main");
+    status.prints("runbook backup main --at-least 1");
+    fs::rename(&away, &own).unwrap();
+
+    fs::rename(&offsite, &away).unwrap();
+    let seen = standing(1)["findings"].to_string();
+    assert!(seen.contains("store `offsite` gives no answer"), "{seen}");
+    let status = cli.run(&["status", "main"]).ends(1).prints("store `offsite` tells nothing");
+    let status = status.prints("store `offsite`, which each backup is copied to, tells nothing");
+    assert!(status.out.contains("1 in all\n"), "the own store tells all the same: {}", status.out);
+    cli.run(&["backup", "main", "--at-least", "1"]).ends(5);
+    fs::rename(&away, &offsite).unwrap();
+    cli.run(&["status", "main"]).prints("store `offsite` its newest is");
+
+    // What only the other one has is told: no restore looks for it there.
+    fs::rename(&own, &away).unwrap();
+    cli.run(&["backup", "main", "--at-least", "1"]).ends(5);
+    fs::rename(&away, &own).unwrap();
+    cli.run(&["status", "main"]).ends(1).prints("store `offsite` has a newer base backup");
+    let both = (fs::rename(&own, &away), fs::rename(&offsite, own.with_extension("gone")));
+    assert!(both.0.is_ok() && both.1.is_ok());
+    let nothing = standing(3)["findings"].to_string();
+    assert!(nothing.contains("the store gives no answer"), "{nothing}");
+}
+
+#[test]
+fn a_store_that_refuses_the_wal_is_named_with_its_reason_and_the_log() {
+    let site = Site::new();
+    site.archive_offsite();
+    let config = site.cluster.pgdata().join("wal.json");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains("\"at_least\":1"), "{text}");
+    fs::write(&config, text.replace("\"at_least\":1", "\"at_least\":2")).unwrap();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    site.archive();
+    let (cli, offsite) = (asking(&site, "offsite"), site.cluster.dir().join("offsite"));
+    closed(&offsite, "a-w");
+    site.cluster.sql("INSERT INTO t VALUES (1)");
+    site.cluster.sql("SELECT pg_switch_wal()");
+    let counted = "SELECT failed_count > 0 AND last_failed_time > last_archived_time FROM pg_stat_archiver";
+    until("the archiver fails", || site.cluster.sql(counted) == "t");
+    let refused = findings(&cli, 2);
+    for part in [
+        "the push says: ",
+        "is safe in 1 stores, wanted are 2",
+        "store `offsite` (file://",
+        "): it refuses",
+        "denied",
+        "the server's log, `",
+    ] {
+        assert!(refused.contains(part), "no `{part}` in {refused}");
+    }
+    assert!(!refused.contains("setup-archiving"), "{refused}");
+    cli.run(&["status", "main"]).prints("store `offsite` (file://");
+    closed(&offsite, "u+w");
+    until("the archiver goes on", || site.cluster.sql(counted) == "f");
+    let after = cli.run(&["wal", "status", "main", "--json"]);
+    assert!(!after.out.contains("archiving fails"), "{}", after.out);
 }
 
 #[tokio::test]

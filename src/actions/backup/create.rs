@@ -268,8 +268,9 @@ async fn conclude(
         return Err(info.into());
     };
     for (store, error) in &failed {
-        let message = format!("store `{store}` does not have the backup: {error}");
-        cx.reporter.note(message, serde_json::json!({ "store": store }));
+        let why = error.in_full();
+        let data = serde_json::json!({ "store": store, "lacking": { "store": store, "why": why } });
+        cx.reporter.note(format!("warning: store `{store}` does not have the backup: {why}"), data);
     }
     let removed = params.remove_local && failed.is_empty();
     if removed {

@@ -143,7 +143,9 @@ impl Action for Verify {
     }
 
     async fn check(&self, params: &VerifyParams, cx: &CheckContext) -> Result<Findings, ActionError> {
-        let place = params.place.resolve(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+        let own = params.place.resolve(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+        let handle = params.backup.as_ref().and_then(Late::known);
+        let place = own.of_chosen(handle, params.place.store.as_ref(), &cx.about.inventory);
         let store = cx.store(&place.store)?;
         if cx.ahead {
             return Ok(Findings::default().pending("which backups there are is judged when the step starts"));

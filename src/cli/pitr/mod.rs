@@ -10,7 +10,7 @@ use super::args::{InventoryArgs, moment};
 use super::recoverable::{LookError, Recoverable, database, with_server};
 use super::site::Site;
 use super::wal_location::WalLocationArgs;
-use super::{Exit, Failure, wiring};
+use super::{Exit, Failure, way_out, wiring};
 use crate::base::clock;
 use crate::catalog::KIND_POSTGRES_BASE;
 use crate::catalog::recovery::{Edge, Goal};
@@ -176,7 +176,12 @@ fn planned(about: &say::About<'_>, only: Option<&str>, timeline: Option<Timeline
         Ok(planned)
     })?;
     planned.map_err(|error: LookError| {
-        Failure::new(Exit::Failed, format!("what `{}` has cannot be read", about.database)).because(&error)
+        let failure =
+            Failure::new(Exit::Failed, format!("what `{}` has cannot be read", about.database)).because(&error);
+        match way_out::lines(about.site, about.database, &about.site.again).as_slice() {
+            [] => failure,
+            lines => failure.help(lines.join("; ")),
+        }
     })
 }
 

@@ -63,6 +63,7 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     }
     next.extend(status.unforgotten.iter().map(|one| Advice::new(one.level, one.told())));
     next.extend(held(status, &ways));
+    next.extend(stores(status, again));
     let of_keys = |one: &Locked| Advice::new(one.level, format!("{}; or take a new one: {}", one.fact, ways.backup));
     next.extend(status.locked.iter().map(of_keys));
     next.extend(expected(status, again));
@@ -253,6 +254,38 @@ fn held(status: &Status, ways: &Ways) -> Option<Advice> {
         }
         Some(_) => None,
     }
+}
+
+/// The stores that tell nothing, each with what it keeps from being done, and one that has what no restore looks for there.
+fn stores(status: &Status, again: &Again) -> Vec<Advice> {
+    let (name, Ways { what, backup, restore, .. }) = (status.database.as_str(), Ways::of(status, again));
+    let answering = usize::from(status.store_fault.is_empty() || status.told_by.is_some())
+        + status.beside.iter().filter(|one| one.fault.is_empty()).count();
+    let meanwhile = again.change(["backup", name, "--at-least", &answering.max(1).to_string()]);
+    let mut next = Vec::new();
+    if let Some(other) = &status.told_by {
+        let text = format!(
+            "the database's own store, which every restore reads, tells nothing; store `{other}` has backups that one can be made \
+             from: {restore} says what the inventory needs for that; a new backup meanwhile: {meanwhile}"
+        );
+        next.push(Advice::new(Level::Critical, text));
+    }
+    for one in &status.beside {
+        if !one.fault.is_empty() {
+            let text = format!(
+                "store `{}`, which each backup is copied to, tells nothing; a new backup meanwhile: {meanwhile}",
+                one.store
+            );
+            next.push(Advice::new(Level::Warning, text));
+        } else if let Some(newest) = one.backup.as_ref().filter(|_| one.is_ahead) {
+            let text = format!(
+                "store `{}` has a newer {what}, `{}`, which no restore looks for there; a new one goes to every store: {backup}",
+                one.store, newest.id
+            );
+            next.push(Advice::new(Level::Warning, text));
+        }
+    }
+    next
 }
 
 /// What to do about a copy that a drill found damaged: until its store knows it, the next restore reads it first again.

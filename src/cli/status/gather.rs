@@ -1,20 +1,19 @@
 //! Puts together what is known of one database. What cannot be reached is told as such.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::advice;
+use super::kept::Kept;
 use super::past::past;
-use super::readable::{self, Locked};
+use super::readable::Locked;
 use crate::action::{Mode, Secrets};
-use crate::actions::pgbackrest;
 use crate::actions::postgres::recovery::server_status::{ServerStatus, look};
 use crate::base::diagnostic::Code;
 use crate::base::{RunId, Timestamp, clock};
-use crate::catalog::attest::{Verdict, Vouched};
 use crate::catalog::health::{Health, Level};
-use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
+use crate::catalog::{KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 use crate::cli::args::{InventoryArgs, Subject};
 use crate::cli::backups::expected::Expectations;
 use crate::cli::forgetting::{self, Unforgotten};
@@ -65,6 +64,12 @@ pub struct Status {
     /// Why its store tells nothing; empty when it does.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub store_fault: String,
+    /// The store whose backups these are, where its own one tells nothing and this one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told_by: Option<String>,
+    /// The other stores that its backups go to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<Beside>,
     /// What the inventory's `backups` expect of it, held against what there is; empty where they say nothing of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub expected: Vec<Health>,
@@ -137,6 +142,22 @@ pub struct Newest {
     pub size_bytes: u64,
     /// Whether it is complete, and not known to be damaged.
     pub sound: bool,
+}
+
+/// What another store has of a database's backups than the one that is told first.
+#[derive(Debug, Serialize)]
+pub struct Beside {
+    /// The store.
+    pub store: String,
+    /// Why it tells nothing; empty when it does.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub fault: String,
+    /// The newest of them there.
+    pub backup: Option<Newest>,
+    /// How many there are.
+    pub backups: usize,
+    /// Whether that is newer than all of the store that is told first, and not there.
+    pub is_ahead: bool,
 }
 
 /// A restore that was checked.
@@ -224,9 +245,9 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     let server = looked.unwrap_or_else(|error| ServerStatus { why: error.to_string(), ..ServerStatus::default() });
     let entry = site.inventory.databases.get(name);
     let stanza = entry.and_then(Database::sole_stanza).map(|known| known.stanza.clone());
-    let (mut kept, store_fault) = match if stanza.is_some() { theirs(name, site) } else { ours(name, site) } {
-        Ok(kept) => (kept, String::new()),
-        Err(why) => (Kept::default(), why),
+    let mut kept = match stanza.is_some() {
+        true => Kept::theirs(name, site),
+        false => Kept::ours(name, kind(entry), site),
     };
     let lock = entry.map(lock_of_database).unwrap_or_default();
     let history = runs.as_ref().map(|runs| past(runs, name, &lock)).transpose()?.unwrap_or_default();
@@ -249,7 +270,9 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         backup: kept.newest,
         backups: kept.count,
         locked: kept.locked,
-        store_fault,
+        store_fault: kept.fault,
+        told_by: kept.told_by,
+        beside: kept.beside,
         expected,
         together: together(name, site),
         limits: limits(name, site),
@@ -310,104 +333,6 @@ fn believed(proofs: &BTreeMap<String, Proven>) -> BTreeMap<&str, Timestamp> {
     passed.map(|(backup, proof)| (backup.as_str(), proof.at)).collect()
 }
 
-/// The backups of a database in a few figures.
-#[derive(Default)]
-struct Kept {
-    newest: Option<Newest>,
-    count: usize,
-    proof: Option<Proven>,
-    ids: BTreeSet<String>,
-    locked: Option<Locked>,
-}
-
-impl Kept {
-    /// Takes the newest proof that only the history of runs knows, where it is newer and its backup is one of these and
-    /// still there: what was proven of another, or of a dump, is no word on them.
-    fn believe(&mut self, proofs: BTreeMap<String, Proven>) {
-        let known = self.proof.as_ref().map(|known| known.at);
-        let newer = |one: &Proven| self.ids.contains(&one.backup) && known.is_none_or(|known| one.at > known);
-        let newest = proofs.into_values().filter(newer).max_by_key(|one| one.at);
-        self.proof = newest.or_else(|| self.proof.take());
-    }
-}
-
-/// What lies in the database's store.
-fn ours(name: &str, site: &Site) -> Result<Kept, String> {
-    let found = backups(name, site)?;
-    let entry = site.inventory.databases.get(name);
-    // Another store's copy may be read.
-    let sole = entry.filter(|entry| entry.backup_destinations().count() == 1);
-    let store = sole.and_then(|entry| entry.store.as_deref());
-    Ok(Kept {
-        locked: store.and_then(|store| readable::locked(&found, store, site)),
-        newest: found.first().map(newest),
-        count: found.len(),
-        proof: found.iter().filter_map(proof).max_by_key(|proof| proof.at),
-        ids: found.into_iter().map(|backup| backup.manifest.id).collect(),
-    })
-}
-
-/// What pgBackRest lists.
-fn theirs(name: &str, site: &Site) -> Result<Kept, String> {
-    let host = site::machine().map_err(|failure| failure.in_full())?;
-    let looked = wiring::block_on(pgbackrest::look(name, &site.inventory, host.as_ref()))
-        .map_err(|failure| failure.in_full())?;
-    let standing = looked.map_err(|error| error.to_string())?;
-    if let Some(why) = standing.fault() {
-        return Err(format!("stanza `{}`: {why}", standing.stanza));
-    }
-    let newest = standing.backups.iter().max_by_key(|backup| backup.stopped_at);
-    let newest = newest.map(|backup| Newest {
-        id: backup.id.clone(),
-        ended_at: backup.stopped_at,
-        size_bytes: backup.size_bytes,
-        sound: backup.fault.is_none(),
-    });
-    Ok(Kept { newest, count: standing.backups.len(), ..Kept::default() })
-}
-
-/// The base backups of a database, of a managed one its dumps, newest first.
-fn backups(name: &str, site: &Site) -> Result<Vec<Backup>, String> {
-    let entry = site.inventory.databases.get(name);
-    let Some(store) = entry.and_then(|entry| entry.store.as_deref()) else {
-        return Err("the inventory gives it no `store`".to_owned());
-    };
-    let prefix = entry.and_then(|entry| entry.prefix.as_deref()).unwrap_or(name);
-    let reader = site.read_store(store).map_err(|failure| failure.in_full())?;
-    let vouched = Vouched::of(reader.as_ref(), &site.inventory.audit.proof_signers)
-        .map_err(|error| format!("`audit.proof_signers` of the inventory makes no sense: {error}"))?;
-    let listed =
-        wiring::block_on(async { Catalog::of(&vouched).list(prefix).await }).map_err(|failure| failure.in_full())?;
-    let listed = listed.map_err(|error| crate::cli::attest::chain(&error))?;
-    let kind = kind(entry);
-    let ours = |backup: &Backup| backup.manifest.kind == kind && backup.manifest.source == name;
-    let mut found: Vec<Backup> = listed.backups.into_iter().filter(ours).collect();
-    found.sort_by_key(|backup| std::cmp::Reverse(backup.manifest.stopped_at));
-    Ok(found)
-}
-
-fn newest(backup: &Backup) -> Newest {
-    Newest {
-        id: backup.manifest.id.clone(),
-        ended_at: backup.manifest.stopped_at,
-        size_bytes: backup.manifest.size_bytes(),
-        sound: backup.missing.is_empty() && !backup.attested.is_damaged(),
-    }
-}
-
-fn proof(backup: &Backup) -> Option<Proven> {
-    // A failed one is told only where none passed after it.
-    let proof = backup.attested.last_failed.as_ref().or(backup.attested.last_proof.as_ref())?;
-    Some(Proven {
-        backup: backup.manifest.id.clone(),
-        at: proof.at,
-        passed: proof.verdict == Verdict::Passed,
-        took_ms: proof.took_ms,
-        run: proof.run.clone(),
-        unkept: None,
-    })
-}
-
 /// Forecasts the shipped recovery; `None` where it was never made.
 ///
 /// # Errors
@@ -432,33 +357,4 @@ fn forecast(
         runs: forecast.runs,
         rto_ms,
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use super::{Kept, Proven};
-    use crate::base::Timestamp;
-
-    fn proven(backup: &str, second: i64, passed: bool) -> (String, Proven) {
-        let at = Timestamp::from_second(second).expect("a time");
-        let run = format!("run-{second}");
-        (backup.to_owned(), Proven { backup: backup.to_owned(), at, passed, took_ms: 1, run, unkept: None })
-    }
-
-    #[test]
-    fn what_was_proven_of_a_dump_hides_no_word_on_a_base_backup() {
-        let kept = || Kept { ids: BTreeSet::from(["base".to_owned(), "older".to_owned()]), ..Kept::default() };
-        for passed in [true, false] {
-            let proofs = [proven("base", 20, passed), proven("older", 10, true), proven("dump", 30, true)];
-            let mut kept = kept();
-            kept.believe(BTreeMap::from(proofs));
-            let told = kept.proof.expect("a proof");
-            assert_eq!((told.backup.as_str(), told.passed), ("base", passed));
-        }
-        let mut later = Kept { proof: Some(proven("older", 40, true).1), ..kept() };
-        later.believe(BTreeMap::from([proven("base", 20, false)]));
-        assert_eq!(later.proof.expect("a proof").backup, "older", "what the store tells is newer");
-    }
 }

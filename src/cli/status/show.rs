@@ -124,18 +124,24 @@ fn backups(status: &Status, again: &Again) {
                 (true, true) => ", OF ANOTHER CLUSTER than the server",
                 (true, false) => "",
             };
+            let place = status.told_by.as_ref().map(|store| format!(" in store `{store}`"));
             let text = format!(
-                "{}, {}, {}{word}; {} in all",
+                "{}, {}, {}{word}; {} in all{}",
                 newest.id,
                 ago(newest.ended_at, status.at),
                 ByteSize(newest.size_bytes),
-                status.backups
+                status.backups,
+                place.unwrap_or_default()
             );
             line("backup", (if newest.sound { Tone::Good } else { Tone::Bad }, &text));
+            if status.told_by.is_some() {
+                line("", (Tone::Bad, &format!("its own store tells nothing: {}", status.store_fault)));
+            }
         }
         (None, "") => line("backup", (Tone::Bad, "none")),
         (None, fault) => line("backup", (Tone::Bad, &format!("not known: {fault}"))),
     }
+    beside(status);
     match &status.proof {
         Some(proof) => proven(proof, status, again),
         None if status.backup.is_some() && status.stanza.is_none() => {
@@ -151,6 +157,23 @@ fn backups(status: &Status, again: &Again) {
         let worst = health.findings.iter().find(|finding| finding.level == health.level);
         let text = worst.map_or_else(|| "as expected".to_owned(), |finding| finding.message.clone());
         line("expected", (level_tone(health.level), &format!("`{}`: {text}", health.name)));
+    }
+}
+
+/// What the other stores have, where it is not the same.
+fn beside(status: &Status) {
+    let newest = status.backup.as_ref().map(|newest| &newest.id);
+    for one in &status.beside {
+        let (tone, text) = match &one.backup {
+            _ if !one.fault.is_empty() => (Tone::Bad, format!("tells nothing: {}", one.fault)),
+            Some(theirs) if Some(&theirs.id) == newest => continue,
+            Some(theirs) => {
+                let when = ago(theirs.ended_at, status.at);
+                (Tone::Warn, format!("its newest is {}, {when}; {} in all", theirs.id, one.backups))
+            }
+            None => (Tone::Warn, "has none".to_owned()),
+        };
+        line("", (tone, &format!("store `{}` {text}", one.store)));
     }
 }
 

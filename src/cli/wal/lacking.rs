@@ -16,6 +16,9 @@ use crate::wal::{self, Config, Invocation, differing_keys};
 pub fn lacking(site: &Site, found: &Recoverable, server: &ServerSide) -> Result<Lacking, String> {
     let Some(command) = Invocation::of(&server.archiving.command) else { return Ok(Lacking::default()) };
     let config = Config::of_server(&found.entry, &command.config).map_err(|error| error.to_string())?;
+    let refused = wal::last_failure(&config, server.system_id).ok().flatten();
+    let refused = refused.filter(|one| server.counters.last_failed.as_deref() == Some(one.name.to_string().as_str()));
+    let refused = refused.map(|one| named(site, one.why));
     let owed = wal::owed(&config, server.system_id).map_err(|error| format!("its spool cannot be read: {error}"))?;
     let known = found.entry.archives().filter_map(|name| site.inventory.stores.get(name));
     let known: Vec<&str> = known.map(StoreEntry::plain_url).collect();
@@ -26,8 +29,19 @@ pub fn lacking(site: &Site, found: &Recoverable, server: &ServerSide) -> Result<
         unnamed: unnamed.map(|entry| entry.url.clone()).collect(),
         unfed: unfed.map(|url| (*url).to_owned()).collect(),
         owed: owed.into_iter().collect(),
+        refused,
         otherwise: config.otherwise(&found.database, (&site.inventory, site.vault.as_ref())),
     })
+}
+
+/// The words of a push, with the inventory's names of the stores.
+fn named(site: &Site, why: String) -> String {
+    let stores = site.inventory.stores.iter();
+    let named = stores.fold(why, |why, (name, entry)| {
+        why.replace(&format!("`{}`: ", entry.plain_url()), &format!("store `{name}` ({}): ", entry.plain_url()))
+    });
+    // Each of them bears the same name to the push.
+    named.replace("): store `archive` ", "): it ")
 }
 
 /// How the configuration that a database's server archives with differs from the inventory.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::action::ReadFiles;
+use crate::actions::postgres::cluster::live::PidFile;
 use crate::actions::postgres::stores::archiver::Archiver;
 use crate::cli::Failure;
 use crate::cli::exit::told;
@@ -46,6 +47,26 @@ impl PgWal {
     /// The session, where there is one.
     pub fn archiver(&mut self) -> Option<&mut Archiver> {
         self.archiver.as_mut()
+    }
+
+    /// Where the server's log lies, in words; `None` where that cannot be seen from here.
+    pub async fn log(&mut self) -> Option<String> {
+        if let Some(log) = self.archiver.as_mut()?.log().await {
+            return Some(format!("`{}`", log.display()));
+        }
+        // What it was started with: a file, or what keeps the journal of its service.
+        let process = PathBuf::from(format!("/proc/{}", PidFile::read(&*self.files, &self.pgdata)?.pid));
+        let link = |name: &str| self.files.read_link(&process.join(name)).ok();
+        // In a container, or after a crash, the number may be another process's here.
+        if link("cwd")? != self.files.canonical(&self.pgdata).ok()? {
+            return None;
+        }
+        let error = link("fd/2")?.display().to_string();
+        match error.as_str() {
+            "/dev/null" => None,
+            path if path.starts_with('/') => Some(format!("`{path}`")),
+            _ => Some("in the journal of its service".to_owned()),
+        }
     }
 
     fn room(&self) -> Option<Room> {

@@ -13,12 +13,14 @@ use crate::base::units::{ByteSize, Span, human_duration};
 use crate::catalog::health::Level;
 use crate::catalog::recovery::lanes;
 use crate::cli::args::InventoryArgs;
+use crate::cli::backups::open_store::of_catalog;
 use crate::cli::recoverable::{ClusterView, Recoverable, databases};
 use crate::cli::site::Site;
 use crate::cli::{Failure, document, wiring};
 use crate::pgformat::{Commit, Lsn, SegmentName, WalFileName, WalWalker, Walked};
 use crate::report::mask_text;
-use crate::wal::archiving_status::{ArchivingStatus, Observed, ServerSide, Waiting, judge};
+use crate::wal::archiving_status::{ArchivingStatus, Observed, ServerSide, Unheard, Waiting, judge};
+use crate::wal::outlook::Silent;
 
 /// Files that were archived so lately may still be on their way into the other stores.
 const ON_ITS_WAY: Duration = Duration::from_secs(30);
@@ -98,7 +100,20 @@ pub fn standing(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Archiv
 }
 
 async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<ArchivingStatus, Failure> {
-    let mut found = match Recoverable::open(site, name)?.look().await {
+    let mut silent = Vec::new();
+    let looked = match Recoverable::open(site, name)?.look().await {
+        Err(error) => {
+            let (rest, unheard) = Recoverable::open(site, name)?.answering().await;
+            silent = unheard;
+            // Where none is left, or nothing silent explains it, the first word stands.
+            match silent.is_empty() {
+                true => Err(error),
+                false => rest.look().await.map_err(|_| error),
+            }
+        }
+        found => found,
+    };
+    let mut found = match looked {
         Ok(found) => found,
         Err(error) => {
             // What the server says counts all the more: its WAL may fill its disk.
@@ -110,14 +125,17 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Archi
     let mut seen = archived(&found, live.server.clone(), rpo);
     // The archive was listed before the server was asked: what came in between is not lost.
     if seen.lost.is_some()
+        && silent.is_empty()
         && let Ok(again) = Recoverable::open(site, name)?.look().await
     {
         found = again;
         seen = archived(&found, live.server.clone(), rpo);
     }
+    seen.silent = silent.into_iter().map(unheard).collect();
     if let Ok(server) = &seen.server {
         seen.lacking = lacking(site, &found, server);
         seen.full = full(site, &found, server).await;
+        seen.log = if server.counters.fails() { live.log().await } else { None };
     }
     let on_its_way = clock::before(clock::now(), ON_ITS_WAY);
     let compared = found.uneven(on_its_way).await;
@@ -126,6 +144,10 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Archi
         seen.waiting = waiting(&found, (server, archived_to), &mut live).await;
     }
     Ok(judge(name, &seen))
+}
+
+fn unheard(silent: Silent) -> Unheard {
+    Unheard { why: of_catalog(&silent.why), store: silent.store, is_own: silent.is_own }
 }
 
 /// An error with its causes, each once.
@@ -169,8 +191,10 @@ fn archived(found: &Recoverable, server: Result<ServerSide, String>, rpo: Option
         gaps_now,
         gaps_before,
         server,
+        silent: Vec::new(),
         unseen: None,
         full: Vec::new(),
+        log: None,
         rpo,
     }
 }
@@ -319,7 +343,7 @@ fn facts(standing: &ArchivingStatus) {
     let ready = shown(figures.ready.map(|count| count.to_string()));
     let failed = shown(figures.failed.map(|count| count.to_string()));
     fact("server", &format!("{ready} files wait, {failed} failures counted"));
-    let lack = |(url, count): (&String, &usize)| format!("`{url}` lacks {count} files");
+    let lack = |(url, count): (&String, &usize)| format!("`{url}` lacks {count} files or more");
     let lacks: Vec<String> = figures.owed.iter().flatten().map(lack).collect();
     if !lacks.is_empty() {
         fact("stores", &lacks.join(", "));

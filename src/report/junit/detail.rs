@@ -7,7 +7,7 @@ use crate::event::{HumanVerdict, Verdict};
 use crate::report::phrase::one_line;
 use crate::report::roster::Entry;
 use crate::state::StepState;
-use crate::state::objectives::damaged;
+use crate::state::objectives::{damaged, lacking};
 
 /// Gives the cases of an entry, of the class that bears its id.
 pub(super) fn cases(entry: &Entry<'_>) -> Vec<TestCase> {
@@ -80,13 +80,17 @@ fn conditions(entry: &Entry<'_>, known: &StepState) -> Vec<(String, TestCaseStat
     told.collect()
 }
 
-/// The copies of backups that were found damaged, whatever became of the step: nobody may read that off the others.
+/// The copies of backups that were found damaged or are lacking, whatever became of the step: nobody may read that off the others.
 fn copies(known: &StepState) -> Vec<(String, TestCaseStatus)> {
     let told = damaged(known).into_iter().map(|copy| {
         let name = format!("the copy of backup `{}` in store `{}` holds", copy.backup, copy.store);
         (name, failure("damaged copy", &copy.faults.join("; ")))
     });
-    told.collect()
+    let lacking = lacking(known).into_iter().map(|lack| {
+        let name = format!("store `{}` has its copy of the backup", lack.store);
+        (name, failure("lacking copy", &lack.words()))
+    });
+    told.chain(lacking).collect()
 }
 
 /// What people answered.

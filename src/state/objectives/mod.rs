@@ -5,6 +5,7 @@
 
 mod damage;
 mod figures;
+mod lacking;
 mod loss;
 mod member;
 mod outcome;
@@ -17,6 +18,7 @@ mod warning;
 
 pub use damage::{DamagedCopy, damaged};
 pub use figures::figures;
+pub use lacking::{LackingStore, lacking};
 pub use outcome::{end, exceptions, exit_code, left_behind, outcome};
 pub use path::critical_path;
 pub use unproven::unproven;

@@ -1,6 +1,7 @@
 //! How a run ended, and what made a success one with exceptions.
 
 use super::damage::damaged;
+use super::lacking::lacking;
 use super::member::{excused, instances, is_excused};
 use super::unproven::unproven;
 use super::{figures, loss, required};
@@ -174,7 +175,8 @@ fn exception(known: &StepState, tolerated: Option<ExceptionKind>) -> Option<Exce
                 None
             }
         },
-        Some(StepEnd::Succeeded) => (!damaged(known).is_empty()).then_some(ExceptionKind::DamagedCopy),
+        Some(StepEnd::Succeeded) if !damaged(known).is_empty() => Some(ExceptionKind::DamagedCopy),
+        Some(StepEnd::Succeeded) => (!lacking(known).is_empty()).then_some(ExceptionKind::LackingCopy),
         None => None,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{critical_path, damaged, end, figures, left_behind, outcome, warnings_due};
+use super::{LackingStore, critical_path, damaged, end, figures, lacking, left_behind, outcome, warnings_due};
 use crate::base::clock::after;
 use crate::base::mode::Mode;
 use crate::base::units::Span;
@@ -219,6 +219,23 @@ fn a_success_by_another_copy_than_the_damaged_one_is_one_with_exceptions() {
     let copies = damaged(&state.steps[&id("a")]);
     assert_eq!(copies.len(), 1, "each once: {copies:?}");
     assert_eq!(copies[0].words(), "the copy of backup `b1` in store `primary` is damaged");
+}
+
+#[test]
+fn a_success_whose_backup_a_store_lacks_is_one_with_exceptions_until_an_attempt_brings_it_there() {
+    let plan = plan(vec![step("a", "exec")]);
+    let lacks = |store: &str| EventKind::StepNoted {
+        step: id("a"),
+        message: "did not get the backup".to_owned(),
+        data: json!({ "lacking": { "store": store, "why": "no room" } }),
+    };
+    let ran = || Story::of(&plan).does("a", (1.0, 2.0), json!({}));
+    assert_eq!(outcome(&plan, &ran().at(0.5, lacks("tiny")).state()), (Outcome::Succeeded, 0), "an earlier attempt");
+    let state = ran().at(1.5, lacks("tiny")).at(1.6, lacks("tiny")).state();
+    assert_eq!(outcome(&plan, &state), (Outcome::SucceededWithExceptions, 5));
+    assert_eq!(figures(&plan, &state, at(3)).exceptions, [(id("a"), ExceptionKind::LackingCopy)]);
+    let told: Vec<String> = lacking(&state.steps[&id("a")]).iter().map(LackingStore::words).collect();
+    assert_eq!(told, ["store `tiny` lacks 2 backups: no room"]);
 }
 
 #[test]

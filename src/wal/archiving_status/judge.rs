@@ -25,6 +25,8 @@ const LOW: u64 = 5;
 pub struct Observed {
     /// The server's own words; why there are none.
     pub server: Result<ServerSide, String>,
+    /// The stores that gave no answer while others did: what is told of the archive is told without them.
+    pub silent: Vec<Unheard>,
     /// Why nothing is known of the archive; `None` when it was looked at.
     pub unseen: Option<String>,
     /// The cluster that archives under the prefix; `None` when nothing was ever archived there.
@@ -49,8 +51,21 @@ pub struct Observed {
     pub gaps_before: Vec<String>,
     /// Stores of its WAL without room for another segment, with the bytes that are free; looked at where archiving fails.
     pub full: Vec<(String, u64)>,
+    /// Where the server's log lies; looked for where archiving fails.
+    pub log: Option<String>,
     /// What may be lost at most.
     pub rpo: Option<Duration>,
+}
+
+/// A store of a database's WAL that gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unheard {
+    /// Its name.
+    pub store: String,
+    /// Whether it is the database's own: the one that every restore reads.
+    pub is_own: bool,
+    /// What it failed with.
+    pub why: String,
 }
 
 /// What the stores of an archiving lack.
@@ -62,6 +77,8 @@ pub struct Lacking {
     pub unnamed: Vec<String>,
     /// Stores of the inventory that are given no WAL.
     pub unfed: Vec<String>,
+    /// What the last push that failed said, where that is the one that the server counts as its last failure.
+    pub refused: Option<String>,
     /// The prefix and the keys that the server archives with, where they are not the inventory's.
     pub otherwise: Otherwise,
 }
@@ -101,6 +118,7 @@ pub fn judge(database: &str, seen: &Observed) -> ArchivingStatus {
     if let Some(why) = &seen.unseen {
         judge.say(Level::Unknown, format!("the store gives no answer: {why}"));
     }
+    judge.unheard();
     judge.elsewhere();
     match &seen.server {
         Err(why) => judge.say(Level::Unknown, format!("the server gives no answer: {why}")),
@@ -141,6 +159,7 @@ impl Observed {
             lacking: Err(why.clone()),
             compared: Ok(BTreeMap::new()),
             waiting: Waiting::Unknown(why.clone()),
+            silent: Vec::new(),
             unseen: Some(why),
             system_id: None,
             last_archived: None,
@@ -150,6 +169,7 @@ impl Observed {
             gaps_now: Vec::new(),
             gaps_before: Vec::new(),
             full: Vec::new(),
+            log: None,
             rpo: None,
         }
     }
@@ -175,6 +195,20 @@ impl Judge<'_> {
                 self.say(Level::Warning, message);
             }
             (_, true, false) | (_, false, true) => {}
+        }
+    }
+
+    /// The stores that everything else is told without.
+    fn unheard(&mut self) {
+        let seen = self.seen;
+        for one in &seen.silent {
+            let (level, what) = match one.is_own {
+                true => (Level::Critical, ", which every restore reads,"),
+                false => (Level::Warning, ""),
+            };
+            let (store, why) = (&one.store, &one.why);
+            let message = format!("store `{store}`{what} gives no answer: {why}; the rest is told without it");
+            self.say(level, message);
         }
     }
 
@@ -224,36 +258,43 @@ impl Judge<'_> {
         let oldest = server.ready.iter().min_by_key(|ready| ready.since);
         self.figures.ready_since = oldest.map(|ready| ready.since);
         if let Some(segment) = self.seen.lost {
-            let message = format!("the server was told that `{segment}` is archived, and the archive does not have it");
-            self.say(Level::Critical, message);
+            let told = format!("the server was told that `{segment}` is archived");
+            match self.seen.silent.is_empty() {
+                true => self.say(Level::Critical, format!("{told}, and the archive does not have it")),
+                false => self.say(Level::Warning, format!("{told}, and no store that answers has it")),
+            }
         }
         if counters.fails() && !self.is_made_up_for(server) {
             let file = counters.last_failed.as_deref().unwrap_or("?");
             let since = counters.last_archived_at.map_or_else(|| "ever".to_owned(), |at| format!("since {at}"));
             let level = if self.seen.rpo.is_some() { Level::Warning } else { Level::Critical };
-            let why = if self.seen.full.is_empty() {
-                format!(
-                    "the server's log tells why, and `runbook run setup-archiving -p database={}` sets it up anew from the \
-                     inventory",
-                    self.database
-                )
-            } else {
-                let full = self
-                    .seen
-                    .full
-                    .iter()
-                    .map(|(name, free)| format!("store `{name}` is full, {} free", ByteSize(*free)));
-                format!(
-                    "{}: give it room; `runbook backups prune --plan` shows what retention lets go",
-                    full.collect::<Vec<_>>().join(", ")
-                )
-            };
+            let why = self.why_it_fails();
             let message = format!("archiving fails: nothing was archived {since}, last tried `{file}`; {why}");
             return self.say(level, message);
         }
         let Some(oldest) = oldest else { return };
         if clock::between(oldest.since, server.now) > PATIENCE {
             self.waits(server, *oldest);
+        }
+    }
+
+    /// Which store refuses and why, as far as that is known here.
+    fn why_it_fails(&self) -> String {
+        let seen = self.seen;
+        if !seen.full.is_empty() {
+            let full = seen.full.iter().map(|(name, free)| format!("store `{name}` is full, {} free", ByteSize(*free)));
+            return format!(
+                "{}: give it room; `runbook backups prune --plan` shows what retention lets go",
+                full.collect::<Vec<_>>().join(", ")
+            );
+        }
+        let log = seen.log.as_ref().map_or_else(String::new, |log| format!(", {log},"));
+        match seen.lacking.as_ref().ok().and_then(|lacking| lacking.refused.as_ref()) {
+            Some(why) => format!("the push says: {why}; the server's log{log} has every attempt"),
+            None => format!(
+                "the server's log{log} tells why, and `runbook run setup-archiving -p database={}` sets it up anew from the inventory",
+                self.database
+            ),
         }
     }
 
@@ -313,6 +354,9 @@ impl Judge<'_> {
                 );
                 self.say(Level::Critical, message);
             }
+            None if !self.seen.silent.is_empty() => {
+                self.say(Level::Unknown, "no store that answers has WAL under this prefix".to_owned());
+            }
             None if server.archiving.mode != "off" => {
                 self.say(Level::Critical, "nothing was ever archived under this prefix".to_owned());
             }
@@ -331,8 +375,10 @@ impl Judge<'_> {
     fn lacks(&mut self) {
         let seen = self.seen;
         for (store, count) in self.figures.owed.clone().unwrap_or_default() {
-            let help = format!("`runbook wal mend {}` copies them", self.database);
-            self.say(Level::Warning, format!("store `{store}` lacks {count} files that others have; {help}"));
+            // What came just now, and what the newest backup does not need, is not counted here.
+            let help = format!("`runbook wal mend {}` counts and copies all that it lacks", self.database);
+            let files = if count == 1 { "1 file" } else { &format!("{count} files") };
+            self.say(Level::Warning, format!("store `{store}` lacks at least {files} that others have; {help}"));
         }
         if let Err(why) = &seen.compared {
             self.say(Level::Unknown, format!("the stores cannot be compared: {why}"));
@@ -364,7 +410,12 @@ impl Judge<'_> {
                 "the newest backup does not lead to now: {gap}; a new one does: `runbook backup {database}`; where another place \
                  still has the segments, `runbook backups import` brings them in"
             );
-            self.findings.push(Finding { level: Level::Critical, message });
+            let finding = match self.seen.silent.is_empty() {
+                true => Finding { level: Level::Critical, message },
+                // What is missing here may lie there.
+                false => Finding { level: Level::Warning, message: format!("by the stores that answer {message}") },
+            };
+            self.findings.push(finding);
         }
         if !self.seen.gaps_before.is_empty() {
             let count = self.seen.gaps_before.len();

@@ -9,7 +9,7 @@ mod judge;
 mod server;
 
 pub use figure::{ArchivingStatus, Figures};
-pub use judge::{Lacking, Observed, Waiting, judge};
+pub use judge::{Lacking, Observed, Unheard, Waiting, judge};
 pub use server::{Counters, Ready, Room, ServerSide};
 
 #[cfg(test)]

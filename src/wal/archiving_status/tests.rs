@@ -42,6 +42,7 @@ fn seen(server: ServerSide) -> Observed {
     Observed {
         archived_to: Some(server.archived_to(Some(segment(4)))),
         server: Ok(server),
+        silent: Vec::new(),
         unseen: None,
         system_id: Some(SystemId(7)),
         last_archived: Some(segment(4)),
@@ -53,6 +54,7 @@ fn seen(server: ServerSide) -> Observed {
         gaps_now: Vec::new(),
         gaps_before: Vec::new(),
         full: Vec::new(),
+        log: None,
         rpo: Some(Duration::from_secs(900)),
     }
 }
@@ -167,7 +169,9 @@ fn a_store_that_lacks_files_or_that_no_recovery_looks_into_is_a_warning() {
     let lacking = Ok(Lacking { owed, unnamed, unfed, ..Lacking::default() });
     let standing = judge("orders", &Observed { lacking, ..seen(server()) });
     assert_eq!((standing.level, standing.findings.len()), (Level::Warning, 3));
-    assert!(words(&standing).contains("`file:///b` lacks 3 files") && words(&standing).contains("`wal_stores`"));
+    assert!(
+        words(&standing).contains("`file:///b` lacks at least 3 files") && words(&standing).contains("`wal_stores`")
+    );
     let unknown = judge("orders", &Observed { lacking: Err("not ours to read".to_owned()), ..seen(server()) });
     assert_eq!((unknown.level, unknown.figures.owed), (Level::Ok, None), "who may not look is told no lie");
 }
@@ -183,6 +187,21 @@ fn a_failure_is_none_any_more_where_the_archive_has_what_failed_and_the_server_w
     assert!(words(&failed(4, vec![ready(4, "14:59:00")])).contains("archiving fails"));
     assert!(words(&failed(5, Vec::new())).contains("archiving fails"), "the archive does not have it");
     assert!(words(&failed(5, Vec::new())).contains("the server's log tells why"));
+    let counters = Counters {
+        failed: 3,
+        last_failed: Some(segment(5).to_string()),
+        last_failed_at: Some(at("14:00:00")),
+        ..server().counters
+    };
+    let refused = Some("store `offsite` (file:///b): Permission denied".to_owned());
+    let told = Observed {
+        lacking: Ok(Lacking { refused, ..Lacking::default() }),
+        log: Some("`/srv/pg/log/now.log`".to_owned()),
+        ..seen(ServerSide { counters, ..server() })
+    };
+    let told = words(&judge("orders", &told));
+    assert!(told.contains("the push says: store `offsite` (file:///b): Permission denied"), "{told}");
+    assert!(told.contains("log, `/srv/pg/log/now.log`,") && !told.contains("setup-archiving"), "{told}");
 }
 
 #[test]
@@ -221,7 +240,7 @@ fn what_the_stores_tell_of_themselves_counts_whether_or_not_the_notes_of_the_arc
     let secret = || Err("not ours to read".to_owned());
     let told = judged(secret(), Ok(uneven(500)));
     assert_eq!((told.level, told.figures.owed.clone()), (Level::Warning, Some(uneven(500))));
-    assert!(words(&told).contains("`file:///b` lacks 500 files"), "{}", words(&told));
+    assert!(words(&told).contains("`file:///b` lacks at least 500 files"), "{}", words(&told));
     let both = judged(noted(3), Ok(uneven(500)));
     assert_eq!((both.findings.len(), both.figures.owed), (1, Some(uneven(500))));
     assert_eq!(judged(noted(3), Ok(uneven(2))).figures.owed, Some(uneven(3)));

@@ -9,6 +9,7 @@ use crate::base::clock::monotonic;
 use crate::pgformat::{ArchiverNotes, WalFileName};
 use crate::wal::acks::Acks;
 use crate::wal::backlog::Backlog;
+use crate::wal::last_failure;
 use crate::wal::missing_copies::MissingCopies;
 use crate::wal::push_batch::{BatchFile, PushBatch, batch, is_safe};
 use crate::wal::spool::Spool;
@@ -24,6 +25,7 @@ pub(super) fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> 
     let identity = Identity::of(config, &pgdata).map_err(failed)?;
     let path = pgdata.join(path);
     let ended = store((config, &pgdata), identity, &path);
+    keep((config, &pgdata), identity, &path, &ended);
     let alarm = alarm(&identity, &path);
     match (ended, alarm) {
         (Ok(End { code, line, log }), Some(alarm)) => {
@@ -33,6 +35,21 @@ pub(super) fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> 
         (Err(error), Some(alarm)) => Ok(End { code: PUSH_FAILED, line: Some(format!("{error}; {alarm}")), log: None }),
         (ended, None) => ended.map_err(failed),
     }
+}
+
+/// Keeps what a failure said for whoever asks how archiving stands.
+fn keep((config, pgdata): (&Config, &Path), identity: Identity, path: &Path, ended: &Result<End, WalError>) {
+    let name = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok());
+    let (Some(name), Ok(Some(spool))) = (name, Spool::open(config, pgdata, identity.system_id)) else { return };
+    let failed = match ended {
+        Ok(End { code: 0, .. }) => None,
+        Ok(End { line, .. }) => Some(line.clone().unwrap_or_default()),
+        Err(error) => Some(error.to_string()),
+    };
+    // Of several each is named; of one its address is.
+    let only = config.stores().next().filter(|_| config.stores().count() == 1);
+    let failed = failed.map(|why| only.map_or_else(|| why.clone(), |entry| format!("`{}`: {why}", entry.url)));
+    last_failure::note(&spool, name, failed.as_deref());
 }
 
 fn failed(error: WalError) -> (u8, WalError) {

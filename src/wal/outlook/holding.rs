@@ -27,7 +27,7 @@ pub struct Recoverable {
     /// The store of its backups, and the others that its WAL lies in.
     pub(super) stores: Vec<(Arc<dyn ReadStore>, StoreEntry)>,
     /// The other stores that its backups go to.
-    copies: Vec<Arc<dyn ReadStore>>,
+    pub(super) copies: Vec<Arc<dyn ReadStore>>,
     secrets: Arc<dyn Secrets>,
     /// Whether WAL of another program is read as well, which has no digests.
     pub(super) lying: bool,

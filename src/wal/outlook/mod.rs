@@ -4,6 +4,7 @@
 //! why there is none; where a goal has no position of its own, [`Hunt`] looks for it in the WAL. All judgement is
 //! [`crate::catalog::recovery`]'s; this reads what that wants to know.
 
+mod answering;
 mod copies;
 mod holding;
 mod hunt;
@@ -12,6 +13,7 @@ mod remnant;
 mod retrieval;
 mod uneven;
 
+pub use answering::Silent;
 pub use copies::{Content, SegmentCopy};
 pub use holding::{ClusterView, LookError, Recoverable};
 pub use hunt::{Hunt, readable};

@@ -1,7 +1,7 @@
 //! The stores that one backup goes to, and how many of them must have it in the end.
 
 use super::base_backup::BaseBackupParams;
-use super::delivery::{self, Arrivals, BackupStore};
+use super::delivery::{self, Arrivals, BackupStore, Shortfall};
 use super::duplicate;
 use crate::action::{ActionError, CheckContext, Findings, PutOptions, RunContext, Store, StoreError, StoreRef};
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -11,6 +11,9 @@ use crate::catalog::{self, Backup, BackupPlace, CatalogError, Manifest};
 use crate::event::ErrorClass;
 use crate::pgformat::SystemId;
 use crate::transfer::Packing;
+
+const UNMOUNTED: &str =
+    "mount it; a store that is used for the first time is made once with `runbook wal init --config FILE`";
 
 /// Where copies of a backup are wanted.
 pub(crate) struct Copies<'a> {
@@ -29,6 +32,8 @@ pub(crate) struct Outcome {
     pub(crate) backups: Vec<Backup>,
     /// The stores that have none, and why.
     pub(crate) failures: Vec<(String, ActionError)>,
+    /// The stores that were stopped for these failures, with nothing against them.
+    pub(crate) stopped: Vec<String>,
 }
 
 impl Outcome {
@@ -100,7 +105,7 @@ impl<'a> Copies<'a> {
             let help = error.info().help.clone().unwrap_or_else(|| "look at the store's entry".to_owned());
             match enough {
                 true => findings.warn(format!("store `{name}` will not get the backup: {fact}"), help),
-                false => findings.refuse(fact, help),
+                false => findings.refuse(fact, with_fewer(help, usable.len())),
             }
         });
         (usable, findings)
@@ -140,6 +145,7 @@ impl<'a> Copies<'a> {
             }
             let claimed = async {
                 let backup_store = BackupStore::open(name, cx)?;
+                self.demand_mounted(&backup_store).await?;
                 claim(backup_store.store.as_ref(), self.prefix, system_id).await?;
                 backup_store.committed(place).await.map(|copy| (backup_store, copy))
             };
@@ -150,6 +156,22 @@ impl<'a> Copies<'a> {
             }
         }
         backup_stores
+    }
+
+    /// Refuses a store that is not there. Where fewer than all are enough the check only warned of it, and the first write would
+    /// make a new one in the folder that its disk is mounted at.
+    ///
+    /// # Errors
+    /// Fails when it is not there.
+    pub(crate) async fn demand_mounted(&self, backup_store: &BackupStore) -> Result<(), ActionError> {
+        if self.at_least == self.names.len() {
+            return Ok(());
+        }
+        match backup_store.store.as_read().browse(&format!("{}/", self.prefix)).await {
+            Err(error) if error.is_unborn() => Err(archive::failed(&error).help(UNMOUNTED)),
+            // Anything else shows when it is written to.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Copies a backup that one of the stores has into those that lack it. What they failed with before is asked anew.
@@ -214,7 +236,12 @@ impl<'a> Copies<'a> {
     /// Notes what went wrong in the stores that did not get everything.
     pub(crate) fn fail(&self, backup_stores: &[BackupStore], arrivals: Arrivals, outcome: &mut Outcome) {
         for (backup_store, arrival) in backup_stores.iter().zip(arrivals.into_inner()) {
-            outcome.failures.extend(arrival.err().map(|error| (backup_store.store.name().to_owned(), error)));
+            let name = backup_store.store.name().to_owned();
+            match arrival {
+                Ok(_) => {}
+                Err(Shortfall::Failed(error)) => outcome.failures.push((name, error)),
+                Err(Shortfall::Stopped) => outcome.stopped.push(name),
+            }
         }
     }
 
@@ -228,17 +255,58 @@ impl<'a> Copies<'a> {
                 (1, Some((_, error))) => error,
                 (_, last) => {
                     outcome.failures.extend(last);
-                    together(self.at_least, outcome)
+                    self.together(outcome)
                 }
             });
         }
         for (name, error) in std::mem::take(&mut outcome.failures) {
-            let message = format!("store `{name}` did not get the backup: {error}");
-            cx.reporter.note(message, serde_json::json!({ "store": name, "causes": error.info().causes }));
+            let why = error.in_full();
+            let data = serde_json::json!({ "store": name, "causes": error.info().causes,
+                "lacking": { "store": name, "why": why } });
+            cx.reporter.note(format!("warning: store `{name}` did not get the backup: {why}"), data);
         }
         outcome.backups.sort_by_key(|backup| self.names.iter().position(|name| backup.store == *name));
         Ok(())
     }
+
+    fn together(&self, outcome: &Outcome) -> ActionError {
+        let failed = outcome.failures.iter().map(|(name, error)| format!("`{name}`: {}", error.in_full()));
+        let stopped = outcome.stopped.iter().map(|name| {
+            format!("`{name}` took it and was stopped for that, since {} must have it", in_stores(self.at_least))
+        });
+        let told: Vec<String> = failed.chain(stopped).collect();
+        let fact = format!(
+            "{} must have the backup, {} have it; {}",
+            in_stores(self.at_least),
+            outcome.backups.len(),
+            told.join("; ")
+        );
+        let retryable = outcome.failures.iter().any(|(_, error)| error.info().class == ErrorClass::Retryable);
+        let error = if retryable { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
+        let mut helps: Vec<&str> =
+            outcome.failures.iter().filter_map(|(_, error)| error.info().help.as_deref()).collect();
+        helps.dedup();
+        helps.push("a copy that is there stays and counts when the step runs again");
+        error.help(with_fewer(helps.join("; "), self.names.len().saturating_sub(outcome.failures.len())))
+    }
+}
+
+fn in_stores(count: usize) -> String {
+    match count {
+        1 => "1 store".to_owned(),
+        count => format!("{count} stores"),
+    }
+}
+
+/// Adds to an advice how the stores that are left get the backup meanwhile.
+fn with_fewer(help: String, left: usize) -> String {
+    if left == 0 {
+        return help;
+    }
+    format!(
+        "{help}; until then `at_least: {left}` keeps the backup in the others, and the run ends with exceptions: `-p at_least={left}` of \
+         `base-backup` and `daily-backup`, `runbook backup --at-least {left}`"
+    )
 }
 
 async fn committed(store: &dyn Store, place: &BackupPlace) -> Result<Option<Backup>, CatalogError> {
@@ -251,23 +319,8 @@ async fn committed(store: &dyn Store, place: &BackupPlace) -> Result<Option<Back
     }
 }
 
-fn together(at_least: usize, outcome: &Outcome) -> ActionError {
-    let told = outcome.failures.iter().map(|(name, error)| format!("`{name}`: {}", error.in_full()));
-    let told: Vec<String> = told.collect();
-    let fact =
-        format!("{at_least} stores must have the backup, {} have it; {}", outcome.backups.len(), told.join("; "));
-    let retryable = outcome.failures.iter().any(|(_, error)| error.info().class == ErrorClass::Retryable);
-    let error = if retryable { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
-    let mut helps: Vec<&str> = outcome.failures.iter().filter_map(|(_, error)| error.info().help.as_deref()).collect();
-    helps.dedup();
-    helps.push("a copy that is there stays and counts when the step runs again");
-    error.help(helps.join("; "))
-}
-
 /// Tells whether a store answers, and whether something can be packed for it.
 async fn probe(name: &str, prefix: &str, cx: &CheckContext) -> Result<(), ActionError> {
-    const UNMOUNTED: &str =
-        "mount it; a store that is used for the first time is made once with `runbook wal init --config FILE`";
     if let Some(entry) = cx.about.inventory.stores.get(name)
         && let Err(error) = Packing::of(entry, cx.about.secrets.as_ref())
     {

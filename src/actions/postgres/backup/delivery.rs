@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::tee::{Tee, tee};
+use super::tee::{Body, Tee, tee};
 use crate::action::{ActionError, ByteStream, PutOptions, RunContext, Store};
 use crate::actions::postgres::stores::archive;
 use crate::base::units::{ByteSize, human_duration};
@@ -105,10 +105,28 @@ impl Item {
 }
 
 /// What came of one object in each store that it was brought to.
-pub(crate) type Brought = Vec<(usize, Result<ManifestObject, ActionError>)>;
+pub(crate) type Brought = Vec<(usize, Result<ManifestObject, Shortfall>)>;
 
 /// What came of one store: its objects in order, or why not.
-pub(crate) type Arrival = Result<Vec<ManifestObject>, ActionError>;
+pub(crate) type Arrival = Result<Vec<ManifestObject>, Shortfall>;
+
+/// Why a store did not get everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Shortfall {
+    /// Something failed in it, or for all of them.
+    Failed(ActionError),
+    /// It took everything as long as something came: it was stopped since too few others were left.
+    Stopped,
+}
+
+impl From<Shortfall> for ActionError {
+    fn from(shortfall: Shortfall) -> Self {
+        match shortfall {
+            Shortfall::Failed(error) => error,
+            Shortfall::Stopped => Self::retryable("it was stopped before the end, since too few stores were left"),
+        }
+    }
+}
 
 /// A backup on its way.
 pub(crate) struct Delivery<'a> {
@@ -143,7 +161,7 @@ impl Arrivals {
     /// Takes what the source failed with as the reason of the stores that it fed: theirs is only that it broke off.
     pub(crate) fn blame(&mut self, fed: &[usize], error: &ActionError) {
         for backup_store in fed {
-            self.0[*backup_store] = Err(error.clone());
+            self.0[*backup_store] = Err(Shortfall::Failed(error.clone()));
         }
     }
 
@@ -161,7 +179,7 @@ impl Arrivals {
 
 impl Delivery<'_> {
     /// Opens one object in every store that has all others; what is put into the tee reaches each of them.
-    pub(crate) fn open(&self, arrivals: &Arrivals) -> (Tee, Vec<(usize, ByteStream)>) {
+    pub(crate) fn open(&self, arrivals: &Arrivals) -> (Tee, Vec<(usize, Body)>) {
         let whole = arrivals.0.iter().enumerate().filter(|(_, arrival)| arrival.is_ok());
         let backup_stores: Vec<usize> = whole.map(|(backup_store, _)| backup_store).collect();
         let (tee, bodies) = tee(backup_stores.len(), self.needed);
@@ -169,17 +187,23 @@ impl Delivery<'_> {
     }
 
     /// Stores one object from its bodies, all stores at the same time.
-    pub(crate) async fn bring(&self, item: &Item, bodies: Vec<(usize, ByteStream)>) -> Brought {
-        let put = |backup_store: usize, body| self.backup_stores[backup_store].put(item, self.place, body);
-        let brought =
-            bodies.into_iter().map(|(backup_store, body)| async move { (backup_store, put(backup_store, body).await) });
+    pub(crate) async fn bring(&self, item: &Item, bodies: Vec<(usize, Body)>) -> Brought {
+        let brought = bodies.into_iter().map(|(backup_store, body)| async move {
+            let broke_off = body.broke_off();
+            let put = self.backup_stores[backup_store].put(item, self.place, body.bytes).await;
+            let shortfall = |error| match broke_off.is_told() {
+                true => Shortfall::Stopped,
+                false => Shortfall::Failed(error),
+            };
+            (backup_store, put.map_err(shortfall))
+        });
         join_all(brought).await
     }
 
     /// Stores a small object.
     pub(crate) async fn bring_small(&self, item: &Item, bytes: &Bytes, arrivals: &mut Arrivals) {
         let (_, bodies) = self.open(arrivals);
-        let body = |bytes: &Bytes| -> ByteStream { Box::new(Cursor::new(bytes.clone())) };
+        let body = |bytes: &Bytes| Body::whole(Box::new(Cursor::new(bytes.clone())));
         let bodies = bodies.into_iter().map(|(backup_store, _)| (backup_store, body(bytes))).collect();
         arrivals.keep(self.bring(item, bodies).await);
     }

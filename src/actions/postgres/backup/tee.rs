@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, ready};
 
 use bytes::Bytes;
@@ -23,6 +25,17 @@ enum Part {
     End,
 }
 
+/// What one reader gets.
+pub(crate) struct Body {
+    /// The bytes.
+    pub(crate) bytes: ByteStream,
+    broke_off: BrokeOff,
+}
+
+/// Tells whether a body broke off under its reader, for as long as somebody asks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BrokeOff(Arc<AtomicBool>);
+
 /// Where bytes are put in.
 pub(crate) struct Tee {
     readers: Vec<mpsc::Sender<Part>>,
@@ -41,13 +54,34 @@ pub(crate) enum Reach {
 }
 
 /// Makes a tee for so many readers, of which at least `needed` must stay.
-pub(crate) fn tee(readers: usize, needed: usize) -> (Tee, Vec<ByteStream>) {
+pub(crate) fn tee(readers: usize, needed: usize) -> (Tee, Vec<Body>) {
     let (senders, bodies) = std::iter::repeat_with(reader).take(readers).unzip();
     (Tee { readers: senders, needed: needed.max(1), batch: VecDeque::new(), batch_bytes: 0 }, bodies)
 }
 
-fn reader() -> (mpsc::Sender<Part>, ByteStream) {
+impl Body {
+    /// Bytes that are all there already.
+    pub(crate) fn whole(bytes: ByteStream) -> Self {
+        Self { bytes, broke_off: BrokeOff::default() }
+    }
+
+    /// What is asked later whether it broke off.
+    pub(crate) fn broke_off(&self) -> BrokeOff {
+        self.broke_off.clone()
+    }
+}
+
+impl BrokeOff {
+    /// Whether the reader was told that nothing more comes: what it failed with is no fault of its own.
+    pub(crate) fn is_told(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn reader() -> (mpsc::Sender<Part>, Body) {
     let (sender, mut receiver) = mpsc::channel(WAITING);
+    let told = BrokeOff::default();
+    let broke_off = told.clone();
     let (mut batch, mut ended) = (VecDeque::new(), false);
     let parts = poll_fn(move |cx| {
         loop {
@@ -61,13 +95,14 @@ fn reader() -> (mpsc::Sender<Part>, ByteStream) {
                 Some(Part::Batch(next)) => batch = next,
                 Some(Part::End) => ended = true,
                 None => {
+                    told.0.store(true, Ordering::Relaxed);
                     let broke = io::Error::new(io::ErrorKind::BrokenPipe, "the source broke off");
                     return Poll::Ready(Some(Err(broke)));
                 }
             }
         }
     });
-    (sender, Box::new(StreamReader::new(parts)))
+    (sender, Body { bytes: Box::new(StreamReader::new(parts)), broke_off })
 }
 
 impl Tee {
@@ -132,8 +167,10 @@ mod tests {
         };
         let (mut one, mut two) = (Vec::new(), Vec::new());
         let [first, second] = bodies.get_disjoint_mut([0, 1]).unwrap();
-        let ((), first, second) = tokio::join!(writing, first.read_to_end(&mut one), second.read_to_end(&mut two));
-        assert_eq!((first.unwrap(), second.unwrap()), (800_000, 800_000));
+        let ends = (first.bytes.read_to_end(&mut one), second.bytes.read_to_end(&mut two));
+        let ((), one, two) = tokio::join!(writing, ends.0, ends.1);
+        assert_eq!((one.unwrap(), two.unwrap()), (800_000, 800_000));
+        assert!(!first.broke_off().is_told() && !second.broke_off().is_told());
     }
 
     #[tokio::test]
@@ -141,7 +178,9 @@ mod tests {
         let (mut tee, mut bodies) = tee(1, 1);
         assert_eq!(tee.put(Bytes::from_static(b"abc")).await, Reach::Enough);
         drop(tee);
-        assert!(bodies[0].read_to_end(&mut Vec::new()).await.is_err());
+        assert!(!bodies[0].broke_off().is_told());
+        assert!(bodies[0].bytes.read_to_end(&mut Vec::new()).await.is_err());
+        assert!(bodies[0].broke_off().is_told());
     }
 
     #[tokio::test]

@@ -203,6 +203,7 @@ impl Action for AroundSnapshot {
         }
         for (backup_store, arrival) in backup_stores.iter().zip(arrivals.into_inner()) {
             let manifest = arrival.map(|objects| Manifest { objects, ..manifest.clone() });
+            let manifest = manifest.map_err(ActionError::from);
             copies.commit(&mut outcome, backup_store, manifest).await;
         }
         copies.judge(0, &mut outcome, cx)?;

@@ -98,6 +98,14 @@ impl Archiver {
         Ok((counters, moment(6).ok_or_else(|| ActionError::fatal("the server told no time"))?))
     }
 
+    /// The file that the server logs into now; `None` where it keeps none itself, or does not tell.
+    pub(crate) async fn log(&mut self) -> Option<PathBuf> {
+        // Relative to the data directory (manual, "System Information Functions").
+        let asked = "SELECT pg_current_logfile(), current_setting('data_directory')";
+        let table = self.session.query(asked).await.ok()?;
+        Some(PathBuf::from(table.at(0, 1)?).join(table.at(0, 0)?))
+    }
+
     /// The files that wait, oldest first.
     async fn ready(&mut self) -> Result<Vec<Ready>, ActionError> {
         let asked = format!(

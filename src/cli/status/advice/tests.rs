@@ -4,7 +4,7 @@ use crate::actions::postgres::session::connect::Refusal;
 use crate::base::Timestamp;
 use crate::catalog::health::{Figures as Measured, Finding, Health, Level};
 use crate::cli::onward::Onward;
-use crate::cli::status::gather::{Drilled, Limits, Newest, Proven, Stopper, Unfinished};
+use crate::cli::status::gather::{Beside, Drilled, Limits, Newest, Proven, Stopper, Unfinished};
 use crate::event::{Figures, Outcome};
 use crate::journal::RunStatus;
 
@@ -23,6 +23,8 @@ fn healthy() -> Status {
         backups: 2,
         locked: None,
         store_fault: String::new(),
+        told_by: None,
+        beside: Vec::new(),
         expected: Vec::new(),
         together: None,
         limits: Limits::default(),
@@ -67,6 +69,23 @@ fn a_damaged_backup_a_silent_store_and_a_failed_drill_are_not_all_is_well() {
     advises(&damaged, Level::Critical, "the newest base backup `b2` is not sound: runbook backup orders");
     let silent = Status { backup: None, proof: None, store_fault: "it does not answer".to_owned(), ..healthy() };
     advises(&silent, Level::Unknown, "what base backups there are is not known");
+}
+
+#[test]
+fn each_silent_store_is_told_by_itself_with_what_it_keeps_from_being_done() {
+    let beside = |fault: &str, is_ahead: bool| {
+        let backup = is_ahead.then(|| Newest { id: "b3".to_owned(), ..healthy().backup.expect("a backup") });
+        vec![Beside { store: "offsite".to_owned(), fault: fault.to_owned(), backups: 1, backup, is_ahead }]
+    };
+    let own = "no route to `primary`".to_owned();
+    let own = Status { store_fault: own, told_by: Some("offsite".to_owned()), ..healthy() };
+    advises(&own, Level::Critical, "`offsite` has backups that one can be made from");
+    advises(&own, Level::Critical, "runbook backup orders --at-least 1");
+    let other = Status { beside: beside("no route to `offsite`", false), ..healthy() };
+    advises(&other, Level::Warning, "runbook backup orders --at-least 1");
+    let ahead = Status { beside: beside("", true), ..healthy() };
+    advises(&ahead, Level::Warning, "store `offsite` has a newer base backup, `b3`, which no restore looks for there");
+    assert!(of(&Status { beside: beside("", false), ..healthy() }, &Again::default()).is_empty());
 }
 
 #[test]

@@ -123,6 +123,7 @@ impl Job<'_> {
             }
             let opened = async {
                 let destination = Destination::open(name, self.params, self.cx)?;
+                self.copies.demand_mounted(&destination.backup_store).await?;
                 destination.backup_store.committed(place).await.map(|copy| (destination, copy))
             };
             match opened.await {
