@@ -11,6 +11,7 @@ mod by_hand;
 mod compare;
 mod dependent;
 mod lacking;
+mod needed;
 mod pair;
 mod params;
 mod partition;
