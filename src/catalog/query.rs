@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attest::Level;
 use super::key::{family, family_prefix};
-use super::{Backup, BackupList, CatalogError, list};
+use super::{Backup, BackupList, CatalogError, Manifest, list};
 use crate::action::ReadStore;
 use crate::base::{Digest, Timestamp};
 
@@ -50,7 +50,8 @@ pub struct Query {
     pub tier: Option<String>,
     /// Its id.
     pub id: Option<String>,
-    /// It is a dump of this database within its server.
+    /// It is a dump of this database within its server. One that another program made and that is named by its `id` says
+    /// nothing of that, and may be.
     pub dbname: Option<String>,
     /// It ended before this.
     pub before: Option<Timestamp>,
@@ -72,9 +73,26 @@ impl Query {
             && is(&self.kind, Some(&manifest.kind))
             && is(&self.id, Some(&manifest.id))
             && is(&self.tier, manifest.tier.as_deref())
-            && is(&self.dbname, manifest.dump.as_ref().map(|dump| dump.dbname.as_str()))
+            && self.may_be_of_database(manifest)
             && self.before.is_none_or(|before| manifest.stopped_at < before)
             && self.verified.is_none_or(|level| attested.last_verified.as_ref().is_some_and(|note| note.holds(level)))
+    }
+
+    /// Whether it is of the database within its server that is wanted. What another program dumped does not say what it is of:
+    /// it is taken only where it is named.
+    fn may_be_of_database(&self, manifest: &Manifest) -> bool {
+        match (&self.dbname, &manifest.dump) {
+            (None, _) => true,
+            (Some(wanted), Some(dump)) => *wanted == dump.dbname,
+            (Some(_), None) => self.id.is_some(),
+        }
+    }
+
+    /// How many would fit if they said which database they are of.
+    fn untold(&self, list: &BackupList) -> usize {
+        let any = Self { dbname: None, ..self.clone() };
+        let of_any = list.backups.iter().filter(|backup| any.is_wanted(backup));
+        of_any.filter(|backup| self.dbname.is_some() && backup.manifest.dump.is_none()).count()
     }
 
     /// Lists the ids of those that are as wanted and newer than the newest whole one, `chosen`, but damaged or not
@@ -200,7 +218,13 @@ pub async fn find(store: &dyn ReadStore, prefix: &str, query: &Query) -> Result<
 /// Fails when there is none that fits.
 pub fn find_among(list: BackupList, prefix: &str, query: &Query) -> Result<(Backup, Vec<String>), CatalogError> {
     let Some(chosen) = query.choose(list.clone()) else {
-        let wanted = query.wanted();
+        let wanted = match query.untold(&list) {
+            0 => query.wanted(),
+            count => format!(
+                "{} ({count} imported do not say which database they are of: name one by its id)",
+                query.wanted()
+            ),
+        };
         return Err(CatalogError::NoBackup(match list.damaged.len() {
             0 => wanted,
             count => format!("{wanted} ({count} with a damaged manifest were left out)"),

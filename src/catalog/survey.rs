@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::attest::Level;
 use super::key::{family, family_prefix};
-use super::retention::{Attestations, Candidate, ClusterSpan, DamagedManifest, Survey, WalSegment};
+use super::retention::{Attestations, Candidate, ClusterSpan, DamagedManifest, DumpSeries, Survey, WalSegment};
 use super::{Backup, BackupList, Catalog, CatalogError, IMPORTED, KIND_POSTGRES_DUMP, Manifest, list, wal_file_of};
 use crate::action::{ObjectFacts, ObjectKey, ReadStore, Unfinished};
 use crate::base::Timestamp;
@@ -149,13 +149,13 @@ pub fn candidate(backup: &Backup, now: Timestamp) -> Candidate {
     }
 }
 
-/// The database that a dump is of, and whether it is of a part of it. Of one that another program made only the name tells it, as far
-/// as it is no date.
-fn series(manifest: &Manifest) -> Option<(String, bool)> {
+/// Which dumps it is one of. Of one that another program made only the name tells it, as far as it is no date.
+fn series(manifest: &Manifest) -> Option<DumpSeries> {
+    let is_imported = manifest.kind == KIND_POSTGRES_DUMP && manifest.id.starts_with(IMPORTED);
     match &manifest.dump {
-        Some(facts) => Some((facts.dbname.clone(), facts.partial)),
-        None => (manifest.kind == KIND_POSTGRES_DUMP && manifest.id.starts_with(IMPORTED))
-            .then(|| (undated(&manifest.id), false)),
+        Some(facts) if facts.partial => Some(DumpSeries::Part(facts.dbname.clone())),
+        Some(facts) => Some(DumpSeries::Whole(facts.dbname.clone())),
+        None => is_imported.then(|| DumpSeries::Imported(undated(&manifest.id))),
     }
 }
 

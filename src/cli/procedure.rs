@@ -111,6 +111,8 @@ enum Named {
     Base,
     /// A dump of this database within the server.
     Dump(String),
+    /// A dump that another program made, which does not say what it is of.
+    Imported,
     /// A snapshot of a volume.
     Snapshot,
     /// One that pgBackRest has.
@@ -223,6 +225,7 @@ impl Asked<'_> {
             (Keeper::Provider, Goal::Newest) => self.dump(self.dbname_of(site)?, None),
             (keeper @ (Keeper::Provider | Keeper::Store), Goal::Backup(id)) => match self.named(site, id)? {
                 Named::Dump(dbname) => self.dump(dbname, Some(id)),
+                Named::Imported => self.imported(id),
                 Named::Snapshot => Err(self.of_a_volume(id)),
                 Named::OfStanza => Ok(self.physical(Procedure::new("full-db-loss-pgbackrest", self))),
                 Named::Base | Named::Unknown if keeper == Keeper::Provider => {
@@ -265,6 +268,17 @@ impl Asked<'_> {
         })
     }
 
+    /// A dump that another program made: whoever names it says which database it becomes.
+    fn imported(&self, id: &str) -> Result<Procedure, Failure> {
+        match self.dbname {
+            Some(dbname) => self.dump(dbname.to_owned(), Some(id)),
+            None => {
+                Err(Failure::new(Exit::Usage, format!("`{id}` was imported and does not say which database it is of"))
+                    .help("say with `--dbname NAME` which database within the server it becomes"))
+            }
+        }
+    }
+
     /// Which database within the server is meant, where no dump says it.
     fn dbname_of(&self, site: &Site) -> Result<String, Failure> {
         let entry = site.inventory.databases.get(self.database);
@@ -283,6 +297,7 @@ impl Asked<'_> {
         let (found, silent) = self.manifest(site, (entry, id));
         Ok(match (found.as_ref().map(|manifest| (manifest.kind.as_str(), &manifest.dump)), silent) {
             (Some((KIND_POSTGRES_DUMP, Some(facts))), _) => Named::Dump(facts.dbname.clone()),
+            (Some((KIND_POSTGRES_DUMP, None)), _) => Named::Imported,
             (Some((KIND_POSTGRES_SNAPSHOT, _)), _) => Named::Snapshot,
             (Some(_), _) => Named::Base,
             (None, _) if entry.pgbackrest.is_some() && self.has_label(site, id) => Named::OfStanza,

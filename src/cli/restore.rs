@@ -16,6 +16,7 @@ use super::site::{self, Site};
 use super::{Exit, Failure, given, pitr, way_out, wiring};
 use crate::action::Mode;
 use crate::base::{Timestamp, clock};
+use crate::catalog::IMPORTED;
 use crate::catalog::recovery::Goal as Position;
 use crate::engine::Presence;
 use crate::language::time::{TimeError, parse_time};
@@ -91,9 +92,10 @@ impl Goal {
 }
 
 fn is_id(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_digit())
-        && text.contains('-')
-        && text.chars().all(|one| one.is_ascii_alphanumeric() || "-_.".contains(one))
+    let is_of_run = text.starts_with(|first: char| first.is_ascii_digit()) && text.contains('-');
+    let is_imported = text.strip_prefix(IMPORTED).is_some_and(|rest| rest.starts_with('-'));
+    // `=` begins what stands for a byte that no id has.
+    (is_of_run || is_imported) && text.chars().all(|one| one.is_ascii_alphanumeric() || "-_.=".contains(one))
 }
 
 /// Plans a restore, or carries it out.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::site::Site;
 use super::{Failure, attest, wiring};
 use crate::action::{Mode, StoreError};
-use crate::base::{RunId, Timestamp};
+use crate::base::{Digest, RunId, Timestamp};
 use crate::catalog::attest::{Sighting, Verdict, attested};
 use crate::catalog::{CatalogError, load};
 use crate::event::Outcome;
@@ -41,17 +41,40 @@ pub struct Unkept {
 /// Fails when the folder of runs cannot be read.
 pub fn unkept(runs: &Runs, database: &str, site: &Site) -> Result<Vec<Unkept>, Failure> {
     let ids = runs.ids().map_err(wiring::runs_failure)?;
-    let mut last: BTreeMap<(String, String), (RunId, Sighting)> = BTreeMap::new();
-    for id in ids.iter().take(LOOK_BACK) {
-        for seen in seen_by(&runs.dir(id), database) {
-            last.entry((seen.backup.store.clone(), seen.place().folder())).or_insert_with(|| (id.clone(), seen));
-        }
+    let looked_at = || ids.iter().take(LOOK_BACK);
+    let all = |which: &dyn Fn(&RunDir) -> bool| -> Vec<(RunId, Sighting)> {
+        let dirs = looked_at().map(|id| (id, runs.dir(id))).filter(|(_, dir)| which(dir));
+        dirs.flat_map(|(id, dir)| seen_by(&dir, database).into_iter().map(|seen| (id.clone(), seen))).collect()
+    };
+    let mut seen = all(&|dir| !is_plain_success(dir));
+    // One that met damage is no plain success, but one of those may have read the same copy whole since.
+    if seen.iter().any(|(_, one)| one.verification.verdict == Verdict::Failed) {
+        seen.extend(all(&is_plain_success));
     }
-    let damaged = last.into_values().filter(|(_, seen)| seen.verification.verdict == Verdict::Failed);
     let mut found: Vec<Unkept> =
-        damaged.filter(|(_, seen)| is_news(seen, site)).map(|(run, seen)| told(run, seen)).collect();
+        damaged(seen).into_iter().filter(|(_, seen)| is_news(seen, site)).map(|(run, seen)| told(run, seen)).collect();
     found.sort_by_key(|one| std::cmp::Reverse(one.at));
     Ok(found)
+}
+
+/// Of each copy the newest failure that no later look of at least its level took back: what its store would say of it, were
+/// it told all of them.
+fn damaged(mut seen: Vec<(RunId, Sighting)>) -> Vec<(RunId, Sighting)> {
+    seen.sort_by_key(|(_, one)| one.verification.at);
+    let mut standing: BTreeMap<(String, String, Digest), Vec<(RunId, Sighting)>> = BTreeMap::new();
+    for (run, one) in seen {
+        let failures = standing.entry(copy_of(&one)).or_default();
+        match one.verification.verdict {
+            Verdict::Failed => failures.push((run, one)),
+            Verdict::Passed => failures.retain(|(_, failed)| failed.verification.level > one.verification.level),
+        }
+    }
+    standing.into_values().filter_map(|mut failures| failures.pop()).collect()
+}
+
+/// What tells one copy from another: its store, its place there, and what lies there.
+fn copy_of(seen: &Sighting) -> (String, String, Digest) {
+    (seen.backup.store.clone(), seen.place().folder(), seen.backup.manifest)
 }
 
 fn told(run: RunId, seen: Sighting) -> Unkept {
@@ -59,22 +82,26 @@ fn told(run: RunId, seen: Sighting) -> Unkept {
     Unkept { run, backup: backup.id, kind: backup.kind, store: backup.store, at: verification.at }
 }
 
-/// What a run that has ended saw of a database's copies, the deepest look first. One that met damage is no plain success.
+fn is_plain_success(dir: &RunDir) -> bool {
+    matches!(RunSummary::of(dir).status, RunStatus::Finished { outcome: Outcome::Succeeded, .. })
+}
+
+/// What a run that has ended saw of a database's copies.
 fn seen_by(dir: &RunDir, database: &str) -> Vec<Sighting> {
-    let is_plain = |status: &RunStatus| matches!(status, RunStatus::Finished { outcome: Outcome::Succeeded, .. });
     let Ok((plan, _)) = dir.plan() else { return Vec::new() };
-    if plan.subject() != Some(database) || is_plain(&RunSummary::of(dir).status) {
+    if plan.subject() != Some(database) {
         return Vec::new();
     }
     let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
-    let mut seen =
-        state.filter(|state| state.finished.is_some()).map(|state| sightings(&plan, &state)).unwrap_or_default();
-    seen.sort_by_key(|one| std::cmp::Reverse((one.verification.level, one.verification.at)));
-    seen
+    state.filter(|state| state.finished.is_some()).map(|state| sightings(&plan, &state)).unwrap_or_default()
 }
 
-/// Whether the copy is there still, and its store was not told of it, nor of a later look that takes it back.
+/// Whether the copy is there still, and its store was not told of it, nor of a later look that takes it back. A store that
+/// this environment does not have is another's to ask.
 fn is_news(seen: &Sighting, site: &Site) -> bool {
+    if !site.inventory.stores.contains_key(&seen.backup.store) {
+        return false;
+    }
     let Ok(store) = site.read_store(&seen.backup.store) else { return true };
     let place = seen.place();
     let known = wiring::block_on(async {
@@ -147,12 +174,72 @@ pub fn keep_all(plan: &BoundPlan, state: &RunState) {
             Ok(false) => {}
             Err(why) => {
                 tell!("warning: {}, which cannot be kept there: {why}", words(&seen));
-                tell!(
-                    "  help: `runbook backups prove {}` keeps it, in an environment that may write there; `runbook status` and \
-                     `backups health` here tell of it until then",
-                    plan.run
-                );
+                let until = match seen.verification.verdict {
+                    Verdict::Failed => "; `runbook status` and `backups health` here tell of it until then",
+                    Verdict::Passed => "",
+                };
+                let prove = format!("runbook backups prove {}", plan.run);
+                tell!("  help: `{prove}` keeps it, in an environment that may write there{until}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::attest::{Attested, Level, Verification};
+    use crate::catalog::{Backup, KIND_POSTGRES_BASE, Manifest};
+
+    const FAILED: Verdict = Verdict::Failed;
+    const PASSED: Verdict = Verdict::Passed;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    /// What a run saw of the copy of `b1` in a store.
+    fn seen(run: u32, store: &str, (at, level, verdict): (i64, Level, Verdict)) -> (RunId, Sighting) {
+        let manifest = Manifest::new("b1".to_owned(), KIND_POSTGRES_BASE, "main", (second(0), second(0)));
+        let digest = Digest::of(b"manifest");
+        let (store, prefix) = (store.to_owned(), "main".to_owned());
+        let backup = Backup { store, prefix, manifest, digest, attested: Attested::default(), missing: Vec::new() };
+        let verification = Verification {
+            format: 1,
+            manifest: digest,
+            level,
+            at: second(at),
+            by: format!("run {run}"),
+            read_bytes: 0,
+            verdict,
+            faults: Vec::new(),
+        };
+        let run = format!("20260128-14300{run}-3fa9c1").parse().expect("an id");
+        (run, Sighting::of(&backup, verification))
+    }
+
+    fn found(seen: Vec<(RunId, Sighting)>) -> Vec<(String, i64)> {
+        damaged(seen).into_iter().map(|(_, one)| (one.backup.store, one.verification.at.as_second())).collect()
+    }
+
+    #[test]
+    fn a_later_look_of_at_least_its_level_takes_damage_back_whatever_run_it_was_in() {
+        let met = || seen(1, "a", (10, Level::Digests, FAILED));
+        assert_eq!(found(vec![met()]), [("a".to_owned(), 10)]);
+        assert!(
+            found(vec![seen(2, "a", (20, Level::Digests, PASSED)), met()]).is_empty(),
+            "newest first, as runs are listed"
+        );
+        assert!(found(vec![met(), seen(2, "a", (20, Level::Content, PASSED))]).is_empty());
+        assert_eq!(found(vec![met(), seen(2, "a", (20, Level::Sizes, PASSED))]), [("a".to_owned(), 10)]);
+        assert_eq!(found(vec![met(), seen(2, "b", (20, Level::Content, PASSED))]), [("a".to_owned(), 10)]);
+    }
+
+    #[test]
+    fn damage_that_is_met_behind_a_deeper_look_counts_in_the_same_run_too() {
+        let whole = seen(1, "a", (10, Level::Content, PASSED));
+        assert_eq!(found(vec![whole.clone(), seen(1, "a", (11, Level::Digests, FAILED))]), [("a".to_owned(), 11)]);
+        let twice = vec![whole, seen(2, "a", (12, Level::Digests, FAILED)), seen(1, "a", (11, Level::Digests, FAILED))];
+        assert_eq!(found(twice), [("a".to_owned(), 12)], "told once, as of the last");
     }
 }

@@ -77,6 +77,14 @@ struct Head {
     server_version: Option<String>,
 }
 
+/// Reads from the head of a dump which database was dumped; `None` where it does not say.
+///
+/// # Errors
+/// Fails when it is none in the custom format, and when its version is not known.
+pub fn custom_dump_dbname(from: &mut impl Read) -> Result<Option<String>, CustomDumpError> {
+    Reader { from: &mut BufReader::new(from), int_size: 4 }.head().map(|head| head.dbname)
+}
+
 /// Reads a dump to its end.
 ///
 /// # Errors

@@ -39,7 +39,8 @@ pub use backup_manifest::{
 pub use census::Census;
 pub use control_file::{ClusterState, ControlFile, ControlFileError, ServerLimits};
 pub use custom_dump::{
-    CustomDump, CustomDumpError, MAGIC as CUSTOM_DUMP_MAGIC, demand_whole_custom_dump, read_custom_dump,
+    CustomDump, CustomDumpError, MAGIC as CUSTOM_DUMP_MAGIC, custom_dump_dbname, demand_whole_custom_dump,
+    read_custom_dump,
 };
 pub use data_page::{DATA_PAGE_BYTES, PageVerdict, SEGMENT_BLOCKS, first_block, judge_page};
 pub use file_sum::FileSum;

@@ -1,6 +1,7 @@
 //! The shipped procedures that work with dumps, against a throw-away production: as drills, for real, killed, and undone.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use crate::support::cli::{Cli, listing, until};
@@ -282,11 +283,91 @@ fn one_damaged_database_keeps_no_other_from_its_dump_and_is_named_with_what_to_d
         manifests.filter(is_of).count()
     };
     assert_eq!((of("zeta"), of("shop"), of(&old)), (1, 2, 0));
-    let without = format!("exclude={old}");
+    let without = format!("exclude=playground, {old} ,");
     shop.cli.run(&args(&[&daily, &["-p", &without]])).ends(0);
     assert_eq!((of("zeta"), of(&old)), (2, 0));
     // Once it is dropped, the run that failed takes up what it lacked and reads all of them back.
     shop.site.cluster.sql(&format!("DROP DATABASE \"{old}\""));
     shop.cli.run(&daily).ends(0);
     assert_eq!(of("zeta"), 3);
+}
+
+impl Shop {
+    /// What a script of cron left in the store, taken into the catalog; gives its id.
+    fn import(&self, file: &str, content: &[u8]) -> String {
+        let folder = self.site.depot.root.join("legacy");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(file), content).unwrap();
+        let import =
+            ["backups", "import", "primary", "legacy", "--source", "main", "--into", "main", "--write", "--json"];
+        let done = self.cli.run(&import).ends(0).json();
+        done["imported"][0].as_str().unwrap().to_owned()
+    }
+
+    /// What a program of PostgreSQL writes.
+    fn written(&self, program: &str, args: &[&str]) -> Vec<u8> {
+        let mut command = self.site.cluster.command(program);
+        command.args(["-U", "postgres", "-h"]).arg(self.site.cluster.socket_dir());
+        let output = command.args(["-p", &self.site.cluster.port().to_string()]).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+}
+
+#[test]
+fn an_imported_dump_comes_back_under_the_name_that_is_given_and_keeps_what_the_database_has_beside_it() {
+    let shop = Shop::new();
+    let cluster = &shop.site.cluster;
+    let custom = shop.import("shop_20260128_143002.dump", &shop.written("pg_dump", &["-Fc", "shop"]));
+    let text = shop.written("pg_dump", &["-Fp", "shop"]);
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(&text).unwrap();
+    let plain = shop.import("shop_20260129_143002.sql.gz", &packer.finish().unwrap());
+    cluster.sql("REVOKE CONNECT ON DATABASE shop FROM PUBLIC");
+    cluster.sql("ALTER DATABASE shop SET work_mem = '17MB'");
+    let state = || {
+        cluster.sql(
+            "SELECT pg_get_userbyid(datdba), datacl::text LIKE '%=T/%', setconfig FROM pg_database d \
+             LEFT JOIN pg_db_role_setting ON setdatabase = d.oid AND setrole = 0 WHERE datname = 'shop'",
+        )
+    };
+    let before = state();
+    let of = |dbname: &str, id: &str| [format!("dbname={dbname}"), format!("backup={id}")];
+    let run = |how: &[&str], dbname: &str, id: &str| {
+        let [dbname, backup] = of(dbname, id);
+        let _ = fs::remove_dir_all(shop.cli.state());
+        shop.cli.run(&args(&[how, &["-p", "database=main", "-p", &dbname, "-p", &backup]]))
+    };
+    for id in [&custom, &plain] {
+        shop.sql("DELETE FROM orders WHERE id > 10");
+        let restored = run(&args(&[&["run", "restore-dump"], &REAL]), "shop", id).ends(0);
+        restored.says("another program made this dump").says("are those that it has now");
+        assert_eq!((shop.orders().as_str(), state()), ("300|45150", before.clone()), "{id}");
+        let old = shop.databases().split(' ').find(|name| name.contains("_old_")).unwrap().to_owned();
+        cluster.sql(&format!("DROP DATABASE \"{old}\""));
+    }
+    let drilled = run(&["drill", "restore-dump"], "shop", &custom).ends(0);
+    drilled.says("in this throw-away server owners and rights are left out");
+    // One that is gone gets the name that is said, and what the dump itself says is told.
+    let other = run(&args(&[&["run", "restore-dump"], &REAL]), "billing", &custom).ends(0);
+    other.says("says that it is of database `shop`; it becomes `billing`").says("no database `billing` is there");
+    assert_eq!(String::from_utf8_lossy(&shop.psql("billing", "SELECT count(*) FROM orders").stdout).trim(), "300");
+    // Nobody takes it for a dump of some database unless it is named.
+    let unnamed = ["run", "restore-dump", "-p", "database=main", "-p", "dbname=zeta"];
+    let refused = shop.cli.run(&args(&[&unnamed, &REAL])).ends(4);
+    refused.says("2 imported do not say which database they are of");
+    let planned = shop.cli.run(&["restore", "main", "--to", &custom, "--dbname", "shop", "--json"]).ends(0);
+    assert!(planned.out.contains("restore-dump"), "{}", planned.out);
+    shop.cli.run(&["restore", "main", "--to", &custom]).ends(2).says("`--dbname NAME`");
+}
+
+#[test]
+fn text_of_a_whole_server_is_not_loaded_into_one_database_and_reaches_no_other() {
+    let shop = Shop::new();
+    let all = shop.import("all_20260128_143002.sql", &shop.written("pg_dumpall", &["--clean", "--if-exists"]));
+    shop.sql("DELETE FROM orders WHERE id > 10");
+    let (before, backup) = ((shop.orders(), shop.databases()), format!("backup={all}"));
+    let refused = shop.cli.run(&args(&[&["run", "restore-dump"], &WHAT, &["-p", &backup], &REAL])).ends(10);
+    refused.says("makes databases itself, or goes to several");
+    assert_eq!((shop.orders(), shop.databases()), before);
 }

@@ -101,6 +101,26 @@ fn a_size_far_from_the_median_and_a_full_store_are_told() {
 }
 
 #[test]
+fn the_next_dumps_need_room_for_one_of_every_database_that_is_still_dumped() {
+    let of = |dbname: &str, ended: &str, size: u64| Sample { dbname: Some(dbname.to_owned()), ..sample(ended, size) };
+    let nights = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"];
+    let mut samples: Vec<Sample> = nights
+        .iter()
+        .flat_map(|day| [of("shop", &format!("{day}T02:00:00Z"), 3000), of("zeta", &format!("{day}T02:00:01Z"), 10)])
+        .collect();
+    samples.insert(0, of("dropped", "2025-12-31T02:00:00Z", 1_000_000));
+    let room = |free_bytes| {
+        let room = Some(Room { free_bytes, total_bytes: 9_000_000 });
+        let seen = Observed { samples: samples.clone(), room, ..Observed::default() };
+        health(json!({ "max_age": "26h", "dbnames": ["shop", "zeta"] }), &seen, "2026-01-04T03:00:00Z")
+    };
+    let (full, tight, wide) = (room(3000), room(6050), room(12_040));
+    assert!(full.findings[0].message.contains("the next one does not fit"), "{:?}", full.findings);
+    assert!(tight.findings[0].message.contains("room for 2 more"), "{:?}", tight.findings);
+    assert_eq!((wide.level, wide.figures.full_in_days), (Level::Ok, Some(4)), "{:?}", wide.findings);
+}
+
+#[test]
 fn damage_is_critical_and_an_idle_archive_only_a_fact_unless_it_is_asked_for() {
     let mut seen = four();
     seen.samples[0].is_sound = false;

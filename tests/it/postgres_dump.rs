@@ -481,6 +481,35 @@ async fn a_store_that_an_attempt_did_not_reach_gets_the_dump_that_the_others_hav
 }
 
 #[tokio::test]
+async fn a_lacking_store_gets_a_dump_of_its_own_where_no_key_here_reads_the_one_of_the_others() {
+    let mut depot = Depot::default().encrypted();
+    depot.entry.encryption.as_mut().unwrap().identities.clear();
+    let site = site(depot);
+    let url = format!("file://{}", site.cluster.folder("second").display());
+    let closed = StoreEntry { url: format!("{url}-closed"), read_only: true, ..StoreEntry::default() };
+    site.beside.lock().unwrap().insert("second".to_owned(), closed);
+    let run = site.run();
+    let with = json!({ "database": "main", "dbnames": ["shop"], "stores": ["primary", "second"] });
+    let params: DumpParams = serde_json::from_value(with).unwrap();
+    let attempt = async || Dump.run(&params, &run.context()).await;
+    attempt().await.unwrap_err();
+    within(&site, "shop", "DELETE FROM public.orders WHERE id % 2 = 0");
+    site.beside.lock().unwrap().insert("second".to_owned(), StoreEntry { url, ..StoreEntry::default() });
+    let dumped = attempt().await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    assert!(site.said().contains("store `second` gets a dump of its own"), "{}", site.said());
+    let [first, second] = dumped.dumps[0].copies.as_slice() else { panic!("{dumped:?}") };
+    assert_eq!((second.store.as_str(), second.id.as_str()), ("second", format!("{}.second", first.id).as_str()));
+    assert_eq!(dumped.dumps[0].rows, 805, "the first is of the moment before");
+    let stored = format!("main/dump/{}/manifest.json", second.id);
+    let manifest = fs::read(site.cluster.dir().join("second").join(stored)).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let rows = |table: &str| manifest["facts"]["databases"]["shop"]["tables"][table]["rows"].clone();
+    assert_eq!((rows("public.orders"), rows("public.users")), (json!(150), json!(500)), "the second is of its own");
+    // Another attempt finds both, and takes none anew.
+    assert_eq!(attempt().await.unwrap().dumps, dumped.dumps);
+}
+
+#[tokio::test]
 async fn the_format_of_a_dump_is_what_its_content_says_and_not_its_name() {
     let site = site(Depot::default());
     let run = site.run();

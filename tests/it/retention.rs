@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use runbook::base::{Digest, Timestamp};
 use runbook::catalog::retention::{
-    Attestations, Candidate, ClockTrust, ClusterSpan, DamagedManifest, KeepReason, Known, Moment, Policy, Refusal,
-    RetentionPlan, Survey, WalSegment, plan,
+    Attestations, Candidate, ClockTrust, ClusterSpan, DamagedManifest, DumpSeries, KeepReason, Known, Moment, Policy,
+    Refusal, RetentionPlan, Survey, WalSegment, plan,
 };
 use runbook::language::inventory::Retention;
 use runbook::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
@@ -67,7 +67,7 @@ fn daily(last: &str, count: i32) -> Vec<Candidate> {
 #[test]
 fn the_dumps_of_each_database_are_a_series_of_their_own_and_those_of_a_part_too() {
     let of = |id: &str, dbname: &str, is_partial: bool, at: &str| Candidate {
-        dump: Some((dbname.to_owned(), is_partial)),
+        dump: Some(if is_partial { DumpSeries::Part(dbname.to_owned()) } else { DumpSeries::Whole(dbname.to_owned()) }),
         ..backup(id, at)
     };
     let night = |day: &str| {
@@ -86,6 +86,14 @@ fn the_dumps_of_each_database_are_a_series_of_their_own_and_those_of_a_part_too(
     let plan =
         judge(one.to_vec(), json!({ "never_below": 1, "default": { "keep_within": "30d" } }), "2026-01-03T00:00:00Z");
     assert!(removed(&plan).is_empty(), "the newest good one of each stays");
+    // Whether it was dropped or fails only a person knows: it is said, and nothing goes for it.
+    let [stalled] = plan.stalled.as_slice() else { panic!("{:?}", plan.stalled) };
+    assert_eq!((&stalled.series, stalled.count), (&DumpSeries::Whole("billing".to_owned()), 1));
+    assert!(
+        stalled.to_string().contains("dumps of database `billing` of `orders`: the newest is of 2025-01-01"),
+        "{stalled}"
+    );
+    assert!(judge(all, json!({ "default": { "keep_within": "30d" } }), "2026-01-03T00:00:00Z").stalled.is_empty());
 }
 
 #[test]

@@ -89,6 +89,48 @@ fn a_table_is_brought_back_as_it_was_at_a_position_and_a_moment_is_told_one_way(
 }
 
 #[test]
+fn what_the_tables_of_a_dropped_schema_are_made_of_is_told_at_once_with_its_definitions() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.sql(
+        "CREATE SCHEMA shop; CREATE DOMAIN shop.pos AS int CHECK (VALUE > 0); CREATE TYPE shop.mood AS ENUM ('good', 'bad'); \
+         CREATE TYPE shop.pair AS (a shop.pos, m shop.mood); \
+         CREATE FUNCTION shop.even(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 % 2 = 0'; \
+         CREATE FUNCTION public.kept(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'; \
+         CREATE TABLE shop.stock(id int PRIMARY KEY, n int CHECK (shop.even(n)), p shop.pair[], k int DEFAULT public.kept(7)); \
+         INSERT INTO shop.stock SELECT n, n * 2, ARRAY[ROW(n, 'good')::shop.pair] FROM generate_series(1, 50) n",
+    );
+    let rows = || cluster.sql("SELECT count(*), md5(string_agg(s::text, ',' ORDER BY id)) FROM shop.stock s");
+    let (before, then) = (
+        rows(),
+        cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"),
+    );
+    cluster.sql("SELECT pg_sleep(0.01)");
+    cluster.sql("DROP SCHEMA shop CASCADE");
+    production.site.archive();
+    let recover_to = format!("recover_to={then}");
+    let words = ["run", "accidental-drop", "-p", "database=main", "-p", &recover_to, "-p", "tables=shop.stock"];
+    let run = || cli.run(&[&words[..], &["-p", "incident_at=1m ago", "--confirm", "production"]].concat());
+    run().ends(4).says("no schema `shop`");
+    cluster.sql("CREATE SCHEMA shop");
+    let failed = run().ends(10);
+    let lacking = "are made of: type `shop.mood`, type `shop.pair`, type `shop.pos`, function `shop.even(integer)`; nothing was changed";
+    let failed = failed.says(lacking);
+    let definitions = failed.err.split('`').find(|word| word.ends_with("/needed.sql")).unwrap().to_owned();
+    let text = fs::read_to_string(&definitions).unwrap();
+    assert!(text.contains("CREATE DOMAIN shop.pos") && !text.contains("CREATE TABLE"), "{text}");
+    // What is there already is an error that stops nothing.
+    let mut psql = cluster.command("psql");
+    psql.args(["-Xq", "-U", "postgres", "-d", "postgres", "-h"])
+        .arg(cluster.socket_dir())
+        .stdin(fs::File::open(&definitions).unwrap());
+    psql.args(["-p", &cluster.port().to_string()]).output().unwrap();
+    fs::remove_dir_all(cli.state()).unwrap();
+    run().ends(0);
+    assert_eq!(rows(), before);
+}
+
+#[test]
 fn a_dropped_table_that_had_no_row_is_missing_all_the_same() {
     let production = Production::new();
     let cluster = &production.site.cluster;

@@ -11,7 +11,7 @@ use crate::action::{ActionError, CommandSpec, ReadHost, ReadStore, Secrets, Stor
 use crate::actions::store::{catalog_failed, store_failed};
 use crate::base::units::ByteSize;
 use crate::catalog::attest::{Level, Verdict, Verification};
-use crate::catalog::{self, Backup, CatalogError, ManifestObject, ObjectRole, sidecar};
+use crate::catalog::{self, Backup, CatalogError, Manifest, ManifestObject, ObjectRole, sidecar};
 use crate::language::inventory::Encryption;
 use crate::pgformat::{CUSTOM_DUMP_MAGIC, demand_whole_custom_dump};
 use crate::transfer::Unpacking;
@@ -361,10 +361,7 @@ pub fn judge(backup: &Backup, like: &[Backup], demands: &Demands) -> Vec<String>
     if let Some(least) = demands.min_size.filter(|least| size < least.0) {
         faults.push(format!("it has {size} bytes, less than {}", least.0));
     }
-    let others = like.iter().map(|other| &other.manifest).filter(|other| {
-        other.id != manifest.id
-            && (&other.kind, &other.tier, &other.source) == (&manifest.kind, &manifest.tier, &manifest.source)
-    });
+    let others = like.iter().map(|other| &other.manifest).filter(|other| is_like(manifest, other));
     if let (Some(percent), Some(median)) =
         (demands.within_percent, median(others.map(|other| other.size_bytes()).collect()))
     {
@@ -375,6 +372,15 @@ pub fn judge(backup: &Backup, like: &[Backup], demands: &Demands) -> Vec<String>
         }
     }
     faults
+}
+
+/// Whether the size of another backup says what this one's should be: dumps of another database say nothing, nor does a
+/// part of one of the whole.
+fn is_like(manifest: &Manifest, other: &Manifest) -> bool {
+    let of = |one: &Manifest| one.dump.as_ref().map(|dump| (dump.dbname.clone(), dump.partial));
+    other.id != manifest.id
+        && (&other.kind, &other.tier, &other.source) == (&manifest.kind, &manifest.tier, &manifest.source)
+        && of(other) == of(manifest)
 }
 
 /// The middle one; `None` of none.
@@ -419,5 +425,42 @@ impl ReadBudget {
     /// Says how many bytes were read of one.
     pub fn took(&mut self, read_bytes: u64) {
         self.read_bytes = self.read_bytes.saturating_add(read_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Demands, judge};
+    use crate::base::Digest;
+    use crate::catalog::attest::Attested;
+    use crate::catalog::{Backup, DumpFacts, DumpFormat, KIND_POSTGRES_DUMP, Manifest, ManifestObject, ObjectRole};
+
+    fn dump(id: u32, (dbname, partial): (&str, bool), size_bytes: u64) -> Backup {
+        let at = "2026-01-28T14:30:00Z".parse().expect("a time");
+        let mut manifest = Manifest::new(format!("b{id}"), KIND_POSTGRES_DUMP, "main", (at, at));
+        manifest.dump = Some(DumpFacts {
+            dbname: dbname.to_owned(),
+            format: DumpFormat::Custom,
+            server_version: "18.1".to_owned(),
+            program_version: "18.1".to_owned(),
+            system_id: None,
+            partial,
+            state: Default::default(),
+        });
+        manifest.objects = vec![ManifestObject::new("database.dump", size_bytes, Digest::of(b""), ObjectRole::Dump)];
+        let (store, prefix, digest) = ("primary".to_owned(), "main".to_owned(), Digest::of(b"manifest"));
+        Backup { store, prefix, manifest, digest, attested: Attested::default(), missing: Vec::new() }
+    }
+
+    #[test]
+    fn the_size_of_a_dump_is_held_against_whole_dumps_of_the_same_database_only() {
+        let (shop, part, small) = (("shop", false), ("shop", true), ("zeta", false));
+        let like = [dump(1, shop, 1000), dump(2, part, 10), dump(3, part, 12), dump(4, small, 10), dump(5, small, 11)];
+        let faults =
+            |backup: &Backup| judge(backup, &like, &Demands { within_percent: Some(20), ..Demands::default() });
+        assert!(faults(&dump(9, shop, 1100)).is_empty());
+        assert!(faults(&dump(9, small, 10)).is_empty() && faults(&dump(9, part, 11)).is_empty());
+        assert_eq!(faults(&dump(9, shop, 100)).len(), 1);
+        assert!(faults(&dump(9, ("new", false), 7)).is_empty(), "nothing is known of it yet");
     }
 }

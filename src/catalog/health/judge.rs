@@ -71,7 +71,7 @@ pub fn judge(
             let before: Vec<&Sample> =
                 good.iter().skip(1).copied().filter(|sample| sample.dbname == newest.dbname).collect();
             judge.sized(newest, &before);
-            judge.roomy(newest, &good, observed.room);
+            judge.roomy((newest, schedule), &good, observed.room);
         }
     }
     judge.databases(&good, schedule);
@@ -145,17 +145,9 @@ impl Judge<'_> {
 
     /// Of dumps: each database of the server has its own.
     fn databases(&mut self, good: &[&Sample], schedule: Option<&Schedule>) {
-        let mut newest: BTreeMap<&str, &Sample> = BTreeMap::new();
-        for sample in good {
-            if let Some(dbname) = &sample.dbname {
-                newest.entry(dbname).or_insert(sample);
-            }
-        }
+        let newest = newest_of_each(good);
         let is_old = |sample: &Sample, judge: &Self| {
-            let age = judge.since(sample.ended_at);
-            let is_old = judge.expected.max_age.is_some_and(|max| age > max.0)
-                || schedule.is_some_and(|schedule| judge.missed(sample, schedule) > 0);
-            is_old.then(|| human_duration(age))
+            judge.is_old(sample, schedule).then(|| human_duration(judge.since(sample.ended_at)))
         };
         for dbname in &self.expected.dbnames {
             match newest.get(dbname.as_str()).map(|sample| is_old(sample, self)) {
@@ -184,6 +176,12 @@ impl Judge<'_> {
         }
     }
 
+    /// Whether a newer one should be there by now.
+    fn is_old(&self, sample: &Sample, schedule: Option<&Schedule>) -> bool {
+        self.expected.max_age.is_some_and(|max| self.since(sample.ended_at) > max.0)
+            || schedule.is_some_and(|schedule| self.missed(sample, schedule) > 0)
+    }
+
     fn sized(&mut self, newest: &Sample, before: &[&Sample]) {
         self.figures.size_bytes = Some(newest.size_bytes);
         if newest.size_bytes == 0 {
@@ -202,17 +200,27 @@ impl Judge<'_> {
         }
     }
 
-    fn roomy(&mut self, newest: &Sample, good: &[&Sample], room: Option<Room>) {
+    fn roomy(&mut self, (newest, schedule): (&Sample, Option<&Schedule>), good: &[&Sample], room: Option<Room>) {
         let Some(room) = room else { return };
         self.figures.free_bytes = Some(room.free_bytes);
-        let (oldest, count) = (good.last().map_or(newest.ended_at, |oldest| oldest.ended_at), good.len() as u64);
-        let days = clock::between(oldest, newest.ended_at).as_secs() / 86_400;
-        if days > 0 && newest.size_bytes > 0 {
-            let a_day = u128::from(newest.size_bytes) * u128::from(count.saturating_sub(1)) / u128::from(days);
-            self.figures.full_in_days = u64::try_from(u128::from(room.free_bytes) / a_day.max(1)).ok();
+        let of_each = newest_of_each(good);
+        let size_of_newest = |sample: &Sample| {
+            let dbname = sample.dbname.as_deref();
+            dbname.and_then(|name| of_each.get(name)).map_or(newest.size_bytes, |one| one.size_bytes)
+        };
+        if let Some((oldest, since)) = good.split_last() {
+            let days = clock::between(oldest.ended_at, newest.ended_at).as_secs() / 86_400;
+            let stored: u128 = since.iter().map(|sample| u128::from(size_of_newest(sample))).sum();
+            if days > 0 && stored > 0 {
+                let a_day = stored / u128::from(days);
+                self.figures.full_in_days = u64::try_from(u128::from(room.free_bytes) / a_day.max(1)).ok();
+            }
         }
+        // The next of dumps is one of every database. One that is dumped no more needs no room.
+        let set = of_each.values().filter(|sample| !self.is_old(sample, schedule)).map(|sample| sample.size_bytes);
+        let next_bytes = set.fold(0, u64::saturating_add).max(newest.size_bytes);
         let wanted = self.expected.min_room.unwrap_or(MIN_ROOM);
-        let fits = room.free_bytes / newest.size_bytes.max(1);
+        let fits = room.free_bytes / next_bytes.max(1);
         let free = ByteSize(room.free_bytes);
         match fits {
             0 => self.say(Level::Critical, format!("{free} free: the next one does not fit")),
@@ -288,4 +296,15 @@ impl Judge<'_> {
             }
         }
     }
+}
+
+/// Of dumps, the newest of each database; they are sorted newest first.
+fn newest_of_each<'a>(good: &[&'a Sample]) -> BTreeMap<&'a str, &'a Sample> {
+    let mut newest: BTreeMap<&str, &Sample> = BTreeMap::new();
+    for sample in good {
+        if let Some(dbname) = &sample.dbname {
+            newest.entry(dbname).or_insert(sample);
+        }
+    }
+    newest
 }

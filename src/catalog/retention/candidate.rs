@@ -1,6 +1,7 @@
 //! What a plan judges: backups, damaged manifests and archived WAL, as they were found.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::base::{Digest, Timestamp};
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
@@ -20,8 +21,8 @@ pub struct Candidate {
     pub tier: Option<String>,
     /// The environment it was taken in.
     pub environment: Option<String>,
-    /// The database of the server that it is a dump of, where it is one, and whether of a part of it only. Each is a series of its own.
-    pub dump: Option<(String, bool)>,
+    /// Which dumps it is one of, where it is a dump.
+    pub dump: Option<DumpSeries>,
     /// The backup it is an increment to.
     pub parent: Option<String>,
     /// When it ended.
@@ -32,6 +33,27 @@ pub struct Candidate {
     pub cluster: Option<ClusterSpan>,
     /// What was attested of it.
     pub standing: Attestations,
+}
+
+/// Dumps that are of the same: each is a series of its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DumpSeries {
+    /// Of a whole database of the server.
+    Whole(String),
+    /// Of a part of that database.
+    Part(String),
+    /// That another program made, by their file names without the moment.
+    Imported(String),
+}
+
+impl fmt::Display for DumpSeries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(dbname) => write!(f, "database `{dbname}`"),
+            Self::Part(dbname) => write!(f, "a part of database `{dbname}`"),
+            Self::Imported(name) => write!(f, "`{name}`"),
+        }
+    }
 }
 
 /// The WAL that makes a physical backup consistent.
@@ -93,19 +115,18 @@ pub struct Survey {
     pub wal: BTreeMap<SystemId, Vec<WalSegment>>,
 }
 
-/// An environment, a source, a kind, and of a dump the database and whether it is of a part of it.
-pub type CandidateGroup<'a> = (Option<&'a str>, &'a str, &'a str, Option<(&'a str, bool)>);
+/// An environment, a source, a kind, and of a dump its series.
+pub type CandidateGroup<'a> = (Option<&'a str>, &'a str, &'a str, Option<&'a DumpSeries>);
 
 /// A group, an id and the tier it is unique in.
 pub type CandidateKey<'a> = (CandidateGroup<'a>, &'a str, Option<&'a str>);
 
 impl Candidate {
-    /// Who shares the rules' counts, a floor and a newest one with it: environment, source, kind, and of dumps the database: the dump
-    /// of one says nothing of another.
+    /// Who shares the rules' counts, a floor and a newest one with it: environment, source, kind, and of dumps the series: the dump
+    /// of one database says nothing of another.
     #[must_use]
     pub fn group(&self) -> CandidateGroup<'_> {
-        let dump = self.dump.as_ref().map(|(dbname, is_partial)| (dbname.as_str(), *is_partial));
-        (self.environment.as_deref(), &self.source, &self.kind, dump)
+        (self.environment.as_deref(), &self.source, &self.kind, self.dump.as_ref())
     }
 
     /// What tells it from all others.

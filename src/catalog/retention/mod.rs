@@ -12,12 +12,14 @@ mod plan;
 mod policy;
 mod reason;
 mod rule;
+mod stalled;
 mod wal;
 
 pub use candidate::{
-    Attestations, Candidate, CandidateGroup, CandidateKey, ClusterSpan, DamagedManifest, Survey, WalSegment,
+    Attestations, Candidate, CandidateGroup, CandidateKey, ClusterSpan, DamagedManifest, DumpSeries, Survey, WalSegment,
 };
 pub use plan::{Kept, Removed, RetentionPlan, plan};
 pub use policy::{ClockTrust, Known, Moment, Policy};
 pub use reason::{KeepReason, Period, Refusal};
+pub use stalled::Stalled;
 pub use wal::{WalPlan, WalRange, WalWhy};

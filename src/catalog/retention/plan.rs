@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::chain::Chains;
 use super::rule::{self, Bench};
+use super::stalled::{Stalled, stalled};
 use super::{Candidate, CandidateKey, ClockTrust, KeepReason, Moment, Policy, Refusal, Survey, WalPlan, wal};
 use crate::base::units::human_duration;
 use crate::base::{Timestamp, clock};
@@ -22,6 +23,8 @@ pub struct RetentionPlan {
     pub remove: Vec<Removed>,
     /// What of the WAL goes.
     pub wal: WalPlan,
+    /// Series of dumps that stay for good, because no newer one of them comes.
+    pub stalled: Vec<Stalled>,
     /// Why nothing is removed at all; empty when there is no doubt.
     pub refusals: Vec<Refusal>,
 }
@@ -96,6 +99,7 @@ pub fn plan(survey: &Survey, policy: &Policy, moment: &Moment) -> RetentionPlan 
     }
     // An increment goes before what it rests on: whoever stops in between leaves nothing that is of no use.
     plan.remove.sort_by_cached_key(|removed| std::cmp::Reverse(chains.depth(&removed.backup)));
+    plan.stalled = stalled(&plan.keep.iter().map(|kept| &kept.backup).collect::<Vec<_>>());
     plan.wal = wal::plan(survey, &plan.keep, policy, moment.now);
     plan
 }

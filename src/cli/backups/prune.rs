@@ -229,6 +229,7 @@ impl Judged {
         let clusters = manifests().filter(|manifest| manifest.source != source).filter_map(|m| m.postgres.as_ref());
         let others: BTreeSet<_> = clusters.map(|facts| facts.system_id).collect();
         self.plan.remove.retain(|removed| removed.backup.source == source);
+        self.plan.stalled.retain(|stalled| stalled.source == source);
         self.plan.wal.remove.retain(|range| !others.contains(&range.system_id));
         self.orphans.clear();
         self.unfinished.clear();
@@ -254,6 +255,9 @@ impl Judged {
         for kept in &self.plan.keep {
             let reasons: Vec<String> = kept.reasons.iter().map(ToString::to_string).collect();
             line(format!("  keep    {}  {}", kept.backup.id, reasons.join("; ")));
+        }
+        for stalled in &self.plan.stalled {
+            line(format!("  keep    {stalled}"));
         }
         for damaged in &self.found.list.damaged {
             line(format!("  keep    {}  damaged manifest ({}): only a person removes it", damaged.key, damaged.why));
@@ -314,6 +318,8 @@ impl Judged {
             "prefix": self.prefix,
             "refusals": self.plan.refusals.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "keep": keep.collect::<Vec<_>>(),
+            "stalled": self.plan.stalled.iter().map(|one| json!({ "source": one.source, "newest_at": one.newest_at,
+                "count": one.count, "size_bytes": one.size_bytes, "what": one.to_string() })).collect::<Vec<_>>(),
             "damaged": damaged.collect::<Vec<_>>(),
             "remove": remove.collect::<Vec<_>>(),
             "wal": wal.collect::<Vec<_>>(),

@@ -25,26 +25,37 @@ impl DamagedCopy {
     }
 }
 
-/// The copies that a step found damaged, each once, as the member `sighting` of its notes says. It may have succeeded all
-/// the same: by another store's copy.
+/// The copies that a step found damaged, each once, as the member `sighting` of its notes says: of each level at which a
+/// copy was looked at, the last word counts. It may have succeeded all the same: by another store's copy.
 #[must_use]
 pub fn damaged(known: &StepState) -> Vec<DamagedCopy> {
-    let seen = known.notes.iter().filter_map(|(_, _, data)| read(data.get("sighting")?));
-    let by_copy: BTreeMap<(String, String), DamagedCopy> =
-        seen.map(|copy| ((copy.store.clone(), copy.backup.clone()), copy)).collect();
-    by_copy.into_values().collect()
+    let mut by_level: BTreeMap<(String, String, String), Option<DamagedCopy>> = BTreeMap::new();
+    for seen in known.notes.iter().filter_map(|(_, _, data)| read(data.get("sighting")?)) {
+        by_level.insert(
+            (seen.copy.store.clone(), seen.copy.backup.clone(), seen.level),
+            seen.has_failed.then_some(seen.copy),
+        );
+    }
+    let failed = by_level.into_iter().filter_map(|((store, backup, _), copy)| Some(((store, backup), copy?)));
+    failed.collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
-fn read(sighting: &Value) -> Option<DamagedCopy> {
+/// One look at a copy.
+struct Seen {
+    copy: DamagedCopy,
+    level: String,
+    has_failed: bool,
+}
+
+fn read(sighting: &Value) -> Option<Seen> {
     let verification = sighting.get("verification")?;
-    if verification.get("verdict")?.as_str()? != "failed" {
-        return None;
-    }
     let backup = sighting.get("backup")?;
     let faults = verification.get("faults").and_then(Value::as_array).into_iter().flatten();
-    Some(DamagedCopy {
+    let copy = DamagedCopy {
         backup: backup.get("id")?.as_str()?.to_owned(),
         store: backup.get("store")?.as_str()?.to_owned(),
         faults: faults.filter_map(Value::as_str).map(str::to_owned).collect(),
-    })
+    };
+    let level = verification.get("level").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Some(Seen { copy, level, has_failed: verification.get("verdict")?.as_str()? == "failed" })
 }

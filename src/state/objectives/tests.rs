@@ -204,13 +204,15 @@ fn a_success_that_left_something_behind_is_one_with_exceptions() {
 #[test]
 fn a_success_by_another_copy_than_the_damaged_one_is_one_with_exceptions() {
     let plan = plan(vec![step("a", "exec")]);
-    let seen = |verdict: &str| EventKind::StepNoted {
+    let seen_at = |level: &str, verdict: &str| EventKind::StepNoted {
         step: id("a"),
         message: "looked at".to_owned(),
         data: json!({ "sighting": {
-            "backup": { "id": "b1", "store": "primary" }, "verification": { "verdict": verdict, "faults": ["a digest differs"] },
+            "backup": { "id": "b1", "store": "primary" },
+            "verification": { "level": level, "verdict": verdict, "faults": ["a digest differs"] },
         } }),
     };
+    let seen = |verdict: &str| seen_at("digests", verdict);
     let ran = || Story::of(&plan).does("a", (0.0, 1.0), json!({}));
     assert_eq!(outcome(&plan, &ran().at(0.5, seen("passed")).state()), (Outcome::Succeeded, 0));
     let state = ran().at(0.5, seen("failed")).at(0.6, seen("failed")).state();
@@ -219,6 +221,12 @@ fn a_success_by_another_copy_than_the_damaged_one_is_one_with_exceptions() {
     let copies = damaged(&state.steps[&id("a")]);
     assert_eq!(copies.len(), 1, "each once: {copies:?}");
     assert_eq!(copies[0].words(), "the copy of backup `b1` in store `primary` is damaged");
+    // The next attempt read it whole: the last word at each level counts.
+    let mended = || ran().at(0.5, seen("failed")).at(0.6, seen("passed"));
+    assert_eq!(outcome(&plan, &mended().state()), (Outcome::Succeeded, 0));
+    assert_eq!(damaged(&mended().at(0.7, seen("failed")).state().steps[&id("a")]).len(), 1);
+    let less = ran().at(0.5, seen("failed")).at(0.6, seen_at("sizes", "passed"));
+    assert_eq!(damaged(&less.state().steps[&id("a")]).len(), 1, "who looked at less takes nothing back");
 }
 
 #[test]

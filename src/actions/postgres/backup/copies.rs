@@ -195,22 +195,36 @@ impl<'a> Copies<'a> {
     ///
     /// # Errors
     /// Fails as [`Copies::complete`].
-    pub(crate) async fn duplicate(
+    async fn duplicate(
         &self,
         outcome: &mut Outcome,
         (original, backup_stores): (&Backup, &[BackupStore]),
         cx: &RunContext,
     ) -> Result<(), ActionError> {
         for backup_store in backup_stores {
-            let manifest = duplicate::copied(original, backup_store, cx).await;
-            if let Err(error) = &manifest
-                && error.info().class == ErrorClass::Cancelled
-            {
-                return Err(error.clone());
-            }
-            self.commit(outcome, backup_store, manifest).await;
+            self.copy_into(outcome, (original, backup_store), cx).await?;
         }
         self.judge(0, outcome, cx)
+    }
+
+    /// Copies a backup that one of the stores has into another one. What fails there is noted.
+    ///
+    /// # Errors
+    /// Fails when it is cancelled.
+    pub(crate) async fn copy_into(
+        &self,
+        outcome: &mut Outcome,
+        (original, backup_store): (&Backup, &BackupStore),
+        cx: &RunContext,
+    ) -> Result<(), ActionError> {
+        let manifest = duplicate::copied(original, backup_store, cx).await;
+        if let Err(error) = &manifest
+            && error.info().class == ErrorClass::Cancelled
+        {
+            return Err(error.clone());
+        }
+        self.commit(outcome, backup_store, manifest).await;
+        Ok(())
     }
 
     /// Commits the backup in a store where all its objects are.

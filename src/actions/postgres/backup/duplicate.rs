@@ -52,6 +52,20 @@ pub(crate) async fn copied(
     Ok(Manifest { objects, ..original.manifest.clone() })
 }
 
+/// Says why a backup cannot be copied into another store: an object must be packed anew there, and no key here reads it.
+pub(crate) fn unread_here(original: &Backup, backup_store: &BackupStore, cx: &RunContext) -> Option<ActionError> {
+    let store = match cx.store(&original.store) {
+        Ok(store) => store,
+        Err(error) => return Some(error),
+    };
+    let reading = Reading { store: store.as_read(), backup: original, about: &cx.about };
+    let anew = original.manifest.objects.iter().filter(|object| {
+        object.encoding.encryption.is_some()
+            && !stays(&object.encoding, backup_store.packing_of(object.role).encoding())
+    });
+    anew.filter_map(|object| reading.unpacking(object).err()).map(|error| unread(&error)).next()
+}
+
 async fn copy(
     reading: Reading<'_>,
     object: &ManifestObject,

@@ -9,7 +9,7 @@ use super::proof::{self, Contents, Lister};
 use super::shipment::{Destination, Shipment};
 use crate::action::{ActionError, ByteStream, RunContext};
 use crate::actions::postgres::backup::copies::{Copies, Outcome};
-use crate::actions::postgres::backup::delivery::BackupStore;
+use crate::actions::postgres::backup::duplicate;
 use crate::actions::postgres::backup::fan_out::{Seen, fan_out};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::client::{self, Client};
@@ -70,24 +70,93 @@ impl Job<'_> {
     /// Fails when too few stores have it in the end.
     pub(super) async fn database(&self, dbname: &str) -> Result<Vec<Backup>, ActionError> {
         let cx = self.cx;
-        let id = catalog::backup_id(&cx.about.run.to_string(), &format!("{}/{dbname}", cx.step));
-        let kind = (catalog::KIND_POSTGRES_DUMP, self.params.tier.as_deref());
-        let place = BackupPlace::new(self.copies.prefix, kind, &id);
+        let place = self.place(dbname);
         let mut outcome = self.copies.there(&place, cx).await?;
-        let mut destinations = self.destinations(&place, &mut outcome).await?;
+        let destinations = self.destinations(&place, &mut outcome).await?;
         if destinations.is_empty() {
             self.copies.judge(0, &mut outcome, cx)?;
             return Ok(outcome.backups);
         }
-        // An id is of one moment in all stores: those that an earlier attempt did not reach get that very dump.
-        if let Some(original) = outcome.backups.first().cloned() {
-            let stores: Vec<BackupStore> =
-                destinations.into_iter().map(|destination| destination.backup_store).collect();
-            self.copies.duplicate(&mut outcome, (&original, &stores), cx).await?;
-            return Ok(outcome.backups);
+        if outcome.backups.is_empty() {
+            self.anew((dbname, &place), destinations, &mut outcome).await?;
+        } else {
+            self.fill(dbname, destinations, &mut outcome).await?;
         }
-        let moment = self.objects(dbname, &place, &mut destinations).await?;
+        self.copies.judge(0, &mut outcome, cx)?;
+        Ok(outcome.backups)
+    }
+
+    /// Brings into the stores that an earlier attempt did not reach what the others have: an id is of one moment in all
+    /// stores. Where no key here reads that to pack it anew, the store gets a dump of its own moment, under its own id.
+    async fn fill(
+        &self,
+        dbname: &str,
+        destinations: Vec<Destination>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ActionError> {
+        let originals = outcome.backups.clone();
+        for destination in destinations {
+            let mut unread = None;
+            let original = originals.iter().find(|original| {
+                let why = duplicate::unread_here(original, &destination.backup_store, self.cx);
+                let readable = why.is_none();
+                unread = unread.take().or(why);
+                readable
+            });
+            match (original, unread) {
+                (Some(original), _) => {
+                    self.copies.copy_into(outcome, (original, &destination.backup_store), self.cx).await?
+                }
+                (None, why) => self.apart(dbname, (destination, why), outcome).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a dump of its own into one store, unless an earlier attempt did.
+    async fn apart(
+        &self,
+        dbname: &str,
+        (destination, why): (Destination, Option<ActionError>),
+        outcome: &mut Outcome,
+    ) -> Result<(), ActionError> {
+        let store = destination.backup_store.store.name().to_owned();
+        let place = self.place(&format!("{dbname}/{store}"));
+        match destination.backup_store.committed(&place).await {
+            Ok(Some(copy)) => {
+                outcome.backups.push(copy);
+                return Ok(());
+            }
+            Ok(None) => {}
+            Err(error) => {
+                outcome.failures.push((store, error));
+                return Ok(());
+            }
+        }
+        let why = why.map(|error| error.in_full()).unwrap_or_default();
+        let id = &place.id;
+        let message = format!(
+            "store `{store}` gets a dump of its own, `{id}`, of this moment and not of the one that the other stores have: {why}"
+        );
+        self.cx.reporter.note(message, serde_json::json!({ "store": store, "backup": id, "database": dbname }));
+        match self.anew((dbname, &place), vec![destination], outcome).await {
+            Err(error) if error.info().class != ErrorClass::Cancelled => outcome.failures.push((store, error)),
+            done => done?,
+        }
+        Ok(())
+    }
+
+    /// Dumps a database into stores that have no dump of that name.
+    async fn anew(
+        &self,
+        (dbname, place): (&str, &BackupPlace),
+        mut destinations: Vec<Destination>,
+        outcome: &mut Outcome,
+    ) -> Result<(), ActionError> {
+        let cx = self.cx;
+        let moment = self.objects(dbname, place, &mut destinations).await?;
         let stopped_at = self.now(dbname).await?;
+        let taken = (moment.started_at, stopped_at);
         let manifest = Manifest {
             run: Some(cx.about.run.to_string()),
             tier: self.params.tier.clone(),
@@ -103,14 +172,20 @@ impl Job<'_> {
             }),
             facts: moment.facts,
             label: self.params.label.clone(),
-            ..Manifest::new(id, kind.0, &self.cluster.name, (moment.started_at, stopped_at))
+            ..Manifest::new(place.id.clone(), catalog::KIND_POSTGRES_DUMP, &self.cluster.name, taken)
         };
         for destination in destinations {
             let manifest = destination.objects.map(|objects| Manifest { objects, ..manifest.clone() });
-            self.copies.commit(&mut outcome, &destination.backup_store, manifest).await;
+            self.copies.commit(outcome, &destination.backup_store, manifest).await;
         }
-        self.copies.judge(0, &mut outcome, cx)?;
-        Ok(outcome.backups)
+        Ok(())
+    }
+
+    /// Where a dump of this step lies in each store: each attempt's is the same.
+    fn place(&self, of: &str) -> BackupPlace {
+        let id = catalog::backup_id(&self.cx.about.run.to_string(), &format!("{}/{of}", self.cx.step));
+        let kind = (catalog::KIND_POSTGRES_DUMP, self.params.tier.as_deref());
+        BackupPlace::new(self.copies.prefix, kind, &id)
     }
 
     /// Opens the stores that have no copy yet. One that cannot be used is noted as a failure; one that gave no answer

@@ -73,7 +73,8 @@ pub struct DumpedDatabase {
     pub tables: u64,
     /// Their rows.
     pub rows: u64,
-    /// The backup in every store that has it.
+    /// The backup in every store that has it. A store that an attempt did not reach, and into which no key here can bring
+    /// the same dump, has one of another moment, under an id of its own.
     pub copies: Vec<BackupHandle>,
 }
 

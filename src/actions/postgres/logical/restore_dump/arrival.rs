@@ -10,6 +10,7 @@ use crate::actions::backup::tarball;
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::readable::{Reading, unread};
 use crate::catalog::{DumpFormat, ManifestObject, ObjectRole};
+use crate::pgformat::custom_dump_dbname;
 
 /// A dump in the scratch folder. Removed when it is dropped.
 pub(super) struct Arrival {
@@ -47,6 +48,12 @@ impl Arrival {
             arrival.globals = Some(String::from_utf8_lossy(&text).into_owned());
         }
         Ok(arrival)
+    }
+
+    /// The database that a dump says it is of; only the custom format does.
+    pub(super) fn dumped_dbname(&self) -> Option<String> {
+        let mut file = self.files.open(&self.dump).ok().filter(|_| self.format == DumpFormat::Custom)?;
+        custom_dump_dbname(&mut file).ok().flatten()
     }
 
     async fn bring(&self, reading: Reading<'_>, object: &ManifestObject, into: PathBuf) -> Result<(), ActionError> {

@@ -68,20 +68,28 @@ impl Attempt<'_> {
         let arrival = arrival.inspect_err(|error| sighting::noted(error, self.reading.backup, self.cx))?;
         let globals = arrival.globals.as_deref().unwrap_or_default();
         let missing_tablespaces = roles::missing_tablespaces(&mut admin, globals).await?;
-        let load =
-            Load { client: &client, params: self.params, arrival: &arrival, missing_tablespaces: &missing_tablespaces };
+        let state = self.state(&mut admin).await?;
+        let without_roles = self.is_imported() && self.cluster.is_scratch() && arrival.globals.is_none();
+        let load = Load {
+            client: &client,
+            params: self.params,
+            arrival: &arrival,
+            without_roles,
+            missing_tablespaces: &missing_tablespaces,
+        };
         load.prove(self.cx).await?;
+        self.tell_imported(&arrival, (state.is_some(), without_roles));
         let made = match self.params.roles {
             Roles::CreateMissing => roles::create_missing(&mut admin, globals).await?,
             Roles::Skip => roles::Made::default(),
         };
         self.tell(&made, &missing_tablespaces);
-        let leave = self.leave(&missing_tablespaces);
-        let target = self.ready(&mut admin, leave, &origin).await?;
+        let leave = self.leave(state.as_ref(), &missing_tablespaces);
+        let target = self.ready(&mut admin, (state.as_ref(), leave), &origin).await?;
         self.doing("loading the dump");
         self.unless_cancelled(load.run(target, self.cx)).await?;
         self.doing("comparing what came of it");
-        let found = self.unless_cancelled(self.prove(&mut admin, target, leave)).await?;
+        let found = self.unless_cancelled(self.prove(&mut admin, target, (state.as_ref(), leave))).await?;
         let found = Found { roles: made.roles, ..found };
         if self.params.mode == RestoreMode::Into {
             return Ok(self.output(None, found));
@@ -113,16 +121,60 @@ impl Attempt<'_> {
         &self.reading.backup.manifest
     }
 
-    fn state(&self) -> Option<&DatabaseState> {
-        self.manifest().dump.as_ref().map(|dump| &dump.state)
+    /// Whether another program made the dump: nothing is known of it but its bytes.
+    fn is_imported(&self) -> bool {
+        self.manifest().dump.is_none()
     }
 
-    fn leave(&self, missing_tablespaces: &BTreeSet<String>) -> Leave {
+    /// What the database gets that lies outside a dump: as it was then, and of a dump that does not say it, as the one has
+    /// it that is there.
+    async fn state(&self, admin: &mut Session) -> Result<Option<DatabaseState>, ActionError> {
+        if let Some(dump) = &self.manifest().dump {
+            return Ok(Some(dump.state.clone()));
+        }
+        let name = &self.seat.name;
+        let is_there = sessions::number(admin, name).await?.is_some();
+        let asked = self.params.mode != RestoreMode::Into && is_there;
+        Ok(if asked { Some(dbstate::read(admin, name).await?) } else { None })
+    }
+
+    /// Says what is not known of a dump that another program made.
+    fn tell_imported(&self, arrival: &Arrival, (has_state, without_roles): (bool, bool)) {
+        if !self.is_imported() {
+            return;
+        }
+        let (name, note) = (&self.seat.name, |message: String| self.cx.reporter.note(message, serde_json::Value::Null));
+        note(
+            "another program made this dump: what comes of it can be compared with nothing, and whether it holds the whole \
+             database is not known"
+                .to_owned(),
+        );
+        if let Some(dumped) = arrival.dumped_dbname().filter(|dumped| dumped != name) {
+            note(format!("the dump itself says that it is of database `{dumped}`; it becomes `{name}`"));
+        }
+        if self.params.mode != RestoreMode::Into {
+            note(match has_state {
+                true => format!("the owner, rights, settings and locale of `{name}` are those that it has now"),
+                false => format!(
+                    "no database `{name}` is there to take owner, rights, settings and locale from: it gets the server's \
+                     defaults, every role may connect; `ALTER DATABASE`, `GRANT` and `REVOKE` give it its own"
+                ),
+            });
+        }
+        if without_roles {
+            note(
+                "nothing says which roles it needs: in this throw-away server owners and rights are left out"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn leave(&self, state: Option<&DatabaseState>, missing_tablespaces: &BTreeSet<String>) -> Leave {
         let lacks = |name: &String| missing_tablespaces.contains(name);
         Leave {
             owner: self.params.no_owner,
             privileges: self.params.no_privileges,
-            tablespace: self.state().and_then(|state| state.tablespace.as_ref()).is_some_and(lacks),
+            tablespace: state.and_then(|state| state.tablespace.as_ref()).is_some_and(lacks),
         }
     }
 
@@ -154,7 +206,12 @@ impl Attempt<'_> {
     }
 
     /// Makes the place that the dump is loaded into; gives its name.
-    async fn ready(&self, admin: &mut Session, leave: Leave, origin: &Origin) -> Result<&str, ActionError> {
+    async fn ready(
+        &self,
+        admin: &mut Session,
+        (state, leave): (Option<&DatabaseState>, Leave),
+        origin: &Origin,
+    ) -> Result<&str, ActionError> {
         let Seat { name, fresh, .. } = &self.seat;
         match self.params.mode {
             RestoreMode::Into => return Ok(name),
@@ -179,7 +236,7 @@ impl Attempt<'_> {
             }
         }
         let nothing = DatabaseState::default();
-        let state = self.state().unwrap_or(&nothing);
+        let state = state.unwrap_or(&nothing);
         let made = admin.query(&dbstate::creation(fresh, state, leave, origin.major)).await;
         made.map_err(|error| {
             let mut info = error.into_info();
@@ -202,12 +259,17 @@ impl Attempt<'_> {
     }
 
     /// Gives the database its state, and compares state and content with what was dumped.
-    async fn prove(&self, admin: &mut Session, target: &str, leave: Leave) -> Result<Found, ActionError> {
+    async fn prove(
+        &self,
+        admin: &mut Session,
+        target: &str,
+        (state, leave): (Option<&DatabaseState>, Leave),
+    ) -> Result<Found, ActionError> {
         let secrets = self.cx.about.secrets.as_ref();
         let mut session = Endpoint::of(self.cluster, Some(target), secrets)?.open().await?;
         session.query("ANALYZE").await?;
         let mut wrong = Vec::new();
-        if let Some(state) = self.state().filter(|_| self.params.mode != RestoreMode::Into) {
+        if let Some(state) = state.filter(|_| self.params.mode != RestoreMode::Into) {
             dbstate::apply(admin, target, state, leave).await?;
             let now = dbstate::read(admin, target).await?;
             wrong = dbstate::differences(state, &now, leave);

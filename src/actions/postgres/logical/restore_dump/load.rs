@@ -1,6 +1,7 @@
 //! Loads a dump into an empty database with PostgreSQL's own programs. The first error ends it.
 
 use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Read as _};
 
 use super::super::dump::proof::{CLUSTER_COMPLETE, COMPLETE};
 use super::arrival::Arrival;
@@ -19,6 +20,8 @@ pub(super) struct Load<'a> {
     pub(super) params: &'a RestoreDumpParams,
     /// The dump.
     pub(super) arrival: &'a Arrival,
+    /// Whether nothing brings the roles that the dump names into a server that has none of them.
+    pub(super) without_roles: bool,
     /// Tablespaces of the dump that the server lacks.
     pub(super) missing_tablespaces: &'a BTreeSet<String>,
 }
@@ -32,7 +35,8 @@ impl Load<'_> {
         let dump = &self.arrival.dump;
         if self.arrival.format == DumpFormat::Plain {
             self.as_it_is()?;
-            return complete(cx, self.arrival);
+            complete(cx, self.arrival)?;
+            return of_one_database(cx, self.arrival);
         }
         let spec = self.client.offline("pg_restore").args(["--list", "--file=/dev/null"]);
         let spec = spec.arg(dump.display().to_string());
@@ -94,8 +98,8 @@ impl Load<'_> {
             None => {}
         }
         let flags = [
-            ("--no-owner", params.no_owner),
-            ("--no-privileges", params.no_privileges),
+            ("--no-owner", params.no_owner || self.without_roles),
+            ("--no-privileges", params.no_privileges || self.without_roles),
             ("--clean", params.clean),
             ("--if-exists", params.if_exists),
             ("--no-tablespaces", !self.missing_tablespaces.is_empty()),
@@ -116,9 +120,46 @@ impl Load<'_> {
     }
 }
 
+/// Refuses SQL text that goes to other databases than the one it is loaded into: what `pg_dumpall` writes, and `pg_dump
+/// --create`. `psql` would leave the transaction and the new database at `\connect`, and write into the live ones.
+fn of_one_database(cx: &RunContext, arrival: &Arrival) -> Result<(), ActionError> {
+    let unread =
+        |error: &(dyn std::error::Error + 'static)| ActionError::retryable("the dump cannot be read").because(error);
+    let file = cx.host.read_files().open(&arrival.dump).map_err(|error| unread(&error))?;
+    match goes_elsewhere(BufReader::with_capacity(1 << 18, file)).map_err(|error| unread(&error))? {
+        false => Ok(()),
+        true => Err(ActionError::fatal(
+            "the SQL text makes databases itself, or goes to several, as `pg_dumpall` and `pg_dump --create` write it; nothing \
+             was changed",
+        )
+        .help("load it into an empty server with `psql`, and dump the database from there")),
+    }
+}
+
+/// Whether SQL text has a line that goes to another database, or is of a whole server. A line of rows begins with no such
+/// word: in them each `\` is doubled.
+fn goes_elsewhere(mut text: impl BufRead) -> io::Result<bool> {
+    let server = format!("-- {CLUSTER_COMPLETE}");
+    let goes = [&b"\\connect "[..], b"\\c ", server.as_bytes()];
+    let mut begin = Vec::new();
+    loop {
+        begin.clear();
+        // A line of rows may be longer than the memory should hold.
+        if text.by_ref().take(80).read_until(b'\n', &mut begin)? == 0 {
+            return Ok(false);
+        }
+        if goes.iter().any(|word| begin.starts_with(word)) {
+            return Ok(true);
+        }
+        if begin.last() != Some(&b'\n') {
+            text.skip_until(b'\n')?;
+        }
+    }
+}
+
 /// Refuses SQL text without its closing line: it was cut off.
 fn complete(cx: &RunContext, arrival: &Arrival) -> Result<(), ActionError> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
+    use std::io::{Seek as _, SeekFrom};
     let read = |mut file: std::fs::File| {
         let size = file.metadata()?.len();
         file.seek(SeekFrom::Start(size.saturating_sub(4096)))?;
@@ -136,5 +177,19 @@ fn complete(cx: &RunContext, arrival: &Arrival) -> Result<(), ActionError> {
         true => Ok(()),
         false => Err(ActionError::fatal("the SQL text ends before the end of its dump; nothing was changed")
             .help("use another backup")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::goes_elsewhere;
+
+    #[test]
+    fn text_that_goes_to_another_database_is_known_and_rows_that_name_the_command_are_not() {
+        let goes = |text: &str| goes_elsewhere(text.as_bytes()).expect("text");
+        assert!(goes("CREATE DATABASE shop;\n\\connect shop\nCREATE TABLE t (n int);\n"));
+        assert!(goes("CREATE ROLE app;\n--\n-- PostgreSQL database cluster dump complete\n--\n"));
+        assert!(!goes("COPY t FROM stdin;\n\\\\connect shop\n\\.\n-- PostgreSQL database dump complete\n"));
+        assert!(!goes("\\restrict x\nSELECT '\n  \\connect shop';\n\\unrestrict x\n"));
     }
 }

@@ -143,6 +143,14 @@ async fn judge_server(
     if let Some((fact, help)) = params.a_part(manifest).filter(|_| there) {
         findings = findings.refuse(fact, help);
     }
+    if manifest.dump.is_none() {
+        let fact =
+            format!("another program made dump `{}`: whether it holds the whole of `{name}` is not known", manifest.id);
+        let help =
+            "`runbook drill restore-dump` with the same parameters shows what comes of it; what it replaces is kept";
+        findings =
+            findings.warn(fact, if params.mode == RestoreMode::Replace { "say `mode: beside` and look" } else { help });
+    }
     match (params.mode, there) {
         (RestoreMode::Into, false) => {
             findings = findings.refuse(

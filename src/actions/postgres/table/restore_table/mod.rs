@@ -11,6 +11,7 @@ mod by_hand;
 mod compare;
 mod dependent;
 mod lacking;
+mod needed;
 mod pair;
 mod params;
 mod partition;
@@ -136,7 +137,7 @@ impl Action for RestoreTable {
 
     async fn run(&self, params: &RestoreTableParams, cx: &RunContext) -> Result<RestoreTableOutput, ActionError> {
         let live = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let trail = Trail::default();
+        let trail = Trail::of(&live, params.dbname(&live));
         let made = async {
             match params.mode {
                 RestoreTableMode::Compare | RestoreTableMode::Apply => {
@@ -220,6 +221,7 @@ async fn revert(
             ActionError::from(info)
                 .help("rows that were changed since stop it: look at the last lines, and decide row by row")
         })?;
+        trail.took_back(number + 1, wanted.scripts.len());
         let message = format!("`{}` took its changes back", script.path.display());
         cx.reporter.note(message, serde_json::json!({ "script": script.path }));
     }

@@ -3,6 +3,7 @@
 use super::apply::{Application, Done};
 use super::compare::{self, Difference};
 use super::lacking::{self, Lacking};
+use super::needed;
 use super::pair::Pair;
 use super::params::{RestoreTableMode, RestoreTableOutput, RestoreTableParams, TableOutcome, TableState};
 use super::recreate::{self, Gone, Making};
@@ -114,10 +115,34 @@ impl<'a> Work<'a> {
             outcomes.push(outcome(&table.name, TableState::There, rows, Some(Difference::default())));
         }
         self.tell(&outcomes);
-        match self.params.mode {
-            RestoreTableMode::Compare | RestoreTableMode::Revert => Ok(output(outcomes, None)),
-            RestoreTableMode::Apply => self.apply(outcomes).await,
+        let needed = self.needed().await?;
+        match (self.params.mode, needed) {
+            (RestoreTableMode::Compare | RestoreTableMode::Revert, needed) => {
+                if let Some((fact, help)) = needed {
+                    // A step that comes between may make it; the one that brings the tables back fails otherwise.
+                    self.cx.reporter.note(format!("{fact}; {help}"), serde_json::Value::Null);
+                }
+                Ok(output(outcomes, None))
+            }
+            (RestoreTableMode::Apply, Some((fact, help))) => {
+                Err(ActionError::fatal(format!("{fact}; nothing was changed")).help(help))
+            }
+            (RestoreTableMode::Apply, None) => self.apply(outcomes).await,
         }
+    }
+
+    /// What the tables that are gone are made of and the live database lacks, with what to do about it.
+    async fn needed(&mut self) -> Result<Option<(String, String)>, ActionError> {
+        if self.gone.is_empty() {
+            return Ok(None);
+        }
+        let (copy, live) = (&mut self.sessions.0, &mut self.sessions.1);
+        let lacking = needed::lacking(&self.gone, (copy, &mut *live)).await?;
+        if lacking.is_empty() {
+            return Ok(None);
+        }
+        let major = major(live).await?;
+        Ok(Some(needed::told(&lacking, (&self.copy, self.params.dbname(self.live)), &major, self.cx).await))
     }
 
     async fn apply(mut self, mut outcomes: Vec<TableOutcome>) -> Result<RestoreTableOutput, ActionError> {
