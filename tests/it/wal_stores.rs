@@ -81,7 +81,8 @@ async fn while_one_store_is_silent_the_others_tell_how_archiving_and_backups_sta
     site.cluster.sql("CREATE TABLE t(n int)");
     site.archive();
     let cli = asking(&site, "offsite");
-    let text = cli.read("inventory.yaml").replace("wal_stores:", "backup_stores: [offsite], wal_stores:");
+    let text =
+        cli.read("inventory.yaml").replace("wal_stores:", "wal_at_least: 1, backup_stores: [offsite], wal_stores:");
     cli.file("inventory.yaml", &text);
     cli.run(&["backup", "main"]).ends(0);
     site.archive();
