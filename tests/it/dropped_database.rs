@@ -14,6 +14,7 @@ use runbook::pgformat::{Lsn, SegmentName, SegmentSize, Timeline};
 use serde_json::{Value, json};
 
 use crate::pitr_plan::Asked;
+use crate::support::production::Production;
 use crate::support::recovery::Site;
 
 const SHOP: &str = "CREATE TABLE goods AS SELECT generate_series(1, 300) AS n";
@@ -300,4 +301,20 @@ async fn a_dropped_database_is_told_apart_from_a_server_that_is_down() {
     let drops = asked.json(&["wal", "search", "main", "--drops"], 0);
     assert_eq!(drops["found"].as_array().unwrap().last().unwrap()["what"], "database_dropped", "{drops:#}");
     asked.cli.run(&["wal", "search", "main", "--relation", "goods"]).ends(10).says("no session in database `shop`");
+}
+
+#[test]
+fn a_database_that_is_gone_and_was_dumped_of_late_is_missed() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.sql("CREATE DATABASE billing");
+    cli.run(&["run", "daily-backup", "-p", "database=main", "--confirm", "production"]).ends(0);
+    assert!(!cli.run(&["status", "main"]).out.contains("billing"));
+    cluster.sql("DROP DATABASE billing");
+    let told = cli.run(&["status", "main"]);
+    let told = told.prints("the server has no database `billing` any more, and its newest dump is of ");
+    told.prints("run restore-dump -p database=main -p dbname=billing");
+    let restore = ["run", "restore-dump", "-p", "database=main", "-p", "dbname=billing", "-p", "incident_at=now"];
+    cli.run(&[&restore[..], &["--confirm", "production"]].concat()).ends(0);
+    assert!(!cli.run(&["status", "main"]).out.contains("no database `billing`"));
 }

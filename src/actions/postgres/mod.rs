@@ -31,6 +31,7 @@ pub use cluster::wal_location::WalLocation;
 pub use logical::dump::{
     AllDatabases, Compressor, DatabaseNames, Dump, DumpOutput, DumpParams, DumpedDatabase, Globals,
 };
+pub use logical::restore_dump::is_kept_old;
 pub use logical::restore_dump::{
     Compared, RestoreDump, RestoreDumpOutput, RestoreDumpParams, RestoreMode, RestoredLoss, Roles,
 };

@@ -53,6 +53,7 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
         next.push(silent(status, &ways));
     }
     next.extend(status.server.lost.iter().map(|lost| gone(lost, status, again)));
+    next.extend(missing(status, again));
     if let Some(open) = status.open.as_ref().filter(|open| status.unfinished.iter().all(|run| run.run != open.run)) {
         next.push(left_open(open, status, (&ways, again)));
     }
@@ -139,16 +140,7 @@ fn silent(status: &Status, ways: &Ways) -> Advice {
 /// What to do about a database that the server answers without: the newest state of the whole server lacks it as well.
 fn gone(lost: &LostDatabase, status: &Status, again: &Again) -> Advice {
     let (name, dbname) = (status.database.as_str(), lost.dbname.as_str());
-    let dump = again.change([
-        "run",
-        "restore-dump",
-        "-p",
-        &format!("database={name}"),
-        "-p",
-        &format!("dbname={dbname}"),
-        "-p",
-        "incident_at=now",
-    ]);
+    let dump = from_dump(name, dbname, again);
     let text = match status.managed {
         true => format!("database `{dbname}` takes no session, though its server does: from a dump: {dump}"),
         false => format!(
@@ -158,6 +150,27 @@ fn gone(lost: &LostDatabase, status: &Status, again: &Again) -> Advice {
         ),
     };
     Advice::new(Level::Critical, text)
+}
+
+fn from_dump(name: &str, dbname: &str, again: &Again) -> String {
+    let (database, named) = (format!("database={name}"), format!("dbname={dbname}"));
+    again.change(["run", "restore-dump", "-p", &database, "-p", &named, "-p", "incident_at=now"])
+}
+
+/// What to do about databases that were dumped of late and are there no more. One that was given up is told until its last dump
+/// is old.
+fn missing(status: &Status, again: &Again) -> Vec<Advice> {
+    let of_late = status.missing.iter().filter(|(_, at)| between(**at, status.at) <= OLD);
+    let told = of_late.map(|(dbname, at)| {
+        let text = format!(
+            "the server has no database `{dbname}` any more, and its newest dump is of {at}: where nobody meant to drop it, {}; what was \
+             committed since the dump: {}",
+            from_dump(&status.database, dbname, again),
+            again.line(["wal", "search", &status.database, "--drops"])
+        );
+        Advice::new(Level::Warning, text)
+    });
+    told.collect()
 }
 
 /// What to do about a recovery that nobody closed. One that did not come to its end may have left everything undone that follows

@@ -76,6 +76,9 @@ pub struct Status {
     /// That all its copies are lost with its machine, and what to do about it; absent where they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub together: Option<String>,
+    /// Databases that dumps name and that the server has no more, with the newest dump of each.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<String, Timestamp>,
     /// What these expectations judge.
     #[serde(skip)]
     pub limits: Limits,
@@ -259,6 +262,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     let managed = entry.is_some_and(Database::is_managed);
     let archives = entry.is_some_and(|entry| entry.store.is_some()) && !managed;
     let wal = archives.then(|| cli_wal::standing(site, name, None)).transpose()?;
+    let lacking = missing(&server, &kept.dumped);
     let mut status = Status {
         wal,
         database: name.to_owned(),
@@ -271,6 +275,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         backups: kept.count,
         locked: kept.locked,
         store_fault: kept.fault,
+        missing: lacking,
         told_by: kept.told_by,
         beside: kept.beside,
         expected,
@@ -299,6 +304,15 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     status.level = advice.iter().fold(Level::Ok, |worst, one| worst.worse(one.level));
     status.next = advice.into_iter().map(|one| one.text).collect();
     Ok(status)
+}
+
+/// The databases that dumps name and that a server that answers does not have. Its entry's own one is told as lost.
+fn missing(server: &ServerStatus, dumped: &BTreeMap<String, Timestamp>) -> BTreeMap<String, Timestamp> {
+    let is_there = |name: &String| {
+        server.databases.contains(name) || server.lost.as_ref().is_some_and(|lost| lost.dbname == *name)
+    };
+    let gone = dumped.iter().filter(|(name, _)| server.answers && server.contradictions.is_empty() && !is_there(name));
+    gone.map(|(name, at)| (name.clone(), *at)).collect()
 }
 
 /// That one machine holds the database and all copies of it, where that matters.

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::gather::{Beside, Newest, Proven};
 use super::readable::{self, Locked};
 use crate::actions::pgbackrest;
-use crate::catalog::Backup;
+use crate::actions::postgres::is_kept_old;
+use crate::base::Timestamp;
 use crate::catalog::attest::Verdict;
+use crate::catalog::{Backup, KIND_POSTGRES_DUMP};
 use crate::cli::shelf::{Shelf, is_sound};
 use crate::cli::site::{self, Site};
 use crate::cli::wiring;
@@ -24,6 +26,8 @@ pub(super) struct Kept {
     /// The store that tells this in its place.
     pub(super) told_by: Option<String>,
     pub(super) beside: Vec<Beside>,
+    /// Of each database that whole dumps name, when the newest of them was begun.
+    pub(super) dumped: BTreeMap<String, Timestamp>,
 }
 
 impl Kept {
@@ -46,7 +50,8 @@ impl Kept {
         let rest = shelves.iter().skip(1).filter(|shelf| !is_told(shelf));
         let beside = rest.map(|shelf| kept.beside(shelf, kind)).collect();
         let told_by = told.filter(|told| told.store != own.store).map(|told| told.store.clone());
-        Self { locked, fault, told_by, beside, ..kept }
+        let dumped = dumped(&shelves);
+        Self { locked, fault, told_by, beside, dumped, ..kept }
     }
 
     /// What pgBackRest lists.
@@ -87,6 +92,19 @@ impl Kept {
         let newest = proofs.into_values().filter(newer).max_by_key(|one| one.at);
         self.proof = newest.or_else(|| self.proof.take());
     }
+}
+
+/// Of each database that whole dumps name, when the newest was begun. What a restore has put aside is no database that is missed.
+fn dumped(shelves: &[Shelf]) -> BTreeMap<String, Timestamp> {
+    let mut newest = BTreeMap::new();
+    for backup in shelves.iter().flat_map(|shelf| shelf.sound(KIND_POSTGRES_DUMP)) {
+        let Some(dump) = backup.manifest.dump.as_ref().filter(|dump| !dump.partial) else { continue };
+        if !is_kept_old(&dump.dbname) {
+            let known = newest.entry(dump.dbname.clone()).or_insert(backup.manifest.started_at);
+            *known = backup.manifest.started_at.max(*known);
+        }
+    }
+    newest
 }
 
 fn of_stanza(name: &str, site: &Site) -> Result<Kept, String> {

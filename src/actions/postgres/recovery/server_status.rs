@@ -31,6 +31,8 @@ pub struct ServerStatus {
     /// The entry's own database, where the server answers without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<LostDatabase>,
+    /// The names of its databases that take sessions.
+    pub databases: Vec<String>,
     /// Its version.
     pub version: Option<String>,
     /// Whether it is in recovery.
@@ -115,11 +117,14 @@ pub async fn look(
     };
     let table = session.query("SELECT current_setting('server_version'), pg_is_in_recovery()").await?;
     let in_recovery = table.at(0, 1) == Some("t");
+    let listed = session.query("SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1").await?;
+    let databases = (0..listed.rows.len()).filter_map(|row| listed.at(row, 0)).map(str::to_owned).collect();
     Ok(ServerStatus {
         answers: true,
         why: String::new(),
         refuses: None,
         lost,
+        databases,
         version: table.at(0, 0).map(ToOwned::to_owned),
         in_recovery,
         ha_manager,

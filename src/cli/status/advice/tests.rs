@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::{Again, Status, Unkept, of};
 use crate::actions::postgres::recovery::server_status::{Contradiction, LostDatabase, ServerStatus};
 use crate::actions::postgres::session::connect::Refusal;
@@ -23,6 +25,7 @@ fn healthy() -> Status {
         backups: 2,
         locked: None,
         store_fault: String::new(),
+        missing: BTreeMap::new(),
         told_by: None,
         beside: Vec::new(),
         expected: Vec::new(),
@@ -177,6 +180,15 @@ fn a_database_that_was_dropped_is_never_answered_with_a_restore_that_drops_it_ag
     advises(&status, Level::Critical, "run restore-dump -p database=orders -p dbname=shop");
     advises(&status, Level::Critical, "runbook wal search orders --drops");
     assert!(!of(&status, &Again::default())[0].text.contains("runbook restore orders"));
+    // One that dumps name: told as long as it may be missed.
+    let (day, old) =
+        (Timestamp::from_second(86_400).expect("a time"), Timestamp::from_second(9 * 86_400).expect("a time"));
+    let missing = BTreeMap::from([("billing".to_owned(), day)]);
+    let mut status = Status { at: day, missing, ..healthy() };
+    advises(&status, Level::Warning, "no database `billing` any more");
+    advises(&status, Level::Warning, "run restore-dump -p database=orders -p dbname=billing");
+    status.at = old;
+    assert!(of(&status, &Again::default()).iter().all(|one| !one.text.contains("billing")));
 }
 
 #[test]

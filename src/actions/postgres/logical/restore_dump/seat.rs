@@ -39,7 +39,7 @@ impl Seat {
 }
 
 /// Whether a database has the name under which a restore keeps what it has replaced.
-pub(crate) fn is_old(dbname: &str) -> bool {
+pub fn is_old(dbname: &str) -> bool {
     let dated = |run: &str| run.bytes().take_while(u8::is_ascii_digit).count() == 8;
     dbname.rsplit_once("_old_").is_some_and(|(_, run)| dated(run) && run.parse::<RunId>().is_ok())
 }
