@@ -182,6 +182,7 @@ impl Asked<'_> {
     pub fn beside(&self, site: &Site) -> Result<Procedure, Failure> {
         let why = match self.keeper(site) {
             Keeper::Store => {
+                self.demand_no_dump(site)?;
                 let mut copy = self.physical(Procedure::new("side-copy", self));
                 copy.params.remove(INCIDENT_AT);
                 return Ok(copy);
@@ -191,6 +192,21 @@ impl Asked<'_> {
         };
         Err(Failure::new(Exit::Usage, why)
             .help("a copy beside the live database is made of base backups in a `store` alone"))
+    }
+
+    /// Refuses the id of a dump where a copy is to be made.
+    fn demand_no_dump(&self, site: &Site) -> Result<(), Failure> {
+        let Goal::Backup(id) = self.goal else { return Ok(()) };
+        let entry = site.inventory.databases.get(self.database);
+        let found = entry.and_then(|entry| self.manifest(site, (entry, id)).0);
+        if found.is_none_or(|manifest| manifest.kind != KIND_POSTGRES_DUMP) {
+            return Ok(());
+        }
+        let fact = format!("`{id}` is a dump: a copy beside the live database is made of base backups");
+        Err(Failure::new(Exit::Usage, fact).help(
+            "without `--side` it is restored beside, compared and swapped in, and what it replaces is kept; `runbook drill \
+             restore-dump` opens it in a throw-away server",
+        ))
     }
 
     /// What brings the database back.

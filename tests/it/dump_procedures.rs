@@ -359,6 +359,7 @@ fn an_imported_dump_comes_back_under_the_name_that_is_given_and_keeps_what_the_d
     let planned = shop.cli.run(&["restore", "main", "--to", &custom, "--dbname", "shop", "--json"]).ends(0);
     assert!(planned.out.contains("restore-dump"), "{}", planned.out);
     shop.cli.run(&["restore", "main", "--to", &custom]).ends(2).says("`--dbname NAME`");
+    shop.cli.run(&["restore", "main", "--to", &custom, "--side"]).ends(2).says("is made of base backups");
 }
 
 #[test]
