@@ -47,12 +47,15 @@ impl Yield {
         let reasons = self.lacking.iter().map(|(dbname, error)| format!("`{dbname}`: {}", reason(error)));
         let reasons: Vec<String> = reasons.collect();
         let dumped = match self.dumped.is_empty() {
-            true => "no database has a dump of this run".to_owned(),
+            true => "no database is done".to_owned(),
             false => format!("a dump of this run have {}", listed(self.dumped.iter().map(|(name, _)| name))),
         };
         let all = self.lacking.len() + self.dumped.len();
-        let fact =
-            format!("{} of {all} databases have no dump of this run: {}; {dumped}", reasons.len(), reasons.join("; "));
+        let fact = format!(
+            "{} of {all} databases have no dump of this run, or one in too few stores: {}; {dumped}",
+            reasons.len(),
+            reasons.join("; ")
+        );
         let is_passing = self.lacking.iter().any(|(_, error)| error.info().class == ErrorClass::Retryable);
         let class = if is_passing { ErrorClass::Retryable } else { ErrorClass::Fatal };
         let mut told = ErrorInfo::new(class, fact);
