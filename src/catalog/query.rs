@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attest::Level;
 use super::key::{family, family_prefix};
-use super::{Backup, BackupList, CatalogError, Manifest, list};
+use super::{Backup, BackupList, CatalogError, KIND_POSTGRES_DUMP, Manifest, list};
 use crate::action::ReadStore;
 use crate::base::{Digest, Timestamp};
 
@@ -84,7 +84,7 @@ impl Query {
         match (&self.dbname, &manifest.dump) {
             (None, _) => true,
             (Some(wanted), Some(dump)) => *wanted == dump.dbname,
-            (Some(_), None) => self.id.is_some(),
+            (Some(_), None) => self.id.is_some() && manifest.kind == KIND_POSTGRES_DUMP,
         }
     }
 
@@ -92,7 +92,8 @@ impl Query {
     fn untold(&self, list: &BackupList) -> usize {
         let any = Self { dbname: None, ..self.clone() };
         let of_any = list.backups.iter().filter(|backup| any.is_wanted(backup));
-        of_any.filter(|backup| self.dbname.is_some() && backup.manifest.dump.is_none()).count()
+        let is_untold = |manifest: &Manifest| manifest.kind == KIND_POSTGRES_DUMP && manifest.dump.is_none();
+        of_any.filter(|backup| self.dbname.is_some() && is_untold(&backup.manifest)).count()
     }
 
     /// Lists the ids of those that are as wanted and newer than the newest whole one, `chosen`, but damaged or not

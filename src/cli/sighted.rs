@@ -8,7 +8,7 @@ use super::site::Site;
 use super::{Failure, attest, wiring};
 use crate::action::{Mode, StoreError};
 use crate::base::{Digest, RunId, Timestamp};
-use crate::catalog::attest::{Sighting, Verdict, attested};
+use crate::catalog::attest::{Sighting, Verdict, Verification, attested};
 use crate::catalog::{CatalogError, load};
 use crate::event::Outcome;
 use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
@@ -107,12 +107,14 @@ fn is_news(seen: &Sighting, site: &Site) -> bool {
     let known = wiring::block_on(async {
         let backup = load(store.as_ref(), &place).await?;
         let attested = attested(store.as_ref(), &place, backup.digest).await?;
-        Ok::<_, CatalogError>((backup.digest, attested.last_verified.map(|note| note.at)))
+        Ok::<_, CatalogError>((backup.digest, attested.last_verified))
     });
+    let is_later = |note: Verification| {
+        let says_less = note.verdict == Verdict::Passed && note.level < seen.verification.level;
+        note.at >= seen.verification.at && !says_less
+    };
     match known {
-        Ok(Ok((digest, noted_at))) => {
-            digest == seen.backup.manifest && noted_at.is_none_or(|at| at < seen.verification.at)
-        }
+        Ok(Ok((digest, noted))) => digest == seen.backup.manifest && !noted.is_some_and(is_later),
         Ok(Err(CatalogError::Store(StoreError::NotFound { .. }) | CatalogError::Damaged { .. })) => false,
         Ok(Err(_)) | Err(_) => true,
     }

@@ -169,12 +169,18 @@ pub fn moves_a_server(step: &PlannedStep) -> bool {
     of_server.is_some_and(|(stop, _, starts)| *stop == step.uses || starts.contains(&step.uses.as_str()))
 }
 
-/// Tells whether a run has done anything that stops the server of a database or has it run, or may have.
+/// Tells whether a run has stopped the server of a database, or may have, or has started it. A stop that found nothing
+/// running, and a start that failed, left it as an earlier run did.
 #[must_use]
 pub fn moves_server(plan: &BoundPlan, state: &RunState, database: &str) -> bool {
     state.steps.iter().any(|(id, known)| {
-        let is_one = plan.planned(id).is_some_and(moves_a_server);
-        is_one && !known.attempts.is_empty() && subject(known) == Some(database)
+        let Some(step) = plan.planned(id).filter(|step| moves_a_server(step)) else { return false };
+        let is_known = known.status == StepStatus::Succeeded;
+        let has_moved = match step.uses == STOPS_SERVER {
+            true => !is_known || has_stopped(known.output.as_ref()),
+            false => is_known,
+        };
+        has_moved && !known.attempts.is_empty() && subject(known) == Some(database)
     })
 }
 

@@ -310,6 +310,8 @@ fn a_database_that_is_gone_and_was_dumped_of_late_is_missed() {
     cluster.sql("CREATE DATABASE billing");
     cli.run(&["run", "daily-backup", "-p", "database=main", "--confirm", "production"]).ends(0);
     assert!(!cli.run(&["status", "main"]).out.contains("billing"));
+    cluster.sql("ALTER DATABASE billing ALLOW_CONNECTIONS false");
+    cli.run(&["status", "main"]).prints("in `psql`: ALTER DATABASE \"billing\" ALLOW_CONNECTIONS true");
     cluster.sql("DROP DATABASE billing");
     let told = cli.run(&["status", "main"]);
     let told = told.prints("the server has no database `billing` any more, and its newest dump is of ");

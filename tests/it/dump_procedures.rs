@@ -314,6 +314,41 @@ impl Shop {
     }
 }
 
+/// Where the old database is dropped first, only the first attempt sees what it had.
+#[test]
+fn an_imported_dump_that_replaces_a_database_keeps_what_that_had_over_its_attempts() {
+    let shop = Shop::new();
+    let cluster = &shop.site.cluster;
+    cluster.sql("CREATE ROLE ghost");
+    shop.sql("ALTER TABLE users OWNER TO ghost");
+    let dump = shop.import("shop_20260128_143002.sql", &shop.written("pg_dump", &["-Fp", "shop"]));
+    shop.sql("ALTER TABLE users OWNER TO app");
+    cluster.sql("DROP ROLE ghost");
+    cluster.sql("REVOKE CONNECT ON DATABASE shop FROM PUBLIC");
+    cluster.sql("ALTER DATABASE shop SET work_mem = '17MB'");
+    let state = || {
+        cluster.sql(
+            "SELECT pg_get_userbyid(datdba), datacl::text, setconfig FROM pg_database d \
+             LEFT JOIN pg_db_role_setting ON setdatabase = d.oid AND setrole = 0 WHERE datname = 'shop'",
+        )
+    };
+    let before = state();
+    shop.cli.file(
+        "replace.yaml",
+        &format!(
+            "version: 1\nname: replace\nsteps:\n  - {{ id: find, uses: backup.find, with: {{ database: main, kind: postgres.dump, id: \"{dump}\" }} }}\n  \
+             - id: back\n    needs: [find]\n    on_failure: pause\n    uses: postgres.restore_dump\n    \
+             with: {{ database: main, backup: \"{{{{ steps.find.backup }}}}\", dbname: shop, mode: replace, roles: skip }}\n"
+        ),
+    );
+    let failed = shop.cli.run(&["run", "replace.yaml", "--confirm", "production"]).ends(13);
+    failed.says("role \"ghost\" does not exist");
+    cluster.sql("CREATE ROLE ghost");
+    shop.cli.run(&["retry", "last", "back", "--reason", "the role is there now"]).ends(0);
+    shop.cli.run(&["resume", "last"]).ends(0);
+    assert_eq!((shop.orders().as_str(), state()), ("300|45150", before));
+}
+
 #[test]
 fn an_imported_dump_comes_back_under_the_name_that_is_given_and_keeps_what_the_database_has_beside_it() {
     let shop = Shop::new();
@@ -348,6 +383,8 @@ fn an_imported_dump_comes_back_under_the_name_that_is_given_and_keeps_what_the_d
     }
     let drilled = run(&["drill", "restore-dump"], "shop", &custom).ends(0);
     drilled.says("in this throw-away server owners and rights are left out");
+    // Of SQL text nothing can be left out: whom it names is made there.
+    run(&["drill", "restore-dump"], "shop", &plain).ends(0).says("roles that the server lacked were made: app");
     // One that is gone gets the name that is said, and what the dump itself says is told.
     let other = run(&args(&[&["run", "restore-dump"], &REAL]), "billing", &custom).ends(0);
     other.says("says that it is of database `shop`; it becomes `billing`").says("no database `billing` is there");

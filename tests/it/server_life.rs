@@ -136,8 +136,13 @@ fn a_run_that_ends_with_the_server_down_says_so_and_its_undo_starts_it() {
         .says("DOWN, unless somebody started it since: the server of `main` was stopped by `down`")
         .says("undo ");
     let status = cli.run(&["status", "main"]).ends(2);
-    status.prints("has stopped it and ended (cancelled), and no run since has started it").prints("pg_ctl start");
-    cli.run(&["undo", "last", "--confirm", "production"]).ends(0);
+    status.prints("has stopped it and is over (cancelled), and no run since has started it").prints("pg_ctl start");
+    // Another run that finds nothing running has stopped nothing, and hides nothing.
+    let first = cli.id();
+    cli.file("down.yaml", DOWN);
+    cli.run(&["run", "down.yaml", "--confirm", "production"]).ends(0);
+    cli.run(&["status", "main"]).ends(2).prints(&format!("run {first} of `down` has stopped it and is over"));
+    cli.run(&["undo", &first, "--confirm", "production"]).ends(0);
     cluster.stop("fast");
     let status = cli.run(&["status", "main"]).ends(2);
     status.prints("its data was shut down in order, so start it: ").prints("pg_ctl start");

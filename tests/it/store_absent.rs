@@ -70,6 +70,23 @@ fn while_a_store_is_gone_the_other_gets_a_whole_backup_and_the_run_names_the_one
     cli.run(&["backup", "main", CONFIRM[0], CONFIRM[1], "--wait"]).ends(0);
 }
 
+/// The disk of the second store went with the server: the recovered one is not left without a backup for that.
+#[test]
+fn a_recovery_while_a_store_is_gone_takes_its_new_backup_into_the_other() {
+    let production = Production::new();
+    let second = production.site.cluster.folder("second");
+    let production = twice(&second, production);
+    let (cluster, cli, primary) = (&production.site.cluster, &production.cli, production.site.depot.root.clone());
+    fs::rename(&second, second.with_extension("away")).unwrap();
+    cluster.kill();
+    fs::remove_dir_all(cluster.pgdata()).unwrap();
+    let recovered = cli.run(&run("full-db-loss", &["-p", "incident_at=now"])).ends(5);
+    recovered.says("store `second` lacks the backup");
+    assert_eq!(cluster.sql("SELECT count(*) FROM t"), "1000");
+    assert_eq!(whole(&primary, "base"), 2);
+    assert!(!second.exists(), "nothing is made where a disk is to be mounted");
+}
+
 #[test]
 fn where_a_full_store_ends_the_backup_it_is_named_and_not_the_one_that_was_stopped_for_it() {
     if !mount::mine(

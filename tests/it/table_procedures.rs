@@ -128,6 +128,11 @@ fn what_the_tables_of_a_dropped_schema_are_made_of_is_told_at_once_with_its_defi
     fs::remove_dir_all(cli.state()).unwrap();
     run().ends(0);
     assert_eq!(rows(), before);
+    // What is there is whole, whatever it was made of when the copy was.
+    cluster.sql("DROP TABLE shop.stock; ALTER TYPE shop.pair ALTER ATTRIBUTE m TYPE text; DROP TYPE shop.mood");
+    fs::remove_dir_all(cli.state()).unwrap();
+    run().ends(0);
+    assert_eq!(cluster.sql("SELECT count(*), max((p[1]).m) FROM shop.stock"), "50|good");
 }
 
 #[test]

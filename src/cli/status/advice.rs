@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::gather::{Drilled, Status};
 use super::readable::Locked;
+use crate::actions::postgres::cluster::name::ident;
 use crate::actions::postgres::recovery::server_status::LostDatabase;
 use crate::actions::postgres::session::connect::Refusal;
 use crate::base::Timestamp;
@@ -103,12 +104,12 @@ fn silent(status: &Status, ways: &Ways) -> Advice {
     }
     if let (Some(start), Some(run)) = (idle, &status.stopped_by) {
         let text = format!(
-            "the server does not run: run {0} of `{1}` has stopped it and ended ({2}), and no run since has started it. It may have been \
+            "the server does not run: run {0} of `{1}` has stopped it and is over ({2}), and no run since has started it. It may have been \
              stopped so that nobody uses it: `runbook show {0}` says what is left to do; once nothing stands against it, start it: \
              {start}; only if its data is not wanted any more: {3}",
             run.run,
             run.name,
-            outcome_words(Some(run.outcome)),
+            outcome_words(run.outcome),
             ways.restore
         );
         return Advice::new(Level::Critical, text);
@@ -157,17 +158,30 @@ fn from_dump(name: &str, dbname: &str, again: &Again) -> String {
     again.change(["run", "restore-dump", "-p", &database, "-p", &named, "-p", "incident_at=now"])
 }
 
-/// What to do about databases that were dumped of late and are there no more. One that was given up is told until its last dump
+/// What to do about databases that were dumped of late and take no session. One that was given up is told until its last dump
 /// is old.
 fn missing(status: &Status, again: &Again) -> Vec<Advice> {
-    let of_late = status.missing.iter().filter(|(_, at)| between(**at, status.at) <= OLD);
-    let told = of_late.map(|(dbname, at)| {
-        let text = format!(
-            "the server has no database `{dbname}` any more, and its newest dump is of {at}: where nobody meant to drop it, {}; what was \
-             committed since the dump: {}",
-            from_dump(&status.database, dbname, again),
-            again.line(["wal", "search", &status.database, "--drops"])
-        );
+    let of_late = status.missing.iter().filter(|(_, known)| between(known.dumped_at, status.at) <= OLD);
+    let told = of_late.map(|(dbname, known)| {
+        let dump = from_dump(&status.database, dbname, again);
+        let text = match (known.is_shut, status.managed) {
+            (true, _) => format!(
+                "database `{dbname}` is there and shut: somebody shut it, or a restore that was cut off while it swapped; once no run \
+                 works on it, in `psql`: ALTER DATABASE {} ALLOW_CONNECTIONS true",
+                ident(dbname)
+            ),
+            (false, true) => format!(
+                "the server has no database `{dbname}` any more, and its newest dump is of {}: where nobody meant to drop it, {dump}; \
+                 its provider's points in time have what was committed since",
+                known.dumped_at
+            ),
+            (false, false) => format!(
+                "the server has no database `{dbname}` any more, and its newest dump is of {}: where nobody meant to drop it, {dump}; \
+                 what was committed since the dump: {}",
+                known.dumped_at,
+                again.line(["wal", "search", &status.database, "--drops"])
+            ),
+        };
         Advice::new(Level::Warning, text)
     });
     told.collect()

@@ -76,9 +76,9 @@ pub struct Status {
     /// That all its copies are lost with its machine, and what to do about it; absent where they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub together: Option<String>,
-    /// Databases that dumps name and that the server has no more, with the newest dump of each.
+    /// Databases that dumps name and that the server has no more, or that are shut.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub missing: BTreeMap<String, Timestamp>,
+    pub missing: BTreeMap<String, Missing>,
     /// What these expectations judge.
     #[serde(skip)]
     pub limits: Limits,
@@ -98,7 +98,7 @@ pub struct Status {
     pub open: Option<Open>,
     /// Runs that concern it and have not ended.
     pub unfinished: Vec<Unfinished>,
-    /// The run that has ended and stopped its server, where no later one has started it.
+    /// The run that stopped its server and is over, or given up, where no later one has started it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped_by: Option<Stopper>,
     /// Why its restores are refused: its entry has `erasure`, and no ledger tells whom they must forget.
@@ -123,6 +123,15 @@ impl Status {
     pub fn is_beside_another(&self) -> bool {
         self.wal.as_ref().is_some_and(|wal| wal.figures.other_cluster.is_some())
     }
+}
+
+/// A database that dumps name and that takes no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// When its newest dump was begun.
+    pub dumped_at: Timestamp,
+    /// Whether it is there, and shut.
+    pub is_shut: bool,
 }
 
 /// Which limits the inventory sets itself, so that the usual ones do not count.
@@ -222,15 +231,15 @@ pub struct Unfinished {
     pub has_stopped: bool,
 }
 
-/// A run that has ended and left the server stopped.
+/// A run that nobody goes on with and that left the server stopped.
 #[derive(Debug, Serialize)]
 pub struct Stopper {
     /// The run.
     pub run: RunId,
     /// Its runbook.
     pub name: String,
-    /// How it ended.
-    pub outcome: Outcome,
+    /// How it ended; absent where it did not, and nobody goes on with it.
+    pub outcome: Option<Outcome>,
 }
 
 impl Unfinished {
@@ -306,13 +315,18 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     Ok(status)
 }
 
-/// The databases that dumps name and that a server that answers does not have. Its entry's own one is told as lost.
-fn missing(server: &ServerStatus, dumped: &BTreeMap<String, Timestamp>) -> BTreeMap<String, Timestamp> {
-    let is_there = |name: &String| {
-        server.databases.contains(name) || server.lost.as_ref().is_some_and(|lost| lost.dbname == *name)
-    };
-    let gone = dumped.iter().filter(|(name, _)| server.answers && server.contradictions.is_empty() && !is_there(name));
-    gone.map(|(name, at)| (name.clone(), *at)).collect()
+/// The databases that dumps name and that a server that answers does not have, or has shut. Its entry's own one is told as lost.
+fn missing(server: &ServerStatus, dumped: &BTreeMap<String, Timestamp>) -> BTreeMap<String, Missing> {
+    if !server.answers || !server.contradictions.is_empty() {
+        return BTreeMap::new();
+    }
+    let lost = server.lost.as_ref().map(|lost| &lost.dbname);
+    let gone = dumped.iter().filter(|(name, _)| lost != Some(name)).filter_map(|(name, at)| {
+        let is_shut = server.shut.contains(name);
+        let is_missing = is_shut || !server.databases.contains(name);
+        is_missing.then(|| (name.clone(), Missing { dumped_at: *at, is_shut }))
+    });
+    gone.collect()
 }
 
 /// That one machine holds the database and all copies of it, where that matters.

@@ -50,7 +50,7 @@ impl Kept {
         let rest = shelves.iter().skip(1).filter(|shelf| !is_told(shelf));
         let beside = rest.map(|shelf| kept.beside(shelf, kind)).collect();
         let told_by = told.filter(|told| told.store != own.store).map(|told| told.store.clone());
-        let dumped = dumped(&shelves);
+        let dumped = dumped(&shelves, &site.environment);
         Self { locked, fault, told_by, beside, dumped, ..kept }
     }
 
@@ -74,12 +74,14 @@ impl Kept {
     fn beside(&self, shelf: &Shelf, kind: &str) -> Beside {
         let other = Self::of(shelf, kind);
         let known = self.newest.as_ref().map(|newest| newest.ended_at);
+        let newest_sound = shelf.sound(kind).max_by_key(|backup| backup.manifest.stopped_at);
         let is_newer = |one: &Backup| known < Some(one.manifest.stopped_at) && !self.ids.contains(&one.manifest.id);
         Beside {
             store: shelf.store.clone(),
             fault: shelf.backups.as_ref().err().cloned().unwrap_or_default(),
-            is_ahead: shelf.sound(kind).any(is_newer),
-            backup: other.newest,
+            is_ahead: newest_sound.is_some_and(is_newer),
+            // What it is ahead by is what can be restored from it.
+            backup: newest_sound.filter(|one| is_newer(one)).map(newest).or(other.newest),
             backups: other.count,
         }
     }
@@ -94,12 +96,12 @@ impl Kept {
     }
 }
 
-/// Of each database that whole dumps name, when the newest was begun. What a restore has put aside is no database that is missed.
-fn dumped(shelves: &[Shelf]) -> BTreeMap<String, Timestamp> {
+/// Of each database that whole dumps of this environment name, when the newest was begun. What a restore has put aside is no database that is missed.
+fn dumped(shelves: &[Shelf], environment: &str) -> BTreeMap<String, Timestamp> {
     let mut newest = BTreeMap::new();
     for backup in shelves.iter().flat_map(|shelf| shelf.sound(KIND_POSTGRES_DUMP)) {
         let Some(dump) = backup.manifest.dump.as_ref().filter(|dump| !dump.partial) else { continue };
-        if !is_kept_old(&dump.dbname) {
+        if !is_kept_old(&dump.dbname) && backup.manifest.environment.as_deref() == Some(environment) {
             let known = newest.entry(dump.dbname.clone()).or_insert(backup.manifest.started_at);
             *known = backup.manifest.started_at.max(*known);
         }

@@ -27,7 +27,7 @@ pub(super) struct Past {
     pub(super) proofs: BTreeMap<String, Proven>,
     /// Runs that have not ended, newest first.
     pub(super) unfinished: Vec<Unfinished>,
-    /// The run that has ended and stopped the server, where no later one has started it.
+    /// The run that stopped the server and is over, or given up, where no later one has started it.
     pub(super) stopped_by: Option<Stopper>,
 }
 
@@ -94,18 +94,24 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
                 let state = state();
                 is_moved = moves_server(&plan, &state, name);
                 let stopped = leaves_stopped(&plan, &state, name);
+                let outcome = Some(outcome);
                 past.stopped_by = stopped.then(|| Stopper { run: id.clone(), name: plan.name, outcome });
             }
             RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted => {
                 let state = state();
                 let moves = may_move && moves_server(&plan, &state, name);
-                is_moved |= moves;
                 if !is_about && !moves {
                     continue;
                 }
                 let onward = Onward::of(runs, &dir, (&plan, &state, &status))?;
                 let has_stopped = may_move && leaves_stopped(&plan, &state, name);
-                past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status, onward, has_stopped });
+                let run = Unfinished { run: id.clone(), name: plan.name, status, onward, has_stopped };
+                // Nobody brings it on any more, and the server is down for it all the same.
+                if has_stopped && !is_moved && run.is_given_up() {
+                    past.stopped_by = Some(Stopper { run: run.run.clone(), name: run.name.clone(), outcome: None });
+                }
+                is_moved |= moves;
+                past.unfinished.push(run);
             }
             RunStatus::Finished { .. } | RunStatus::NeverStarted | RunStatus::Damaged { .. } => {}
         }

@@ -8,6 +8,7 @@ use aws_sdk_s3::types::CompletedPart;
 use super::error::{Verdict, verdict};
 use super::flight::Flight;
 use super::session::Session;
+use crate::action::StoreError;
 use crate::store::deferred_cleanup::deferred_cleanup;
 
 /// A part that was on its way may arrive after the abort, so it is looked whether anything is left.
@@ -46,34 +47,50 @@ impl Abort {
     }
 
     /// Aborts once nothing is on its way any more, and waits for it. Dropped before its end, it goes on beside.
-    pub(super) async fn now(mut self) {
+    pub(super) async fn now(self) {
+        warned(self.tried().await);
+    }
+
+    /// The same, and tells what keeps the parts.
+    ///
+    /// # Errors
+    /// Fails as the store does: the parts stay.
+    pub(super) async fn tried(mut self) -> Result<(), StoreError> {
         self.flight.idle().await;
-        if let Some(upload) = &self.upload {
-            upload.abort().await;
-        }
+        let aborted = match &self.upload {
+            Some(upload) => upload.abort().await,
+            None => Ok(()),
+        };
         self.upload = None;
+        aborted
     }
 }
 
 impl Upload {
-    async fn abort(&self) {
+    async fn abort(&self) -> Result<(), StoreError> {
         let client = self.session.client();
         for _ in 0..TRIES {
             let abort = client.abort_multipart_upload().bucket(self.session.bucket());
             match abort.key(&self.object).upload_id(&self.id).send().await {
                 Ok(_) => {}
-                Err(error) if matches!(verdict(&error), Verdict::Absent | Verdict::NoUpload) => return,
+                Err(error) if matches!(verdict(&error), Verdict::Absent | Verdict::NoUpload) => return Ok(()),
                 Err(error) => {
                     let asked = self.session.asked(&self.object, "abort the upload of", "s3:AbortMultipartUpload");
-                    tracing::warn!("{}; its parts stay until a lifecycle rule removes them", asked.failed(&error));
-                    return;
+                    return Err(asked.failed(&error));
                 }
             }
             let parts = client.list_parts().bucket(self.session.bucket()).key(&self.object).upload_id(&self.id);
             if parts.send().await.map_or(true, |left| left.parts().is_empty()) {
-                return;
+                return Ok(());
             }
         }
+        Ok(())
+    }
+}
+
+fn warned(aborted: Result<(), StoreError>) {
+    if let Err(error) = aborted {
+        tracing::warn!("{error}; its parts stay until a lifecycle rule removes them");
     }
 }
 
@@ -85,7 +102,7 @@ impl Drop for Abort {
             // Those that take longer are ended, as far as the server does not have them already.
             let _late = tokio::time::timeout(PARTS_PATIENCE, flight.idle()).await;
             drop(flight);
-            upload.abort().await;
+            warned(upload.abort().await);
         });
     }
 }

@@ -78,12 +78,20 @@ pub(super) async fn unfinished(session: &Session, prefix: &str) -> Result<Vec<Un
         for upload in page.uploads() {
             let (Some(object), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
             let Some(key) = session.address.key(object) else { continue };
-            // One that ends meanwhile has no parts any more.
-            let parts = parts(session, object, id).await.unwrap_or_default();
+            let parts = match parts(session, object, id).await {
+                Ok(parts) => parts,
+                // It ended meanwhile.
+                Err(StoreError::NotFound { .. }) => continue,
+                Err(error) => return Err(error),
+            };
             found.push(Unfinished {
                 key,
                 size_bytes: parts.values().map(|part| part.size_bytes).sum(),
-                touched_at: upload.initiated.as_ref().map_or(Timestamp::MAX, timestamp),
+                // A writer that goes on with it stores parts.
+                touched_at: parts
+                    .values()
+                    .filter_map(|part| part.stored_at)
+                    .fold(upload.initiated.as_ref().map_or(Timestamp::MAX, timestamp), Timestamp::max),
                 upload: id.to_owned(),
             });
         }

@@ -15,7 +15,7 @@ use super::multipart::completed;
 use super::put::Order;
 use super::session::Session;
 use crate::action::StoreError;
-use crate::base::clock;
+use crate::base::{Timestamp, clock};
 
 /// Whoever began an upload of the same key so long ago does not go on with it.
 const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -26,13 +26,16 @@ pub(super) struct KnownPart {
     pub(super) size_bytes: u64,
     etag: String,
     crc32c: Option<String>,
+    /// When it was stored, by the server's clock.
+    pub(super) stored_at: Option<Timestamp>,
 }
 
 impl KnownPart {
     fn of(part: &Part) -> Option<(u64, Self)> {
         let number = u64::try_from(part.part_number?).ok()?;
         let size_bytes = u64::try_from(part.size?).ok()?;
-        Some((number, Self { size_bytes, etag: part.e_tag.clone()?, crc32c: part.checksum_crc32_c.clone() }))
+        let stored_at = part.last_modified.as_ref().map(timestamp);
+        Some((number, Self { size_bytes, etag: part.e_tag.clone()?, crc32c: part.checksum_crc32_c.clone(), stored_at }))
     }
 
     /// The part, if it has the same content: every mark the server gives must fit, and one must be given. The MD5 of an
@@ -127,7 +130,7 @@ mod tests {
     fn a_part_is_taken_over_only_if_every_mark_of_it_fits() {
         let bytes = Bytes::from_static(b"123456789");
         let md5 = format!("\"{}\"", md5_text(&bytes));
-        let known = KnownPart { size_bytes: 9, etag: md5, crc32c: Some("4waSgw==".to_owned()) };
+        let known = KnownPart { size_bytes: 9, etag: md5, crc32c: Some("4waSgw==".to_owned()), stored_at: None };
         assert!(known.same_as(1, &bytes).is_some());
         assert!(KnownPart { crc32c: None, ..known.clone() }.same_as(1, &bytes).is_some());
         for other in [

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::abort::Abort;
 use super::address::Address;
 use super::session::{Opener, Session};
-use super::{copy, download, head, list, lock, put, resume, retrieval, version};
+use super::{copy, download, head, list, lock, put, retrieval, version};
 use crate::action::{
     BoxFuture, Bucket, ByteStream, GetOptions, Hold, Listing, Locks, ObjectFacts, ObjectKey, ObjectVersion, Protection,
     PutOptions, PutOutcome, ReadBucket, ReadStore, ReadVersions, Retrieval, Secrets, Store, StoreError, Unfinished,
@@ -127,9 +127,8 @@ impl Store for S3Store {
         Box::pin(async move {
             let session = self.writing().await?;
             let object = session.address.object(&unfinished.key);
-            Abort::of(Arc::clone(&session), &object, &unfinished.upload).now().await;
-            let left = resume::parts(&session, &object, &unfinished.upload).await;
-            Ok(left.map_or(true, |left| left.is_empty()))
+            Abort::of(session, &object, &unfinished.upload).tried().await?;
+            Ok(true)
         })
     }
 

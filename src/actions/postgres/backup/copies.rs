@@ -6,8 +6,9 @@ use super::duplicate;
 use crate::action::{ActionError, CheckContext, Findings, PutOptions, RunContext, Store, StoreError, StoreRef};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::stores::archive;
-use crate::base::Digest;
-use crate::catalog::{self, Backup, BackupPlace, CatalogError, Manifest};
+use crate::actions::store::catalog_failed;
+use crate::base::{Attempt, Digest};
+use crate::catalog::{self, Backup, BackupPlace, CatalogError, Manifest, cluster_key};
 use crate::event::ErrorClass;
 use crate::pgformat::SystemId;
 use crate::transfer::Packing;
@@ -145,7 +146,7 @@ impl<'a> Copies<'a> {
             }
             let claimed = async {
                 let backup_store = BackupStore::open(name, cx)?;
-                self.demand_mounted(&backup_store).await?;
+                self.demand_mounted(&backup_store, cx.attempt).await?;
                 claim(backup_store.store.as_ref(), self.prefix, system_id).await?;
                 backup_store.committed(place).await.map(|copy| (backup_store, copy))
             };
@@ -158,16 +159,17 @@ impl<'a> Copies<'a> {
         backup_stores
     }
 
-    /// Refuses a store that is not there. Where fewer than all are enough the check only warned of it, and the first write would
-    /// make a new one in the folder that its disk is mounted at.
+    /// Refuses a store that is not there: the first write would make a new one in the folder that its disk is mounted at. Where
+    /// all must have the backup, the check has refused it right before the first attempt; no check comes before a later one.
     ///
     /// # Errors
     /// Fails when it is not there.
-    pub(crate) async fn demand_mounted(&self, backup_store: &BackupStore) -> Result<(), ActionError> {
-        if self.at_least == self.names.len() {
+    pub(crate) async fn demand_mounted(&self, backup_store: &BackupStore, attempt: Attempt) -> Result<(), ActionError> {
+        if self.at_least == self.names.len() && attempt.0 <= 1 {
             return Ok(());
         }
-        match backup_store.store.as_read().browse(&format!("{}/", self.prefix)).await {
+        let marker = cluster_key(self.prefix).map_err(catalog_failed)?;
+        match backup_store.store.as_read().head(&marker).await {
             Err(error) if error.is_unborn() => Err(archive::failed(&error).help(UNMOUNTED)),
             // Anything else shows when it is written to.
             Ok(_) | Err(_) => Ok(()),

@@ -31,8 +31,11 @@ pub struct ServerStatus {
     /// The entry's own database, where the server answers without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<LostDatabase>,
-    /// The names of its databases that take sessions.
+    /// The names of its databases.
     pub databases: Vec<String>,
+    /// Those of them that are shut: `ALLOW_CONNECTIONS false`. The server's own template is always so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shut: Vec<String>,
     /// Its version.
     pub version: Option<String>,
     /// Whether it is in recovery.
@@ -117,14 +120,18 @@ pub async fn look(
     };
     let table = session.query("SELECT current_setting('server_version'), pg_is_in_recovery()").await?;
     let in_recovery = table.at(0, 1) == Some("t");
-    let listed = session.query("SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1").await?;
-    let databases = (0..listed.rows.len()).filter_map(|row| listed.at(row, 0)).map(str::to_owned).collect();
+    let sql = "SELECT datname, datallowconn OR datname = 'template0' FROM pg_database ORDER BY 1";
+    let listed = session.query(sql).await?;
+    let named = |row| Some((listed.at(row, 0)?.to_owned(), listed.at(row, 1) == Some("t")));
+    let databases: Vec<(String, bool)> = (0..listed.rows.len()).filter_map(named).collect();
+    let shut = databases.iter().filter(|(_, is_open)| !is_open).map(|(name, _)| name.clone()).collect();
     Ok(ServerStatus {
         answers: true,
         why: String::new(),
         refuses: None,
         lost,
-        databases,
+        databases: databases.into_iter().map(|(name, _)| name).collect(),
+        shut,
         version: table.at(0, 0).map(ToOwned::to_owned),
         in_recovery,
         ha_manager,

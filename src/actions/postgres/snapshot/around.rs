@@ -56,6 +56,9 @@ pub struct AroundSnapshotParams {
     /// `fast` (default) checkpoints at once; `spread` spares the server's disks and takes minutes.
     #[serde(default)]
     pub checkpoint: Checkpoint,
+    /// How many of its stores must get the label; default all.
+    #[serde(default)]
+    pub at_least: Option<usize>,
     /// The tier whose retention applies: `daily`, `monthly` … Retention forgets the label; the snapshot itself is deleted
     /// by whoever keeps it.
     #[serde(default)]
@@ -150,7 +153,7 @@ impl Action for AroundSnapshot {
                 findings.refuse("the role may not begin a backup", format!("GRANT EXECUTE ON FUNCTION {start} TO it"))
             );
         }
-        let copies = Copies::named((None, None), &cluster)?;
+        let copies = Copies::named((None, params.at_least), &cluster)?;
         let (_, mut findings) = copies.usable(cx, findings).await;
         if let Some(told) = outside(&facts) {
             findings = findings.warn(told, "have the program take their file systems as well, the data directory first; `postgres.restore_snapshot` wants each under `tablespaces`");
@@ -160,7 +163,7 @@ impl Action for AroundSnapshot {
 
     async fn run(&self, params: &AroundSnapshotParams, cx: &RunContext) -> Result<AroundSnapshotOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let copies = Copies::named((None, None), &cluster)?;
+        let copies = Copies::named((None, params.at_least), &cluster)?;
         let id = catalog::backup_id(&cx.about.run.to_string(), &cx.step.to_string());
         let place = BackupPlace::new(copies.prefix, (KIND_POSTGRES_SNAPSHOT, params.tier.as_deref()), &id);
         let mut outcome = copies.there(&place, cx).await?;

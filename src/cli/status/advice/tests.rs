@@ -6,7 +6,7 @@ use crate::actions::postgres::session::connect::Refusal;
 use crate::base::Timestamp;
 use crate::catalog::health::{Figures as Measured, Finding, Health, Level};
 use crate::cli::onward::Onward;
-use crate::cli::status::gather::{Beside, Drilled, Limits, Newest, Proven, Stopper, Unfinished};
+use crate::cli::status::gather::{Beside, Drilled, Limits, Missing, Newest, Proven, Stopper, Unfinished};
 use crate::event::{Figures, Outcome};
 use crate::journal::RunStatus;
 
@@ -161,10 +161,10 @@ fn a_server_that_refuses_the_login_is_never_answered_with_a_restore() {
     let ended = Stopper {
         run: "20260101-000000-eeeeee".parse().expect("an id"),
         name: "ransomware".to_owned(),
-        outcome: Outcome::Failed,
+        outcome: Some(Outcome::Failed),
     };
     let stopped = Status { stopped_by: Some(ended), ..stopped };
-    advises(&stopped, Level::Critical, "has stopped it and ended (failed), and no run since has started it");
+    advises(&stopped, Level::Critical, "has stopped it and is over (failed), and no run since has started it");
     let held = of(&Status { unfinished: vec![waiting], ..stopped }, &Again::default());
     assert!(held.iter().any(|one| one.text.contains("`ransomware` has stopped it and has not ended")), "{held:?}");
     assert!(!held.iter().any(|one| one.text.contains("so start it")), "{held:?}");
@@ -183,10 +183,13 @@ fn a_database_that_was_dropped_is_never_answered_with_a_restore_that_drops_it_ag
     // One that dumps name: told as long as it may be missed.
     let (day, old) =
         (Timestamp::from_second(86_400).expect("a time"), Timestamp::from_second(9 * 86_400).expect("a time"));
-    let missing = BTreeMap::from([("billing".to_owned(), day)]);
+    let missing = BTreeMap::from([("billing".to_owned(), Missing { dumped_at: day, is_shut: false })]);
     let mut status = Status { at: day, missing, ..healthy() };
     advises(&status, Level::Warning, "no database `billing` any more");
     advises(&status, Level::Warning, "run restore-dump -p database=orders -p dbname=billing");
+    status.missing.insert("billing".to_owned(), Missing { dumped_at: day, is_shut: true });
+    advises(&status, Level::Warning, "in `psql`: ALTER DATABASE \"billing\" ALLOW_CONNECTIONS true");
+    assert!(!of(&status, &Again::default())[0].text.contains("restore-dump"));
     status.at = old;
     assert!(of(&status, &Again::default()).iter().all(|one| !one.text.contains("billing")));
 }

@@ -198,7 +198,7 @@ impl Job<'_> {
             }
             let opened = async {
                 let destination = Destination::open(name, self.params, self.cx)?;
-                self.copies.demand_mounted(&destination.backup_store).await?;
+                self.copies.demand_mounted(&destination.backup_store, self.cx.attempt).await?;
                 destination.backup_store.committed(place).await.map(|copy| (destination, copy))
             };
             match opened.await {

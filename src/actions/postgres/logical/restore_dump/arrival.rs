@@ -50,6 +50,18 @@ impl Arrival {
         Ok(arrival)
     }
 
+    /// Statements that make the roles that SQL text gives something to.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read.
+    pub(super) fn roles(&self) -> Result<String, ActionError> {
+        let unread = |error: &(dyn std::error::Error + 'static)| {
+            ActionError::retryable("the dump cannot be read").because(error)
+        };
+        let file = self.files.open(&self.dump).map_err(|error| unread(&error))?;
+        super::roles::of_text(io::BufReader::with_capacity(1 << 18, file)).map_err(|error| unread(&error))
+    }
+
     /// The database that a dump says it is of; only the custom format does.
     pub(super) fn dumped_dbname(&self) -> Option<String> {
         let mut file = self.files.open(&self.dump).ok().filter(|_| self.format == DumpFormat::Custom)?;

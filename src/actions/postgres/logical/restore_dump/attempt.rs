@@ -19,7 +19,7 @@ use crate::actions::postgres::session::dbstate::{self, Leave};
 use crate::actions::postgres::session::origin::Origin;
 use crate::actions::postgres::session::sessions::{self, Door};
 use crate::actions::postgres::stores::readable::Reading;
-use crate::catalog::{DatabaseFacts, DatabaseState, Manifest};
+use crate::catalog::{DatabaseFacts, DatabaseState, DumpFormat, Manifest};
 use crate::event::{Coverage, Progress};
 use crate::pgformat::Change;
 
@@ -66,10 +66,13 @@ impl Attempt<'_> {
         self.doing("bringing and verifying the dump");
         let arrival = self.unless_cancelled(Arrival::of(self.reading, self.cx)).await;
         let arrival = arrival.inspect_err(|error| sighting::noted(error, self.reading.backup, self.cx))?;
-        let globals = arrival.globals.as_deref().unwrap_or_default();
+        let bare = self.is_imported() && self.cluster.is_scratch() && arrival.globals.is_none();
+        // Of SQL text nothing can be left out: who it gives something to is made instead.
+        let named = if bare && arrival.format == DumpFormat::Plain { arrival.roles()? } else { String::new() };
+        let globals = arrival.globals.as_deref().unwrap_or(&named);
         let missing_tablespaces = roles::missing_tablespaces(&mut admin, globals).await?;
-        let state = self.state(&mut admin).await?;
-        let without_roles = self.is_imported() && self.cluster.is_scratch() && arrival.globals.is_none();
+        let state = self.state(&mut admin, &mut begun).await?;
+        let without_roles = bare && arrival.format != DumpFormat::Plain;
         let load = Load {
             client: &client,
             params: self.params,
@@ -128,14 +131,24 @@ impl Attempt<'_> {
 
     /// What the database gets that lies outside a dump: as it was then, and of a dump that does not say it, as the one has
     /// it that is there.
-    async fn state(&self, admin: &mut Session) -> Result<Option<DatabaseState>, ActionError> {
+    async fn state(&self, admin: &mut Session, begun: &mut Begun) -> Result<Option<DatabaseState>, ActionError> {
         if let Some(dump) = &self.manifest().dump {
             return Ok(Some(dump.state.clone()));
+        }
+        if let Some(kept) = begun.state() {
+            return Ok(Some(kept.clone()));
         }
         let name = &self.seat.name;
         let is_there = sessions::number(admin, name).await?.is_some();
         let asked = self.params.mode != RestoreMode::Into && is_there;
-        Ok(if asked { Some(dbstate::read(admin, name).await?) } else { None })
+        if !asked {
+            return Ok(None);
+        }
+        let state = dbstate::read(admin, name).await?;
+        if self.params.mode == RestoreMode::Replace {
+            begun.keep(&state, self.cx)?;
+        }
+        Ok(Some(state))
     }
 
     /// Says what is not known of a dump that another program made.

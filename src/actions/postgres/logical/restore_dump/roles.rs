@@ -4,9 +4,14 @@
 //! such a line is left alone: a comment on a role may span lines, and nobody's rights hang on it.
 
 use std::collections::BTreeSet;
+use std::io::{self, BufRead, Read as _};
 
 use crate::action::ActionError;
+use crate::actions::postgres::cluster::name::ident;
 use crate::actions::postgres::session::connect::Session;
+
+/// As much of a line of SQL text is looked at: a line of rows may be longer than the memory should hold.
+const LINE_BYTES: u64 = 4096;
 
 /// Has the server log nothing of what a transaction does; a superuser may say so.
 const QUIET: &str = "SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; \
@@ -50,6 +55,50 @@ fn statements<'a>(globals: &'a str, missing: &BTreeSet<String>) -> Vec<&'a str> 
         membership(line).is_some_and(|(group, member)| missing.contains(&group) || missing.contains(&member))
     };
     globals.lines().filter(|line| line.ends_with(';') && about(line)).collect()
+}
+
+/// Statements that make, as names alone, the roles that SQL text gives something to: for a throw-away server, into which nobody
+/// but the tool logs in. `pg_dump` writes each such statement on a line of its own. A row of data that looks like one makes
+/// a role too many, which does nothing.
+///
+/// # Errors
+/// Fails as reading does.
+pub(super) fn of_text(mut text: impl BufRead) -> io::Result<String> {
+    let (mut roles, mut line) = (BTreeSet::new(), Vec::new());
+    while text.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line)? > 0 {
+        roles.extend(given_to(&String::from_utf8_lossy(&line)));
+        if line.last() != Some(&b'\n') {
+            text.skip_until(b'\n')?;
+        }
+        line.clear();
+    }
+    Ok(roles.iter().map(|role| format!("CREATE ROLE {} NOLOGIN;\n", ident(role))).collect())
+}
+
+/// The roles that a line of SQL text gives something to, or takes it from.
+fn given_to(line: &str) -> Vec<String> {
+    let line = line.trim_end();
+    let after = |words: &str| line.rsplit_once(words).map(|(_, rest)| rest);
+    let texts: [Option<&str>; 2] = match line.split(' ').next() {
+        _ if !line.ends_with(';') => [None, None],
+        Some("ALTER") if line.starts_with("ALTER DEFAULT PRIVILEGES ") => {
+            [after(" FOR ROLE "), after(" TO ").or_else(|| after(" FROM "))]
+        }
+        Some("ALTER") => [after(" OWNER TO "), None],
+        Some("GRANT") => [after(" TO "), None],
+        Some("REVOKE") => [after(" FROM "), None],
+        Some("CREATE") if line.starts_with("CREATE POLICY ") => [line.split_once(" TO ").map(|(_, rest)| rest), None],
+        Some(_) | None => [None, None],
+    };
+    let mut roles = Vec::new();
+    for text in texts.into_iter().flatten() {
+        let mut rest = Some(text);
+        while let Some((role, more)) = rest.and_then(name) {
+            roles.extend((role != "PUBLIC").then_some(role));
+            rest = more.strip_prefix(", ");
+        }
+    }
+    roles
 }
 
 /// The group and the member of a line that makes a membership.
@@ -117,7 +166,7 @@ pub(super) async fn missing_tablespaces(session: &mut Session, globals: &str) ->
 
 #[cfg(test)]
 mod tests {
-    use super::{made, name, statements};
+    use super::{made, name, of_text, statements};
 
     const GLOBALS: &str = "SET default_transaction_read_only = off;\n\
         CREATE ROLE app;\nALTER ROLE app WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:x';\n\
@@ -125,6 +174,17 @@ mod tests {
         ALTER ROLE app SET work_mem TO '16MB';\nALTER ROLE app IN DATABASE shop SET x.y TO '1';\n\
         CREATE TABLESPACE fast OWNER app LOCATION '/srv/fast';\n\
         GRANT readers TO app GRANTED BY postgres;\nGRANT app TO readers;\n";
+
+    #[test]
+    fn whom_sql_text_gives_something_to_is_made() {
+        let text = "ALTER TABLE public.t OWNER TO app;\nGRANT SELECT ON TABLE public.t TO \"odd, \"\"name\";\n\
+            REVOKE ALL ON SCHEMA public FROM PUBLIC;\nALTER DEFAULT PRIVILEGES FOR ROLE boss IN SCHEMA public GRANT SELECT ON TABLES TO ro;\n\
+            CREATE POLICY p ON public.t FOR SELECT TO one, two USING ((who = CURRENT_USER));\n\
+            ALTER TABLE public.t ALTER COLUMN c SET DEFAULT 'from A TO B';\nCOPY public.t (c) FROM stdin;\n1\tx\n\\.\n";
+        let made: Vec<String> = of_text(text.as_bytes()).expect("it is read").lines().map(str::to_owned).collect();
+        let role = |name: &str| format!("CREATE ROLE \"{name}\" NOLOGIN;");
+        assert_eq!(made, ["app", "boss", "odd, \"\"name", "one", "ro", "two"].map(role));
+    }
 
     #[test]
     fn only_what_makes_the_missing_roles_is_taken() {

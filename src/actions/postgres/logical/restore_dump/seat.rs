@@ -12,6 +12,7 @@ use crate::action::{ActionError, HostError, RunContext};
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::sessions::number;
 use crate::base::RunId;
+use crate::catalog::DatabaseState;
 
 /// Names are cut by the server beyond this.
 const NAME_BYTES: usize = 63;
@@ -61,6 +62,9 @@ pub(super) struct Begun {
     /// The number of the database that was restored and verified; `None` until then.
     #[serde(default)]
     verified: Option<u32>,
+    /// What the database had that a dump does not say, where it is dropped before the new one is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<DatabaseState>,
 }
 
 /// How far earlier attempts of the same step came.
@@ -88,7 +92,7 @@ impl Begun {
     ) -> Result<Self, ActionError> {
         let (files, path) = (cx.host.files(), Self::path(cx));
         if files.facts(&path).map_err(|error| unkept(&error))?.is_some() {
-            let text = files.read(&path, 1 << 16).map_err(|error| unkept(&error))?;
+            let text = files.read(&path, 4 << 20).map_err(|error| unkept(&error))?;
             return serde_json::from_slice(&text)
                 .map_err(|error| ActionError::fatal(format!("`{}` makes no sense", path.display())).because(&error));
         }
@@ -96,7 +100,7 @@ impl Begun {
             let fact = format!("there is a database `{}` already: another step of this run made it", seat.fresh);
             return Err(ActionError::fatal(fact).help("give this step another `dbname`, or drop that one first"));
         }
-        let begun = Self { before: number(session, &seat.name).await?, verified: None };
+        let begun = Self { before: number(session, &seat.name).await?, verified: None, state: None };
         begun.write(cx)?;
         Ok(begun)
     }
@@ -117,6 +121,20 @@ impl Begun {
     /// Whether there was a database of the name.
     pub(super) fn had_name(&self) -> bool {
         self.before.is_some()
+    }
+
+    /// What an earlier attempt noted that the database had.
+    pub(super) fn state(&self) -> Option<&DatabaseState> {
+        self.state.as_ref()
+    }
+
+    /// Notes what the database has that a dump does not say: when it is dropped, nothing else tells it.
+    ///
+    /// # Errors
+    /// Fails when it cannot be written.
+    pub(super) fn keep(&mut self, state: &DatabaseState, cx: &RunContext) -> Result<(), ActionError> {
+        self.state = Some(state.clone());
+        self.write(cx)
     }
 
     /// Notes that the new database is restored and verified.
