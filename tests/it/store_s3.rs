@@ -182,7 +182,8 @@ async fn of_many_writers_who_must_not_replace_one_wins() {
     for writer in writers {
         match writer.await.expect("no panic") {
             Ok(sha256) => won.push(sha256),
-            Err(error) => assert!(matches!(error, StoreError::Exists { .. }), "{error}"),
+            // This server asks and writes apart from each other: a loser may see the object change while it compares.
+            Err(error) => assert!(matches!(error, StoreError::Exists { .. } | StoreError::Replaced { .. }), "{error}"),
         }
     }
     let there = read(&*store, "a", GetOptions::default()).await.expect("read");
