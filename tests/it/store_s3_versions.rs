@@ -114,7 +114,8 @@ async fn aws_what_a_killed_writer_began_is_listed_and_removed() {
     let found = store.unfinished("app/").await.expect("listed");
     let [begun] = &found[..] else { panic!("{found:?}") };
     assert_eq!((begun.key.as_str(), begun.size_bytes), ("app/base/dead/base.tar.zst", 0));
-    assert!(begun.touched_at < clock::now(), "{begun:?}");
+    // This server does not tell the parts of an upload: nobody can say that its writer is gone.
+    assert_eq!(begun.touched_at, None, "{begun:?}");
     assert!(store.discard(begun).await.expect("removed"));
     assert_eq!(behind.uploads().len(), 1, "the other's");
     assert!(store.unfinished("app/").await.expect("listed").is_empty());

@@ -60,8 +60,8 @@ pub struct Unfinished {
     pub key: ObjectKey,
     /// What is stored of it, in bytes.
     pub size_bytes: u64,
-    /// When it was last written, or where a store does not tell that, begun; by the store's clock.
-    pub touched_at: Timestamp,
+    /// When it was last written, by the store's clock; `None` where that cannot be told.
+    pub touched_at: Option<Timestamp>,
     /// The store's own name of it.
     pub upload: String,
 }

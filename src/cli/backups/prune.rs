@@ -280,11 +280,9 @@ impl Judged {
             line(format!("  orphan  {}  {count} objects, {size}, no manifest; `--orphans` removes it", orphan.folder));
         }
         for one in &self.unfinished {
-            let (size, at) = (ByteSize(one.size_bytes), one.touched_at);
-            line(format!(
-                "  orphan  {}  {size}, begun and not gone on with since {at}; `--orphans` removes it",
-                one.key
-            ));
+            let at = one.touched_at.map(|at| format!(" since {at}")).unwrap_or_default();
+            let size = ByteSize(one.size_bytes);
+            line(format!("  orphan  {}  {size}, begun and not gone on with{at}; `--orphans` removes it", one.key));
         }
     }
 

@@ -205,7 +205,7 @@ impl Place {
         self.collect((folder, prefix), 0, |name| claimed(name).is_some(), &mut |path, meta| {
             let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
             let key = claimed(name).and_then(|name| [folder, name].join("/").trim_start_matches('/').parse().ok());
-            let (size_bytes, touched_at, upload) = (meta.len(), modified_at(meta), name.to_owned());
+            let (size_bytes, touched_at, upload) = (meta.len(), Some(modified_at(meta)), name.to_owned());
             found.extend(key.map(|key| Unfinished { key, size_bytes, touched_at, upload }));
         })?;
         self.present()?;

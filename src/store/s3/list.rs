@@ -1,5 +1,7 @@
 //! Listings, page by page.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_s3::types::{CommonPrefix, Object};
 
 use super::dress::timestamp;
@@ -79,19 +81,22 @@ pub(super) async fn unfinished(session: &Session, prefix: &str) -> Result<Vec<Un
             let (Some(object), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
             let Some(key) = session.address.key(object) else { continue };
             let parts = match parts(session, object, id).await {
-                Ok(parts) => parts,
+                Ok(parts) => Some(parts),
                 // It ended meanwhile.
                 Err(StoreError::NotFound { .. }) => continue,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    None
+                }
             };
+            let parts_of = || parts.iter().flat_map(BTreeMap::values);
+            // A writer that goes on with it stores parts.
+            let last =
+                || parts_of().filter_map(|part| part.stored_at).chain(upload.initiated.as_ref().map(timestamp)).max();
             found.push(Unfinished {
                 key,
-                size_bytes: parts.values().map(|part| part.size_bytes).sum(),
-                // A writer that goes on with it stores parts.
-                touched_at: parts
-                    .values()
-                    .filter_map(|part| part.stored_at)
-                    .fold(upload.initiated.as_ref().map_or(Timestamp::MAX, timestamp), Timestamp::max),
+                size_bytes: parts_of().map(|part| part.size_bytes).sum(),
+                touched_at: parts.as_ref().and_then(|_| last()),
                 upload: id.to_owned(),
             });
         }

@@ -155,7 +155,7 @@ pub fn is_abandoned(orphan: &Orphan, now: Timestamp) -> bool {
 /// Tells whether whoever began to write something has not gone on with it for so long that he is gone.
 #[must_use]
 pub fn is_given_up(unfinished: &Unfinished, now: Timestamp) -> bool {
-    clock::between(unfinished.touched_at, now) >= ORPHANED_AFTER
+    unfinished.touched_at.is_some_and(|at| clock::between(at, now) >= ORPHANED_AFTER)
 }
 
 impl Order {
