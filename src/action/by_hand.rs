@@ -103,7 +103,7 @@ pub fn arguments(summary: &str, with: &Value) -> Vec<String> {
 mod tests {
     use serde_json::json;
 
-    use super::{arguments, command_line, without_secrets};
+    use super::{arguments, as_root, as_user, command_line, without_secrets};
     use crate::action::Late;
     use crate::base::secret::token;
 
@@ -111,6 +111,20 @@ mod tests {
     fn only_words_that_need_it_are_quoted() {
         let words = ["pg_ctl", "stop", "-D", "/var/lib/my data", "it's", "", "$HOME", "‹steps.a.b›"];
         assert_eq!(command_line(words), r"pg_ctl stop -D '/var/lib/my data' 'it'\''s' '' '$HOME' ‹steps.a.b›");
+    }
+
+    /// Whoever is not root may have to give a password to `sudo`: there only the words are held against what they shall be.
+    #[test]
+    fn a_line_as_another_user_is_one_that_runs_on_the_machine_it_is_printed_on() {
+        let (nobody, root) = (as_user("nobody", ["id", "-un"]), as_root(["id", "-un"]));
+        if !rustix::process::geteuid().is_root() {
+            assert_eq!((nobody.as_str(), root.as_str()), ("sudo -u nobody id -un", "sudo id -un"));
+            return;
+        }
+        for (line, user) in [(nobody, "nobody"), (root, "root")] {
+            let ran = std::process::Command::new("sh").args(["-c", &line]).output().expect("a shell");
+            assert_eq!(String::from_utf8_lossy(&ran.stdout).trim(), user, "{line}: {ran:?}");
+        }
     }
 
     #[test]
