@@ -12,24 +12,26 @@ pub struct Shelf {
     /// The store.
     pub store: String,
     /// Its backups; why it does not tell them.
-    pub backups: Result<Vec<Backup>, String>,
+    pub backups: Result<BackupList, String>,
 }
 
 impl Shelf {
     /// What it has of a kind.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Backup> {
-        self.backups.iter().flatten().filter(move |backup| backup.manifest.kind == kind)
+        self.backups.iter().flat_map(|list| &list.backups).filter(move |backup| backup.manifest.kind == kind)
     }
 
     /// What it has of a kind and nothing is known against.
     pub fn sound<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Backup> {
-        self.of_kind(kind).filter(|backup| is_sound(backup))
+        self.of_kind(kind).filter(|backup| self.is_sound(backup))
     }
-}
 
-/// Whether a copy of a backup is complete, and not known to be damaged.
-pub fn is_sound(backup: &Backup) -> bool {
-    backup.missing.is_empty() && !backup.attested.is_damaged()
+    /// Whether one of its copies is complete and not known to be damaged, and all that it rests on there as well: an
+    /// increment is as good as the weakest of its links.
+    pub fn is_sound(&self, backup: &Backup) -> bool {
+        let rests_whole = self.backups.as_ref().is_ok_and(|list| list.rests_whole(backup));
+        backup.missing.is_empty() && !backup.attested.is_damaged() && rests_whole
+    }
 }
 
 impl Site {
@@ -51,7 +53,10 @@ impl Site {
         let Some(entry) = self.inventory.databases.get(database) else { return Vec::new() };
         let prefix = entry.prefix.as_deref().unwrap_or(database);
         let is_its = |backup: &Backup| backup.manifest.source == database;
-        let of_it = |list: BackupList| list.backups.into_iter().filter(is_its).collect();
+        let of_it = |mut list: BackupList| {
+            list.backups.retain(is_its);
+            list
+        };
         let shelf = |store: &str| Shelf { store: store.to_owned(), backups: self.listed(store, prefix).map(of_it) };
         entry.backup_destinations().map(shelf).collect()
     }

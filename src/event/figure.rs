@@ -169,6 +169,8 @@ pub enum Coverage {
     ToLastFlushed,
     /// The newest recovered commit bounds the loss.
     NewestCommit,
+    /// Two servers wrote at once: the first commit of the one that does not come back bounds the loss.
+    WrittenBeside,
 }
 
 /// A phase's measured time.

@@ -299,8 +299,10 @@ pub(super) fn rpo_miss(figures: &Figures) -> Option<String> {
 pub(super) fn loss_words(loss: &LossVerdict) -> String {
     match (loss.unwanted_ms, loss.coverage) {
         (0, Coverage::ToLastFlushed) => "no loss".to_owned(),
-        (0, Coverage::NewestCommit) => "no measurable loss".to_owned(),
-        (ms, Coverage::ToLastFlushed | Coverage::NewestCommit) => format!("at most {} of commits lost", millis(ms)),
+        (0, Coverage::NewestCommit | Coverage::WrittenBeside) => "no measurable loss".to_owned(),
+        (ms, Coverage::ToLastFlushed | Coverage::NewestCommit | Coverage::WrittenBeside) => {
+            format!("at most {} of commits lost", millis(ms))
+        }
     }
 }
 
@@ -311,6 +313,9 @@ pub(super) fn loss_basis(loss: &LossVerdict) -> String {
         (Coverage::ToLastFlushed, Some(_)) => format!("`{}` recovered all up to the chosen target", loss.step),
         (Coverage::ToLastFlushed, None) => format!("`{}` recovered to or past the last flushed position", loss.step),
         (Coverage::NewestCommit, _) => format!("a bound: the newest commit that `{}` recovered", loss.step),
+        (Coverage::WrittenBeside, _) => {
+            format!("a bound: the first commit of another timeline that `{}` did not bring back", loss.step)
+        }
     }
 }
 

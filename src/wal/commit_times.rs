@@ -3,6 +3,7 @@
 //! Nothing is recorded when WAL is archived, so WAL that others archived is judged in the same way. Commit times are
 //! the primary's clock, and a clock may step back: positions decide, times only lead to them.
 
+mod first_lost;
 mod timeline_dates;
 
 use super::packed::Source;
@@ -13,6 +14,8 @@ use crate::catalog::recovery::Edge;
 use crate::pgformat::{
     Commit, Halt, Lsn, SegmentName, SegmentScan, SegmentSize, WalFileName, WalRecord, WalWalker, Walked,
 };
+
+pub use first_lost::LostBeside;
 
 /// WAL that replay will find although the archive does not have it.
 pub trait UnarchivedSegments: Sync {

@@ -78,7 +78,8 @@ fn a_restore_that_finds_its_backup_damaged_leaves_that_to_the_next_one_which_tak
     failed.says(&format!("backup `{}` is damaged in `primary`: that is kept beside it", ids[1]));
     assert_eq!(verdicts(&store, &ids[1]), ["failed"]);
     assert_eq!(rows(&production), "1000|500500", "nothing was stopped");
-    cli.run(&["status", "main"]).prints("NOT SOUND");
+    let status = cli.run(&["status", "main"]).ends(2).prints("2 in all, 1 of them NOT SOUND");
+    status.prints(&format!("a restore takes {}, ", ids[0])).prints(&format!("that can be restored is `{}`", ids[0]));
     let planned = cli.run(&["restore", "main"]).ends(0);
     planned.prints(&format!("backup `{}` is complete", ids[0])).prints("passed over");
     cli.run(&["restore", "main", CONFIRM[0], CONFIRM[1]]).ends(0);

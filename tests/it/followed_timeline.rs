@@ -98,6 +98,8 @@ async fn a_server_that_went_on_after_another_one_was_promoted_by_mistake_is_not_
     );
     let planned = cli.run(&["pitr", "main", "--timeline", "1"]).ends(0);
     assert!(planned.out.contains("-p timeline=1"), "{}{}", planned.out, planned.err);
+    let both = "two servers wrote at once: what was committed on timeline 2 from ";
+    assert!(planned.out.contains(both), "{}", planned.out);
     let planned = cli.run(&["restore", "main"]).ends(4);
     let said = format!("{}{}", planned.out, planned.err);
     assert!(said.contains("the archive does not lead there: timeline `2` is the newest"), "{said}");
@@ -119,8 +121,12 @@ async fn a_server_that_went_on_after_another_one_was_promoted_by_mistake_is_not_
     assert!(!site.cluster.pgdata().exists(), "nothing was moved");
     let named = told(&run.check_ahead(&staged, json!({ "timeline": 1 })).await);
     assert!(named.contains("leads there"), "{named}");
-    run.recover(&staged, json!({ "timeline": 1 })).await;
+    let recovered = run.recover(&staged, json!({ "timeline": 1 })).await;
     assert_eq!(rows(&site), "1,2,3", "{}", site.said());
+    assert!(site.said().contains(both), "{}", site.said());
+    // The loss begins with row 9, which is older than the newest row that came back.
+    assert_eq!(serde_json::to_value(recovered.loss.coverage).unwrap(), json!("written_beside"));
+    assert!(recovered.loss.complete_until < recovered.loss.newest_commit_at, "{:?}", recovered.loss);
     // The timeline of this recovery comes after both, and nobody has to be asked again.
     insert(&site, 4);
     site.archive();
@@ -147,7 +153,7 @@ async fn what_a_server_wrote_on_a_timeline_that_was_left_is_a_loss_however_far_t
     let recovered = recover_newest(&site, &backup).await;
     assert_eq!(rows(&site), "1,2,4,5,6", "{}", site.said());
     assert_eq!(serde_json::to_value(recovered.loss.coverage).unwrap(), json!("newest_commit"));
-    assert!(site.said().contains("on timeline 1, which was left before that"), "{}", site.said());
+    assert!(site.said().contains("on timeline 1, which was left at "), "{}", site.said());
 }
 
 /// Brings the segment that was being written into the site's own store, as a recovery does that is given up then.

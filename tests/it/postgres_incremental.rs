@@ -123,6 +123,19 @@ async fn a_lost_link_is_found_before_anything_is_touched() {
     cli.run(&["backups", "show", &second.id, "--store", &url]).ends(0).prints("which is not there");
     cli.run(&["backups", "verify", &second.id, "--no-record", "--store", &url]).ends(10).prints("it rests on");
     cli.run(&["backups", "verify", &full.id, "--no-record", "--store", &url]).ends(0).prints("holds");
+    cli.file(
+        "inventory.yaml",
+        &format!(
+            "version: 1\ndatabases: {{ main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary }} }}\n\
+             stores: {{ primary: {{ url: \"{url}\" }} }}\nenvironments: {{ production: {{ default: true }} }}\n",
+            site.cluster.pgdata().display(),
+            site.cluster.port(),
+            site.cluster.socket_dir().display(),
+            site.cluster.bin().display(),
+        ),
+    );
+    let status = cli.run(&["status", "main"]).ends(2).prints("NOT SOUND; 2 in all, 1 of them NOT SOUND");
+    status.prints(&format!("a restore takes {}, ", full.id));
     // What is chosen then, and what the next increment rests on, is the full one.
     let query = Query { source: Some("main".to_owned()), ..Query::default() };
     assert_eq!(catalog::find(&*store, "main", &query).await.unwrap().manifest.id, full.id);

@@ -84,7 +84,7 @@ impl Archive {
     }
 
     /// Where a timeline parts from the way of another one.
-    fn leaves(&self, way: &TimelineHistory, timeline: Timeline) -> Lsn {
+    pub(super) fn leaves(&self, way: &TimelineHistory, timeline: Timeline) -> Lsn {
         let begin = || self.branches.get(&timeline).and_then(|branch| branch.history.parent()).map(|(_, begin)| begin);
         way.switch_of(timeline).or_else(begin).unwrap_or_default()
     }

@@ -11,6 +11,7 @@
 mod absence;
 mod archive;
 mod backup;
+mod beside;
 mod choice;
 mod goal;
 mod hole;
@@ -24,6 +25,7 @@ mod way;
 pub use absence::Requirement;
 pub use archive::{Archive, Branch, Condition, LastCommit, Part, Segment, Unread};
 pub use backup::{Base, BaseBackup, TablespaceSize, base_backups, weak_increments};
+pub use beside::Beside;
 pub use choice::{Choice, PassedOver, choose};
 pub use goal::{Edge, Goal, without_epoch};
 pub use hole::{Fault, Hole, Reach};

@@ -17,6 +17,7 @@ use crate::cli::site::{Site, machine as this_machine};
 use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document};
 use crate::report::mask_text;
+use crate::wal::LostBeside;
 use crate::wal::outlook::{Impossible, Plan, ToRetrieve};
 
 /// What a plan is for.
@@ -157,6 +158,7 @@ pub fn told(about: &About<'_>, plan: &Plan) -> Value {
         "stop": stop,
         "newest_commit_at": plan.newest_commit.map(|commit| commit.at),
         "gives_up_timelines": plan.later.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "written_beside": plan.beside.iter().map(beside).collect::<Vec<_>>(),
         "gives_up": about.given_up(plan).map(|(from, to)| json!({ "from": from, "to": to })),
         "disk": own,
         "other_disks": disks.get(1..).unwrap_or_default(),
@@ -167,6 +169,10 @@ pub fn told(about: &About<'_>, plan: &Plan) -> Value {
         "others": about.others,
         "command": about.command(plan),
     })
+}
+
+fn beside(lost: &LostBeside) -> Value {
+    json!({ "timeline": lost.timeline, "from": lost.first_at, "to": lost.newest_at })
 }
 
 fn passed_over<'a>(all: impl Iterator<Item = (&'a str, &'a Refusal)>) -> Vec<Value> {
@@ -267,6 +273,9 @@ fn stops(about: &About<'_>, plan: &Plan, fact: &dyn Fn(&str, &str)) {
         }
         (Some(one), None) | (None, Some(one)) => fact("gives up", &one),
         (None, None) => {}
+    }
+    for lost in &plan.beside {
+        fact("loses", &lost.words(plan.replay.timeline));
     }
     let newest = plan.newest_commit.map(|commit| commit.at);
     if let (Goal::Newest, Some(newest)) = (&plan.settled.goal, newest) {

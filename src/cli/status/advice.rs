@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::gather::{Drilled, Status};
+use super::gather::{Drilled, Newest, Restorable, Status};
 use super::readable::Locked;
 use crate::actions::postgres::cluster::name::ident;
 use crate::actions::postgres::recovery::server_status::LostDatabase;
@@ -273,13 +273,34 @@ fn held(status: &Status, ways: &Ways) -> Option<Advice> {
             let text = format!("what {what}s there are is not known: {}", ways.known);
             Some(Advice::new(Level::Unknown, text))
         }
-        Some(newest) if !newest.sound => {
-            Some(Advice::new(Level::Critical, format!("the newest {what} `{}` is not sound: {backup}", newest.id)))
-        }
+        Some(newest) if !newest.sound => Some(unsound((newest, &status.restorable), ways)),
         Some(newest) if !status.limits.age && between(newest.ended_at, status.at) > OLD => {
             Some(Advice::new(Level::Warning, format!("the newest {what} is old: {backup}")))
         }
         Some(_) => None,
+    }
+}
+
+/// What the newest backup lacks, and what a restore would take in its place.
+fn unsound((newest, restorable): (&Newest, &Option<Restorable>), Ways { what, backup, .. }: &Ways) -> Advice {
+    let id = &newest.id;
+    match restorable {
+        Some(Restorable { backup: other, store: Some(store) }) if other.id == *id => {
+            let text = format!(
+                "a copy of the newest {what} `{id}` is not sound; a restore reads that of store `{store}`: {backup}"
+            );
+            Advice::new(Level::Warning, text)
+        }
+        Some(Restorable { backup: other, .. }) => {
+            let text = format!(
+                "the newest {what} `{id}` is not sound; the newest that can be restored is `{}`, ended {}: {backup}",
+                other.id, other.ended_at
+            );
+            Advice::new(Level::Critical, text)
+        }
+        None => {
+            Advice::new(Level::Critical, format!("the newest {what} `{id}` is not sound, and no other is: {backup}"))
+        }
     }
 }
 

@@ -58,6 +58,11 @@ pub struct Status {
     pub backup: Option<Newest>,
     /// How many of them there are.
     pub backups: usize,
+    /// How many of them are known to be damaged or incomplete, or rest on one that is.
+    pub unsound: usize,
+    /// The newest of them that a restore can take, where the newest is not sound; absent where none can be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restorable: Option<Restorable>,
     /// That the keys here do not open its newest base backup; absent where they do, and where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locked: Option<Locked>,
@@ -152,8 +157,19 @@ pub struct Newest {
     pub ended_at: Timestamp,
     /// Its stored size.
     pub size_bytes: u64,
-    /// Whether it is complete, and not known to be damaged.
+    /// Whether it and all that it rests on are complete, and not known to be damaged.
     pub sound: bool,
+}
+
+/// A backup that can be restored, as far as is known.
+#[derive(Debug, Serialize)]
+pub struct Restorable {
+    /// The backup.
+    #[serde(flatten)]
+    pub backup: Newest,
+    /// The store whose copy is read, where it is another than that of the newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 /// What another store has of a database's backups than the one that is told first.
@@ -282,6 +298,8 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         stanza,
         backup: kept.newest,
         backups: kept.count,
+        unsound: kept.unsound,
+        restorable: kept.restorable,
         locked: kept.locked,
         store_fault: kept.fault,
         missing: lacking,

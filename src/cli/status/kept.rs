@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::gather::{Beside, Newest, Proven};
+use super::gather::{Beside, Newest, Proven, Restorable};
 use super::readable::{self, Locked};
 use crate::actions::pgbackrest;
 use crate::actions::postgres::is_kept_old;
 use crate::base::Timestamp;
 use crate::catalog::attest::Verdict;
-use crate::catalog::{Backup, KIND_POSTGRES_DUMP};
-use crate::cli::shelf::{Shelf, is_sound};
+use crate::catalog::{Backup, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
+use crate::cli::shelf::Shelf;
 use crate::cli::site::{self, Site};
 use crate::cli::wiring;
 
@@ -18,6 +18,10 @@ use crate::cli::wiring;
 pub(super) struct Kept {
     pub(super) newest: Option<Newest>,
     pub(super) count: usize,
+    /// How many of them are not sound.
+    pub(super) unsound: usize,
+    /// What a restore would take, where the newest is not sound.
+    pub(super) restorable: Option<Restorable>,
     pub(super) proof: Option<Proven>,
     ids: BTreeSet<String>,
     pub(super) locked: Option<Locked>,
@@ -43,6 +47,8 @@ impl Kept {
         let others = || shelves.iter().filter(|shelf| newest_at(shelf).is_some());
         let told = if fault.is_empty() { Some(own) } else { others().max_by_key(newest_at) };
         let kept = told.map(|shelf| Self::of(shelf, kind)).unwrap_or_default();
+        let is_sound = kept.newest.as_ref().is_none_or(|newest| newest.sound);
+        let restorable = told.filter(|_| !is_sound).and_then(|told| kept.restorable(told, (&shelves, kind)));
         // Another store's copy may be read.
         let sole = told.filter(|_| shelves.len() == 1);
         let locked = sole.and_then(|shelf| readable::locked(&newest_first(shelf, kind), &shelf.store, site));
@@ -51,7 +57,7 @@ impl Kept {
         let beside = rest.map(|shelf| kept.beside(shelf, kind)).collect();
         let told_by = told.filter(|told| told.store != own.store).map(|told| told.store.clone());
         let dumped = dumped(&shelves, &site.environment);
-        Self { locked, fault, told_by, beside, dumped, ..kept }
+        Self { locked, fault, told_by, beside, dumped, restorable, ..kept }
     }
 
     /// What pgBackRest lists.
@@ -62,12 +68,24 @@ impl Kept {
     fn of(shelf: &Shelf, kind: &str) -> Self {
         let found = newest_first(shelf, kind);
         Self {
-            newest: found.first().map(newest),
+            newest: found.first().map(|backup| newest(backup, shelf)),
             count: found.len(),
+            unsound: found.iter().filter(|backup| !shelf.is_sound(backup)).count(),
             proof: found.iter().filter_map(proof).max_by_key(|proof| proof.at),
             ids: found.into_iter().map(|backup| backup.manifest.id).collect(),
             ..Self::default()
         }
+    }
+
+    /// The newest of these that is sound somewhere: of base backups a restore takes another store's copy for a damaged one.
+    fn restorable(&self, told: &Shelf, (shelves, kind): (&[Shelf], &str)) -> Option<Restorable> {
+        let is_read = |shelf: &&Shelf| shelf.store == told.store || kind == KIND_POSTGRES_BASE;
+        let copies = shelves.iter().filter(is_read).flat_map(|shelf| shelf.sound(kind).map(move |one| (one, shelf)));
+        let known = copies.filter(|(one, _)| self.ids.contains(&one.manifest.id));
+        let is_its_own = |shelf: &Shelf| shelf.store == told.store;
+        let best = known.max_by_key(|(one, shelf)| (one.manifest.stopped_at, is_its_own(shelf)))?;
+        let store = Some(best.1.store.clone()).filter(|_| !is_its_own(best.1));
+        Some(Restorable { backup: newest(best.0, best.1), store })
     }
 
     /// What another store has beside this.
@@ -81,7 +99,7 @@ impl Kept {
             fault: shelf.backups.as_ref().err().cloned().unwrap_or_default(),
             is_ahead: newest_sound.is_some_and(is_newer),
             // What it is ahead by is what can be restored from it.
-            backup: newest_sound.filter(|one| is_newer(one)).map(newest).or(other.newest),
+            backup: newest_sound.filter(|one| is_newer(one)).map(|one| newest(one, shelf)).or(other.newest),
             backups: other.count,
         }
     }
@@ -134,12 +152,12 @@ fn newest_first(shelf: &Shelf, kind: &str) -> Vec<Backup> {
     found
 }
 
-fn newest(backup: &Backup) -> Newest {
+fn newest(backup: &Backup, shelf: &Shelf) -> Newest {
     Newest {
         id: backup.manifest.id.clone(),
         ended_at: backup.manifest.stopped_at,
         size_bytes: backup.manifest.size_bytes(),
-        sound: is_sound(backup),
+        sound: shelf.is_sound(backup),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::advice::has_succeeded;
-use super::gather::{Drilled, Expected, Proven, Status};
+use super::gather::{Drilled, Expected, Proven, Restorable, Status};
 use crate::base::clock::between;
 use crate::base::units::{ByteSize, human_duration};
 use crate::base::{Timestamp, clock};
@@ -126,14 +126,20 @@ fn backups(status: &Status, again: &Again) {
             };
             let place = status.told_by.as_ref().map(|store| format!(" in store `{store}`"));
             let text = format!(
-                "{}, {}, {}{word}; {} in all{}",
+                "{}, {}, {}{word}; {} in all{}{}",
                 newest.id,
                 ago(newest.ended_at, status.at),
                 ByteSize(newest.size_bytes),
                 status.backups,
-                place.unwrap_or_default()
+                place.unwrap_or_default(),
+                if status.unsound == 0 { String::new() } else { format!(", {} of them NOT SOUND", status.unsound) }
             );
             line("backup", (if newest.sound { Tone::Good } else { Tone::Bad }, &text));
+            if let Some(Restorable { backup, store }) = &status.restorable {
+                let place = store.as_ref().map(|store| format!(" in store `{store}`")).unwrap_or_default();
+                let text = format!("a restore takes {}{place}, {}", backup.id, ago(backup.ended_at, status.at));
+                line("", (Tone::Warn, &text));
+            }
             if status.told_by.is_some() {
                 line("", (Tone::Bad, &format!("its own store tells nothing: {}", status.store_fault)));
             }

@@ -61,7 +61,9 @@ fn judge(step: &StepId, known: &StepState, incident_at: Timestamp) -> Option<Los
     let reference = chosen.unwrap_or(incident_at);
     let unwanted_ms = match loss.coverage {
         Coverage::ToLastFlushed => 0,
-        Coverage::NewestCommit => millis(between(loss.complete_until.or(loss.newest_commit_at)?, reference)),
+        Coverage::NewestCommit | Coverage::WrittenBeside => {
+            millis(between(loss.complete_until.or(loss.newest_commit_at)?, reference))
+        }
     };
     Some(LossVerdict {
         unwanted_ms,

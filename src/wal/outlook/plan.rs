@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::super::change_search::{Sighting, Wanted};
-use super::super::{Asked, ReplayEnd, Stop, UnarchivedSegments as _, WalError, replay_end};
+use super::super::{Asked, LostBeside, ReplayEnd, Stop, UnarchivedSegments as _, WalError, replay_end};
 use super::{ClusterView, Hunt, LookError, Recoverable, ToRetrieve, readable};
 use crate::base::Timestamp;
 use crate::catalog::recovery::{
@@ -46,6 +46,8 @@ pub struct Plan {
     pub newest_at: Option<Timestamp>,
     /// The timelines that were begun after the one that is followed, and not given up: what was committed on them is given up as a whole.
     pub later: Vec<Timeline>,
+    /// What was committed on others while the one that is followed was written to as well, of a recovery to the newest state.
+    pub beside: Vec<LostBeside>,
     /// Newer backups that were passed over.
     pub passed_over: Vec<PassedOver>,
     /// What of the backup must be retrieved before it can be read.
@@ -171,7 +173,7 @@ async fn attempt(
     if let (Some(why), None) = (torn(cluster, goal), wanted) {
         return Ok(Planned::Impossible(impossible(cluster, why, Vec::new())));
     }
-    if *goal == Goal::Newest && wanted.is_none() && !cluster.archive.branches.is_empty() {
+    if *goal == Goal::Newest && !cluster.archive.branches.is_empty() {
         let start = cluster.backups.iter().map(|backup| backup.base.start).min().unwrap_or_default();
         found.commit_times(cluster.system_id, cluster.archive.size).date_ends(&mut cluster.archive, start).await?;
         found.remnant.iter().for_each(|remnant| remnant.seen_by(cluster));
@@ -339,6 +341,10 @@ async fn settle(
         Some(remnant) => remnant.newest_commit(newest_commit, &way.path),
         None => newest_commit.map(|commit| commit.at),
     };
+    let beside = match goal {
+        Goal::Newest => commit_times.lost_beside(archive, way.followed, way.base).await,
+        Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => Vec::new(),
+    };
     let inside = way.path.len() - readable.len();
     let embedded = (inside > 0).then(|| format!("{inside} segments are not in the archive but came with the backup"));
     let tear = beyond.remnant.and_then(|left| left.tear.as_ref());
@@ -349,14 +355,17 @@ async fn settle(
         unread: archive.unknown_beside(way.base, way.followed),
         tear,
         newest_at,
+        later: later(cluster, way.followed, &beside),
+        beside,
         ..of(cluster, choice, (settled, stop), newest_commit)
     }))
 }
 
-/// The timelines that the archive knows and that were begun after one.
-fn later(cluster: &ClusterView, followed: Timeline) -> Vec<Timeline> {
+/// The timelines that the archive knows and that were begun after one, without those that are told by themselves.
+fn later(cluster: &ClusterView, followed: Timeline, beside: &[LostBeside]) -> Vec<Timeline> {
     let archive = &cluster.archive;
-    let begun = archive.branches.keys().copied().filter(|timeline| *timeline > followed);
+    let is_told = |timeline: &Timeline| beside.iter().any(|one| one.timeline == *timeline);
+    let begun = archive.branches.keys().copied().filter(|timeline| *timeline > followed && !is_told(timeline));
     begun.filter(|timeline| !archive.given_up.contains_key(timeline)).collect()
 }
 
@@ -389,7 +398,8 @@ fn of(
         stop,
         newest_commit,
         newest_at: None,
-        later: later(cluster, way.followed),
+        later: Vec::new(),
+        beside: Vec::new(),
         passed_over: Vec::new(),
         retrieval: None,
         notes: Vec::new(),

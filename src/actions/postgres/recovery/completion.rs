@@ -208,7 +208,14 @@ impl Completion<'_> {
 
     fn course(&self) -> Course {
         let base = super::replay_plan::base(&self.marker);
-        let unknown = Course { start: base.start, end: None, timeline: base.timeline, floor: None, promoted_at: None };
+        let unknown = Course {
+            start: base.start,
+            end: None,
+            timeline: base.timeline,
+            floor: None,
+            promoted_at: None,
+            lost_since: None,
+        };
         self.marker.course.unwrap_or(unknown)
     }
 

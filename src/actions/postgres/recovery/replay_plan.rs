@@ -17,7 +17,7 @@ use crate::base::clock;
 use crate::catalog::recovery::{Archive, Base, Condition, Fault, Goal, Refusal, Settled, Way};
 use crate::catalog::{GivenUp, Manifest};
 use crate::pgformat::{Lsn, SegmentName, Timeline, WalFileName};
-use crate::wal::{Asked, Keys, WalError, replay_end};
+use crate::wal::{Asked, CommitTimes, Keys, WalError, replay_end};
 
 /// How long WAL may take to arrive that later WAL overtook.
 const ARRIVED_WITHIN: Duration = Duration::from_secs(30);
@@ -138,7 +138,8 @@ async fn decide(
         wal_archive.date(&mut archive).await?;
         aside.tail.lives_in(&mut archive);
     }
-    if *goal == Goal::Newest && found.timeline.is_none() && !archive.branches.is_empty() {
+    // Also for one that was named: what another one got beside it is lost all the same.
+    if *goal == Goal::Newest && !archive.branches.is_empty() {
         wal_archive.date_ends(&mut archive, base.start).await?;
         aside.tail.seen_by(&mut archive);
     }
@@ -155,17 +156,28 @@ async fn decide(
                 let as_it_was = before.filter(|(first, _)| first.followed == way.followed);
                 let (way, archived) = as_it_was.unwrap_or((way, archived.clone()));
                 let course = course(WalSource { archived: &archived, ..wal_source }, &way, &settled).await?;
-                let course = Course { promoted_at: archive.last_promotion(way.followed), ..course };
+                let beside = match settled.goal {
+                    Goal::Newest => commit_times(&wal_source).lost_beside(&archive, way.followed, base).await,
+                    Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => Vec::new(),
+                };
+                let lost_since = beside.iter().map(|lost| lost.first_at).min();
+                let course = Course { promoted_at: archive.last_promotion(way.followed), lost_since, ..course };
                 let Settled { goal, told, note, .. } = settled;
                 let unknown =
                     archive.unknown_beside(base, way.followed).into_iter().map(|fact| format!("warning: {fact}"));
-                let notes = note.into_iter().chain(unknown).collect();
+                let lost = beside.iter().map(|lost| format!("warning: {}", lost.words(way.followed)));
+                let notes = note.into_iter().chain(unknown).chain(lost).collect();
                 return Ok(ReplayPlan { goal, timeline: told, course, path: way.path, archived, notes });
             }
             Err(error) if !has_become_a_hole(&mut archive, &error) => return Err(unread(&error)),
             Err(_) => before = before.or(Some((way, archived))),
         }
     }
+}
+
+/// The times of the WAL that is there.
+fn commit_times<'a>(wal_source: &'a WalSource<'a>) -> CommitTimes<'a> {
+    wal_source.wal_archive.commit_times().with(wal_source)
 }
 
 /// Decides where replay of a way ends, as who looked ahead did.
@@ -178,8 +190,8 @@ async fn ends(
     let rescued = |name: &SegmentName| wal_source.aside.tail.path_of(*name).is_some();
     let looked_through = |name: &SegmentName| wal_source.archived.contains(name) || rescued(name);
     let readable: Vec<SegmentName> = way.path.iter().copied().filter(looked_through).collect();
-    let commit_times = wal_source.wal_archive.commit_times().with(&wal_source);
-    let end = replay_end(&commit_times, (way, &readable), Asked { goal, place: goal, at, edge: *edge }).await?;
+    let end =
+        replay_end(&commit_times(&wal_source), (way, &readable), Asked { goal, place: goal, at, edge: *edge }).await?;
     Ok(end.map(|end| end.settled))
 }
 
@@ -209,7 +221,14 @@ async fn course(wal_source: WalSource<'_>, way: &Way, settled: &Settled) -> Resu
             way.path.last().map(|last| last.start(wal_source.wal_archive.size))
         }
     };
-    Ok(Course { start: way.base.start, end: settled.end, timeline: way.followed, floor, promoted_at: None })
+    Ok(Course {
+        start: way.base.start,
+        end: settled.end,
+        timeline: way.followed,
+        floor,
+        promoted_at: None,
+        lost_since: None,
+    })
 }
 
 /// The backup as decisions see it.

@@ -100,6 +100,9 @@ pub(crate) struct Course {
     /// When the last promotion on the way was, where somebody read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) promoted_at: Option<Timestamp>,
+    /// When the first commit was made, or later, that another timeline got while the one that is followed was written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lost_since: Option<Timestamp>,
 }
 
 /// What lies on the live server beyond the archive.

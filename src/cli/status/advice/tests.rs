@@ -6,7 +6,7 @@ use crate::actions::postgres::session::connect::Refusal;
 use crate::base::Timestamp;
 use crate::catalog::health::{Figures as Measured, Finding, Health, Level};
 use crate::cli::onward::Onward;
-use crate::cli::status::gather::{Beside, Drilled, Limits, Missing, Newest, Proven, Stopper, Unfinished};
+use crate::cli::status::gather::{Beside, Drilled, Limits, Missing, Newest, Proven, Restorable, Stopper, Unfinished};
 use crate::event::{Figures, Outcome};
 use crate::journal::RunStatus;
 
@@ -23,6 +23,8 @@ fn healthy() -> Status {
         wal: None,
         backup: Some(Newest { id: "b2".to_owned(), ended_at: at, size_bytes: 1, sound: true }),
         backups: 2,
+        unsound: 0,
+        restorable: None,
         locked: None,
         store_fault: String::new(),
         missing: BTreeMap::new(),
@@ -69,7 +71,20 @@ fn a_damaged_backup_a_silent_store_and_a_failed_drill_are_not_all_is_well() {
     advises(&status, Level::Warning, show);
     let mut damaged = healthy();
     damaged.backup.as_mut().expect("a backup").sound = false;
-    advises(&damaged, Level::Critical, "the newest base backup `b2` is not sound: runbook backup orders");
+    advises(
+        &damaged,
+        Level::Critical,
+        "the newest base backup `b2` is not sound, and no other is: runbook backup orders",
+    );
+    let other = |id: &str| Newest { id: id.to_owned(), ..healthy().backup.expect("a backup") };
+    damaged.restorable = Some(Restorable { backup: other("b1"), store: None });
+    advises(
+        &damaged,
+        Level::Critical,
+        "the newest base backup `b2` is not sound; the newest that can be restored is `b1`",
+    );
+    damaged.restorable = Some(Restorable { backup: other("b2"), store: Some("offsite".to_owned()) });
+    advises(&damaged, Level::Warning, "a restore reads that of store `offsite`: runbook backup orders");
     let silent = Status { backup: None, proof: None, store_fault: "it does not answer".to_owned(), ..healthy() };
     advises(&silent, Level::Unknown, "what base backups there are is not known");
 }

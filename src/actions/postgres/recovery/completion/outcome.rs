@@ -16,6 +16,7 @@ use crate::actions::postgres::restore::marker::Remains;
 use crate::actions::postgres::session::connect::Session;
 use crate::base::Timestamp;
 use crate::catalog::recovery::Goal;
+use crate::event::Coverage;
 use crate::pgformat::{Lsn, TimelineHistory};
 
 /// The standbys that commits wait for in vain; no row where they do not wait (manual, `synchronous_commit`).
@@ -54,16 +55,25 @@ impl Completion<'_> {
     pub(super) fn note_shortfall(&self, arrival: &Arrival, reached: Lsn) {
         let Some(flushed) = self.marker.flushed().filter(|_| self.is_short(arrival, reached)) else { return };
         let Flushed { timeline, lsn } = flushed;
-        let message = match reached < lsn {
-            true => format!(
+        let history = self.history(arrival);
+        // A recovery that fell short leaves the timeline where it ended.
+        let left = history.switch_of(timeline).filter(|left| *left < lsn && *left < reached);
+        let message = match (left, timeline == history.timeline() || history.switch_of(timeline).is_some()) {
+            (Some(left), _) => format!(
+                "the old server had flushed up to {lsn} on timeline {timeline}, which was left at {left}: what it wrote there \
+                 since did not come back"
+            ),
+            (None, true) => format!(
                 "the recovery ended at {reached}, but the old server had flushed up to {lsn}: what lies between did not come back"
             ),
-            false => format!(
-                "the old server had flushed up to {lsn} on timeline {timeline}, which was left before that: what it wrote \
-                 there since did not come back"
+            (None, false) => format!(
+                "the old server had flushed up to {lsn} on timeline {timeline}, which the recovery did not follow: what was \
+                 written on that one did not come back"
             ),
         };
-        let data = json!({ "reached": reached.to_string(), "flushed": lsn.to_string(), "timeline": timeline.0 });
+        let left = left.map(|left| left.to_string());
+        let data =
+            json!({ "reached": reached.to_string(), "flushed": lsn.to_string(), "timeline": timeline.0, "left": left });
         self.context.cx.reporter.note(message, data);
     }
 
@@ -73,11 +83,15 @@ impl Completion<'_> {
         let kept: PathBuf = cluster.kept(files, &marker.run);
         let kept = matches!(files.facts(&kept), Ok(Some(_))).then_some(kept);
         let reached = self.came_back(&arrival, recovered_to);
-        let complete_until = marker.remains.and_then(|remains| match remains {
+        let remains = marker.remains.and_then(|remains| match remains {
             Remains::Nothing => None,
             Remains::Since(at) => Some(at),
         });
+        let is_before = |at: &Timestamp| *at <= self.context.cx.about.incident_at;
+        let lost_since = self.course().lost_since.filter(is_before).filter(|_| !marker.to_target);
+        let complete_until = [remains, lost_since].into_iter().flatten().min();
         let whole = reached || marker.to_target || marker.remains == Some(Remains::Nothing);
+        let whole = whole && lost_since.is_none();
         let newest: Option<Timestamp> =
             arrival.newest_commit.or(marker.waits.and_then(|waiting| waiting.newest_commit));
         let loss = match self.opened_since().filter(|_| !whole) {
@@ -89,10 +103,10 @@ impl Completion<'_> {
                 );
                 self.context.cx.reporter.note(message, json!({ "opened_at": at }));
                 let loss = proof::loss(whole, None, marker.ended_at);
-                let is_before = |end: &Timestamp| *end <= self.context.cx.about.incident_at;
                 RecoverLoss { newest_commit_at: loss.newest_commit_at.filter(is_before), ..loss }
             }
         };
+        let coverage = if lost_since.is_some() { Coverage::WrittenBeside } else { loss.coverage };
         // A time behind the last commit is no target: all that there is came back.
         let chosen = match (marker.to_target, marker.by_landmark) {
             (true, true) => loss.newest_commit_at,
@@ -119,7 +133,7 @@ impl Completion<'_> {
             as_of: newest.max(marker.started_at),
             timeline: arrival.timeline.0,
             last_flushed_lsn: marker.last_flushed.map(|lsn| lsn.to_string()),
-            loss: RecoverLoss { complete_until, chosen_target_at: chosen, ..loss },
+            loss: RecoverLoss { coverage, complete_until, chosen_target_at: chosen, ..loss },
             kept,
             archived: None,
             slots: Vec::new(),
