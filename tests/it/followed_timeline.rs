@@ -156,6 +156,35 @@ async fn what_a_server_wrote_on_a_timeline_that_was_left_is_a_loss_however_far_t
     assert!(site.said().contains("on timeline 1, which was left at "), "{}", site.said());
 }
 
+#[tokio::test]
+async fn wal_of_a_timeline_whose_history_file_is_lost_is_told_and_nobody_recovers_to_before_it_unasked() {
+    let (site, backup) = of_two_rows().await;
+    drop(take_away(&site));
+    recover_newest(&site, &backup).await;
+    insert(&site, 3);
+    site.archive();
+    let cli = asking(&site);
+    cli.run(&["wal", "verify", "main"]).ends(0);
+    let lost = site.stored_paths().into_iter().find(|path| path.ends_with("00000002.history")).unwrap();
+    let aside = site.cluster.dir().join("aside");
+    fs::rename(&lost, &aside).unwrap();
+    let verified = cli.run(&["wal", "verify", "main"]).ends(10);
+    verified.prints("timeline 2 has WAL in the archive but no history file").says("runbook wal push");
+    cli.run(&["wal", "status", "main"]).ends(2).prints("`00000002.history`");
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let refused = cli.run(&["restore", "main"]).ends(4);
+    let said = format!("{}{}", refused.out, refused.err);
+    assert!(said.contains("`00000002.history`") && said.contains("--timeline NUMBER"), "{said}");
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    let error = run.try_recover(&staged, json!({})).await.unwrap_err();
+    assert!(error.to_string().contains("`00000002.history`"), "{error}");
+    fs::rename(&aside, &lost).unwrap();
+    recover_newest(&site, &backup).await;
+    assert_eq!(rows(&site), "1,2,3", "{}", site.said());
+}
+
 /// Brings the segment that was being written into the site's own store, as a recovery does that is given up then.
 async fn rescue(site: &Site) {
     let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");

@@ -207,6 +207,7 @@ fn refused(goal: &str, query: &Query, why: &Refusal) -> (String, String) {
         Refusal::NoBackup(_) => (which, help),
         Refusal::BeforeBackup { .. }
         | Refusal::NoWay { .. }
+        | Refusal::HistoryLost { .. }
         | Refusal::HalfDropped { .. }
         | Refusal::RolledBack(_)
         | Refusal::PartOf { .. }

@@ -4,7 +4,7 @@
 //! ended too early, a standby that was promoted by mistake, and a second recovery to another moment all leave timelines
 //! behind that the server's own `latest` would follow without a word.
 
-use super::{Archive, Base, Refusal};
+use super::{Archive, Base, Goal, Refusal};
 use crate::base::Timestamp;
 use crate::pgformat::{Lsn, SegmentName, Timeline, TimelineHistory};
 
@@ -12,7 +12,8 @@ impl Archive {
     /// The timeline to follow to the newest state: `None` where the server's `latest` is the same one.
     pub(super) fn newest(&self, base: Base) -> Result<Option<Timeline>, Refusal> {
         let followed = self.latest(base);
-        match self.outlived(followed, base).or_else(|| self.refuse_left(followed, base, None)) {
+        let unknown = || self.refuse_unknown_end((followed, base), &Goal::Newest);
+        match unknown().or_else(|| self.outlived(followed, base)).or_else(|| self.refuse_left(followed, base, None)) {
             Some(refusal) => Err(refusal),
             None => Ok((followed != self.found_by_server(base)).then_some(followed)),
         }

@@ -17,6 +17,7 @@ mod goal;
 mod hole;
 mod lane;
 mod latest;
+mod lost_history;
 mod path;
 mod refusal;
 mod timeline;

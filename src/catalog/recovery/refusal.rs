@@ -24,6 +24,16 @@ pub enum Refusal {
         /// The backup's.
         from: Timeline,
     },
+    /// A timeline has WAL in the archive, and nothing tells where it began.
+    #[error(
+        "timeline {timeline} has WAL in the archive but no history file: without `{}`, which tells where it began, no older backup \
+         leads there",
+        .timeline.history_file()
+    )]
+    HistoryLost {
+        /// The timeline.
+        timeline: Timeline,
+    },
     /// More than one timeline contains the goal.
     #[error("several timelines contain the target: {}", .0.join(", "))]
     Several(Vec<String>),
@@ -183,6 +193,11 @@ impl Refusal {
             Self::Unclear { .. } => {
                 Some("recover to the position at which it was left, or bring its last segment back")
             }
+            Self::HistoryLost { .. } => Some(
+                "it lies in `pg_wal` of every server of that timeline, also in data that was kept, and of its standbys: archive it by \
+                 `runbook wal push` there; to do without what was committed on it, say an older timeline: `--timeline NUMBER`, \
+                 `-p timeline=NUMBER` of a procedure",
+            ),
             Self::NoWay { .. } => Some("`runbook backups map` shows which timelines lead on from which backup"),
             Self::BehindEnd { .. } => Some(
                 "have the server finish its segment and archive it (`SELECT pg_switch_wal()`); recovering to the newest \

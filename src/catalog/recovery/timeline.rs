@@ -55,7 +55,7 @@ impl Archive {
             let leads = self.history(wanted).is_some_and(|history| history.contains(base.timeline, base.stop));
             return match leads {
                 true => Ok(Some(wanted)),
-                false => Err(Refusal::NoWay { wanted, from: base.timeline }),
+                false => Err(self.refuse_unknown_way(wanted).unwrap_or(Refusal::NoWay { wanted, from: base.timeline })),
             };
         }
         let by = match goal {
@@ -76,7 +76,10 @@ impl Archive {
         match live.as_slice() {
             [] => Ok(Some(self.latest(base))),
             [one] => match goal {
-                Goal::Time(at) => self.refuse_left(*one, base, Some(*at)).map_or(Ok(Some(*one)), Err),
+                Goal::Time(at) => {
+                    let left = self.refuse_left(*one, base, Some(*at));
+                    left.or_else(|| self.refuse_unknown_end((*one, base), goal)).map_or(Ok(Some(*one)), Err)
+                }
                 Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => Ok(Some(*one)),
             },
             several => Err(Refusal::Several(several.iter().map(|one| self.describe(*one)).collect())),

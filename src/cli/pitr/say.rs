@@ -358,6 +358,7 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
         | Refusal::Unread { .. }
         | Refusal::Unclear { .. }
         | Refusal::NoWay { .. }
+        | Refusal::HistoryLost { .. }
         | Refusal::HalfDropped { .. }
         | Refusal::RolledBack(_)
         | Refusal::PartOf { .. }

@@ -11,13 +11,13 @@ use super::pg_wal::PgWal;
 use crate::base::clock;
 use crate::base::units::{ByteSize, Span, human_duration};
 use crate::catalog::health::Level;
-use crate::catalog::recovery::lanes;
+use crate::catalog::recovery::{Refusal, lanes};
 use crate::cli::args::InventoryArgs;
 use crate::cli::backups::open_store::of_catalog;
 use crate::cli::recoverable::{ClusterView, Recoverable, databases};
 use crate::cli::site::Site;
 use crate::cli::{Failure, document, wiring};
-use crate::pgformat::{Commit, Lsn, SegmentName, WalFileName, WalWalker, Walked};
+use crate::pgformat::{Commit, Lsn, SegmentName, Timeline, WalFileName, WalWalker, Walked};
 use crate::report::mask_text;
 use crate::wal::archiving_status::{ArchivingStatus, Observed, ServerSide, Unheard, Waiting, judge};
 use crate::wal::outlook::Silent;
@@ -237,7 +237,12 @@ fn gaps(view: &ClusterView, server: Option<&ServerSide>) -> (Vec<String>, Vec<St
     let before = holes.filter(|hole| !waits(hole.first) && now.as_ref().is_none_or(|now| now.first != hole.first));
     let mut before: Vec<String> = before.map(ToString::to_string).collect();
     before.dedup();
-    (now.iter().map(ToString::to_string).collect(), before)
+    let is_on_its_way = |one: &Timeline| {
+        server.is_some_and(|server| server.ready.iter().any(|ready| ready.name == WalFileName::History(*one)))
+    };
+    let lost = view.archive.lost_histories(&view.backups).into_iter().filter(|one| !is_on_its_way(one));
+    let lost = lost.map(|timeline| Refusal::HistoryLost { timeline }.to_string());
+    (now.iter().map(ToString::to_string).chain(lost).collect(), before)
 }
 
 /// Finds the oldest commit that only the server has.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::digests::{self, BadCopy, Reading};
 use super::pg_wal::PgWal;
 use crate::base::units::ByteSize;
-use crate::catalog::recovery::{BaseBackup, Fault, is_of_use};
+use crate::catalog::recovery::{BaseBackup, Fault, Refusal, is_of_use};
 use crate::cli::args::InventoryArgs;
 use crate::cli::backups::table;
 use crate::cli::recoverable::{ClusterView, LookError, Recoverable, databases};
@@ -21,7 +21,7 @@ use crate::wal::archiving_status::ServerSide;
 /// Arguments of `wal verify`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook wal verify\n  runbook wal verify orders --digests\n  runbook wal verify orders --wal-location offsite/wal --digests\n  runbook wal verify orders --json | jq '.[].timelines[] | select(.status == \"MISSING_LOST\")'\n\nStatuses: FOUND; DAMAGED, WRONG_SIZE: there, and of no use; ONLY_IN_BACKUP: its backup alone can use it;\nMISSING_UPLOADING: the server is about to archive it; MISSING_DELAYED: the server has not finished it;\nMISSING_UNUSED: no backup that is\nkept can use it, retention removed it; MISSING_LOST: nobody has it. Without --digests only names and sizes are looked at; with it every store's copy is read.\nThe exit code is 10 when something is lost or damaged, a copy in one store too, or a backup does not lead to the end of its timeline."
+    after_help = "Examples:\n  runbook wal verify\n  runbook wal verify orders --digests\n  runbook wal verify orders --wal-location offsite/wal --digests\n  runbook wal verify orders --json | jq '.[].timelines[] | select(.status == \"MISSING_LOST\")'\n\nStatuses: FOUND; DAMAGED, WRONG_SIZE: there, and of no use; ONLY_IN_BACKUP: its backup alone can use it;\nMISSING_UPLOADING: the server is about to archive it; MISSING_DELAYED: the server has not finished it;\nMISSING_UNUSED: no backup that is\nkept can use it, retention removed it; MISSING_LOST: nobody has it. Without --digests only names and sizes are looked at; with it every store's copy is read.\nThe exit code is 10 when something is lost or damaged, a copy in one store too, a timeline's history file is, or a backup does not lead to the end of its timeline."
 )]
 pub struct Args {
     /// The database; default: every one that has a store
@@ -48,6 +48,8 @@ struct Report {
     system_id: SystemId,
     /// Segments in stretches of the same status.
     timelines: Vec<Stretch>,
+    /// Timelines that have WAL and no history file, to which no backup leads.
+    lost_histories: Vec<Timeline>,
     backups: Vec<Lead>,
     /// Copies in one store that are damaged or differ, though another store has the segment whole.
     copies: Vec<BadCopy>,
@@ -134,7 +136,8 @@ impl Args {
             let timelines = stretches(&cluster, server.as_ref().ok());
             let backups = cluster.backups.iter().map(|backup| lead(&cluster, backup)).collect();
             let (database, system_id) = (found.database.clone(), cluster.system_id);
-            reports.push(Report { database, system_id, timelines, backups, copies, read_bytes, notes });
+            let lost_histories = cluster.archive.lost_histories(&cluster.backups);
+            reports.push(Report { database, system_id, timelines, lost_histories, backups, copies, read_bytes, notes });
         }
         Ok(reports)
     }
@@ -253,7 +256,10 @@ impl Report {
             Status::Damaged | Status::WrongSize | Status::MissingLost => false,
         };
         let leads = |lead: &Lead| lead.hole.is_none() && lead.fault.is_none();
-        self.timelines.iter().all(fine) && self.backups.iter().all(leads) && self.copies.is_empty()
+        self.timelines.iter().all(fine)
+            && self.lost_histories.is_empty()
+            && self.backups.iter().all(leads)
+            && self.copies.is_empty()
     }
 }
 
@@ -273,6 +279,11 @@ fn people(report: &Report) {
         ]
     }));
     table(&rows);
+    for lost in &report.lost_histories {
+        let why = Refusal::HistoryLost { timeline: *lost };
+        out!("{why}");
+        why.help().iter().for_each(|help| tell!("help: {help}"));
+    }
     for lead in &report.backups {
         let state = match (&lead.fault, &lead.hole) {
             (Some(fault), _) => format!("cannot be restored: {fault}"),

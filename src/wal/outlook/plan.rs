@@ -210,8 +210,12 @@ async fn attempt(
             }
         }
     }
-    let is_ambiguous =
-        |one: &&PassedOver| matches!(one.why, Refusal::Several(_) | Refusal::Outlived { .. } | Refusal::Unread { .. });
+    let is_ambiguous = |one: &&PassedOver| {
+        matches!(
+            one.why,
+            Refusal::Several(_) | Refusal::Outlived { .. } | Refusal::Unread { .. } | Refusal::HistoryLost { .. }
+        )
+    };
     let is_left = |one: &&PassedOver| matches!(one.why, Refusal::Left { .. });
     let ambiguous = passed_over.iter().find(is_ambiguous).or_else(|| passed_over.iter().find(is_left));
     let ambiguous = ambiguous.map(|one| one.why.clone());

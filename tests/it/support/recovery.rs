@@ -253,6 +253,12 @@ impl Site {
 
     /// Names of the store's objects.
     pub fn stored(&self) -> Vec<String> {
+        let name = |path: PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+        self.stored_paths().into_iter().map(name).collect()
+    }
+
+    /// The same with their folders.
+    pub fn stored_paths(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![self.depot.root.clone()];
         while let Some(folder) = folders.pop() {
@@ -260,7 +266,7 @@ impl Site {
                 if entry.path().is_dir() {
                     folders.push(entry.path());
                 } else {
-                    found.push(entry.file_name().to_string_lossy().into_owned());
+                    found.push(entry.path());
                 }
             }
         }

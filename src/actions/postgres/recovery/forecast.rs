@@ -271,6 +271,7 @@ fn impossible(why: &Impossible, findings: Findings) -> Findings {
         | Refusal::Several(_)
         | Refusal::Outlived { .. }
         | Refusal::Left { .. }
+        | Refusal::HistoryLost { .. }
         | Refusal::Unread { .. }
         | Refusal::NotFound(Goal::Xid(_))
         | Refusal::RolledBack(_)
