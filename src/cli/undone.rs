@@ -22,6 +22,8 @@ pub const START: &str = "postgres.start";
 const STOP: &str = "postgres.stop";
 /// The action that moves the old data aside and recovers.
 const RECOVER: &str = "postgres.recover";
+/// The same of what pgBackRest has.
+const RESTORE: &str = "pgbackrest.restore";
 /// What its note of the old data says where that is.
 const KEPT: &str = "kept";
 
@@ -52,7 +54,8 @@ pub struct Replaced {
 
 /// The recoveries of a run that have put a server on other data.
 pub fn replaced_for_good(plan: &BoundPlan, state: &RunState) -> Vec<Replaced> {
-    let recovers = plan.steps.iter().filter(|step| step.section == Section::Body && step.uses == RECOVER);
+    let is_recovery = |step: &&PlannedStep| [RECOVER, RESTORE].contains(&step.uses.as_str());
+    let recovers = plan.steps.iter().filter(|step| step.section == Section::Body).filter(is_recovery);
     let ended = recovers.filter_map(|step| state.steps.get(&step.id)).filter(|known| !known.marked_done);
     let outputs =
         ended.filter(|known| known.status.end() == Some(StepEnd::Succeeded)).filter_map(|known| known.output.clone());

@@ -385,6 +385,9 @@ fn the_shipped_procedure_rebuilds_a_lost_server_and_takes_a_new_backup() {
         assert_eq!(site.cli.status(step), "succeeded", "{step}");
     }
     site.cli.run(&["backups", "health"]).ends(0);
+    let undone = site.cli.run(&["undo", "last", "--confirm", "production"]).ends(5);
+    undone.says("a recovery has no undo").says(".runbook-old-");
+    assert_eq!(site.rows(), "1500 1500", "the server runs on");
 }
 
 #[test]
