@@ -6,7 +6,7 @@ use super::again::Again;
 use super::shelf::Shelf;
 use super::site::Site;
 use crate::base::Timestamp;
-use crate::catalog::{KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
+use crate::catalog::{KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, KIND_POSTGRES_SNAPSHOT};
 use crate::report::mask_text;
 
 /// Says what else there is; empty where a sound base backup lies where it is looked for, and where there is nothing.
@@ -22,7 +22,22 @@ pub fn lines(site: &Site, database: &str, again: &Again) -> Vec<String> {
         let tells_nothing = own.of_kind(KIND_POSTGRES_BASE).next().is_none();
         return tells_nothing.then(|| elsewhere(site, database, (own, other))).into_iter().collect();
     }
-    dumps(&shelves, database, again)
+    let mut lines: Vec<String> = snapshot(&shelves, database, again).into_iter().collect();
+    lines.extend(dumps(&shelves, database, again));
+    lines
+}
+
+/// The newest sound snapshot of a volume, with what it takes to restore it.
+fn snapshot(shelves: &[Shelf], database: &str, again: &Again) -> Option<String> {
+    let sound = shelves.iter().flat_map(|shelf| shelf.sound(KIND_POSTGRES_SNAPSHOT));
+    let newest = sound.max_by_key(|backup| backup.manifest.stopped_at)?;
+    let (id, at) = (&newest.manifest.id, newest.manifest.stopped_at);
+    let pitr = again.line(["pitr", database]);
+    Some(mask_text(&format!(
+        "no base backup can be restored, but a snapshot of the volume can: `{id}`, ended {at}. Mount it, then carry out a procedure like \
+         `examples/volume-restore.yaml`: `postgres.restore_snapshot` of backup `{id}`, then `postgres.recover`; `{pitr}` shows what \
+         else leads back"
+    )))
 }
 
 /// The store to restore from where the database's own tells nothing: on a lost machine, a lost disk.

@@ -104,6 +104,27 @@ fn a_machine_that_is_lost_with_its_archiving_comes_back_and_archives_again_by_it
     assert!(!site.cluster.pgdata().exists(), "nothing was swapped in");
 }
 
+/// Two people at once, each with a state of their own: neither sees the other's locks.
+#[test]
+fn of_two_recoveries_that_know_nothing_of_each_other_none_moves_the_others_server_away() {
+    let site = Site::over(&["primary"]);
+    site.lose();
+    let other = Cli::new();
+    other.file("inventory.yaml", &site.cli.read("inventory.yaml"));
+    let restore = ["restore", "main", "--confirm", "production"];
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| site.cli.run(&restore));
+        let two = scope.spawn(|| other.run(&restore));
+        (one.join().unwrap(), two.join().unwrap())
+    });
+    let went_well = |ran: &Ran| matches!(ran.code, Some(0 | 5));
+    let said = format!("{}\n---\n{}", one.err, two.err);
+    assert!(went_well(&one) || went_well(&two), "{said}");
+    assert_eq!(site.cluster.sql(ROWS), "1,2", "{said}");
+    let pid = site.cluster.pid().expect("a server in the data directory");
+    assert_eq!(fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero())).unwrap(), site.cluster.pgdata(), "{said}");
+}
+
 #[test]
 fn a_store_that_left_the_inventory_is_no_reason_that_a_recovered_server_archives_nothing() {
     let site = Site::over(&["primary", "second"]);

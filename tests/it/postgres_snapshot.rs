@@ -177,6 +177,13 @@ async fn a_snapshot_stands_in_the_map_with_its_own_mark_and_in_the_plan_with_wha
     fs::remove_dir_all(cluster.dir().join("store/main/base")).unwrap();
     let refused = cli.run(&["pitr", "main"]).ends(4);
     assert!(refused.err.contains("but from") && refused.err.contains(&snapshot.id), "{}", refused.err);
+    cli.run(&["status", "main"]).ends(1).prints(&format!("volume snapshots alone, the newest is {}", snapshot.id));
+    let refused = cli.run(&["restore", "main"]).ends(4);
+    assert!(
+        refused.err.contains(&format!("`postgres.restore_snapshot` of backup `{}`", snapshot.id)),
+        "{}",
+        refused.err
+    );
 }
 
 #[tokio::test]

@@ -228,8 +228,8 @@ impl Archive {
         match self.branches.get(&timeline) {
             Some(branch) => {
                 let fork =
-                    branch.history.parent().map_or_else(String::new, |(parent, at)| format!(" left {parent} at {at},"));
-                format!("`{timeline}` ({fork} archived {})", branch.created_at)
+                    branch.history.parent().map_or_else(String::new, |(parent, at)| format!("left {parent} at {at}, "));
+                format!("`{timeline}` ({fork}archived {})", branch.created_at)
             }
             None => format!("`{timeline}`"),
         }

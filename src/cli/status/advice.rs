@@ -78,7 +78,11 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
 
 /// What to do about a server that was not asked. Of one that is there and refuses the login nothing is known to be lost.
 fn silent(status: &Status, ways: &Ways) -> Advice {
-    let find = if status.backup.is_some() { "" } else { " (no backup is known)" };
+    let find = match (&status.backup, &status.snapshot) {
+        (Some(_), _) => String::new(),
+        (None, Some(snapshot)) => format!(" says how volume snapshot `{}` comes back", snapshot.id),
+        (None, None) => " (no backup is known)".to_owned(),
+    };
     if let Some(ha_manager) = &status.server.ha_manager {
         let text =
             format!("the server does not answer, and {ha_manager}: ask that program first, and start nothing by hand");
@@ -266,6 +270,11 @@ fn held(status: &Status, ways: &Ways) -> Option<Advice> {
     match &status.backup {
         // Under the prefix of another cluster none can be taken: what is said of archiving comes first.
         _ if status.is_beside_another() => None,
+        None if status.store_fault.is_empty() && status.snapshot.is_some() => {
+            let text =
+                format!("there is no {what} beside the volume snapshots, which have to be mounted first: {backup}");
+            Some(Advice::new(Level::Warning, text))
+        }
         None if status.store_fault.is_empty() => {
             Some(Advice::new(Level::Critical, format!("there is no {what}: {backup}")))
         }

@@ -63,6 +63,9 @@ pub struct Status {
     /// The newest of them that a restore can take, where the newest is not sound; absent where none can be taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restorable: Option<Restorable>,
+    /// The newest volume snapshot; its recovery begins with mounting it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Newest>,
     /// That the keys here do not open its newest base backup; absent where they do, and where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locked: Option<Locked>,
@@ -299,6 +302,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         backup: kept.newest,
         backups: kept.count,
         unsound: kept.unsound,
+        snapshot: kept.snapshot,
         restorable: kept.restorable,
         locked: kept.locked,
         store_fault: kept.fault,

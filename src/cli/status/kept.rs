@@ -8,7 +8,7 @@ use crate::actions::pgbackrest;
 use crate::actions::postgres::is_kept_old;
 use crate::base::Timestamp;
 use crate::catalog::attest::Verdict;
-use crate::catalog::{Backup, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
+use crate::catalog::{Backup, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, KIND_POSTGRES_SNAPSHOT};
 use crate::cli::shelf::Shelf;
 use crate::cli::site::{self, Site};
 use crate::cli::wiring;
@@ -30,6 +30,8 @@ pub(super) struct Kept {
     /// The store that tells this in its place.
     pub(super) told_by: Option<String>,
     pub(super) beside: Vec<Beside>,
+    /// The newest volume snapshot that is sound.
+    pub(super) snapshot: Option<Newest>,
     /// Of each database that whole dumps name, when the newest of them was begun.
     pub(super) dumped: BTreeMap<String, Timestamp>,
 }
@@ -56,8 +58,11 @@ impl Kept {
         let rest = shelves.iter().skip(1).filter(|shelf| !is_told(shelf));
         let beside = rest.map(|shelf| kept.beside(shelf, kind)).collect();
         let told_by = told.filter(|told| told.store != own.store).map(|told| told.store.clone());
+        let snapshots =
+            shelves.iter().flat_map(|shelf| shelf.sound(KIND_POSTGRES_SNAPSHOT).map(move |one| (one, shelf)));
+        let snapshot = snapshots.max_by_key(|(one, _)| one.manifest.stopped_at).map(|(one, shelf)| newest(one, shelf));
         let dumped = dumped(&shelves, &site.environment);
-        Self { locked, fault, told_by, beside, dumped, restorable, ..kept }
+        Self { locked, fault, told_by, beside, dumped, restorable, snapshot, ..kept }
     }
 
     /// What pgBackRest lists.

@@ -144,7 +144,14 @@ fn backups(status: &Status, again: &Again) {
                 line("", (Tone::Bad, &format!("its own store tells nothing: {}", status.store_fault)));
             }
         }
-        (None, "") => line("backup", (Tone::Bad, "none")),
+        (None, "") => match &status.snapshot {
+            Some(newest) => {
+                let text =
+                    format!("volume snapshots alone, the newest is {}, {}", newest.id, ago(newest.ended_at, status.at));
+                line("backup", (Tone::Warn, &text));
+            }
+            None => line("backup", (Tone::Bad, "none")),
+        },
         (None, fault) => line("backup", (Tone::Bad, &format!("not known: {fault}"))),
     }
     beside(status);

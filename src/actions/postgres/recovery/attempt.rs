@@ -88,6 +88,7 @@ impl Recovering<'_> {
     /// Decides, rescues, prepares and swaps. Until the swap itself nothing live is touched.
     async fn make_ready(&self, files: &dyn Files, marker: Marker) -> Result<Marker, ActionError> {
         live::refuse(self.context.cluster, files).await?;
+        let found = self.place(files);
         let run = &self.context.cx.about.run;
         let staged = self.context.cluster.staged(files, run);
         if let Some(fact) = self.context.cluster.lacks_configuration(files, &staged) {
@@ -164,6 +165,7 @@ impl Recovering<'_> {
         }
         // Whoever cancels now means the old server: it is not moved aside any more.
         self.heed_cancel(files)?;
+        self.demand_unchanged(files, found).await?;
         self.context.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
         swap.run(files)?;
         self.note_kept(files, &swap);
@@ -202,6 +204,30 @@ impl Recovering<'_> {
             let message = format!("what lay in `{}` is kept in `{}`", seat.live.display(), seat.kept.display());
             self.context.cx.reporter.note(message, json!({ "kept": seat.kept }));
         }
+    }
+
+    /// Which folder lies where the data belongs.
+    fn place(&self, files: &dyn ReadFiles) -> Option<(u64, u64)> {
+        let facts = files.facts(&self.context.cluster.pgdata).ok().flatten();
+        facts.map(|facts| (facts.device, facts.inode))
+    }
+
+    /// Refuses to move a server's data that another recovery has put in the place since this one looked: one of another user, or
+    /// with another folder of state, knows nothing of this one's locks. A swap that was cut off is brought to its end.
+    async fn demand_unchanged(&self, files: &dyn Files, found: Option<(u64, u64)>) -> Result<(), ActionError> {
+        let (cluster, run) = (self.context.cluster, &self.context.cx.about.run);
+        if matches!(files.facts(&cluster.kept(files, run)), Ok(Some(_))) {
+            return Ok(());
+        }
+        live::refuse(cluster, files).await?;
+        if self.place(files) == found {
+            return Ok(());
+        }
+        let other = Marker::read(files, &cluster.pgdata).ok().flatten().filter(|marker| marker.run != *run);
+        let by = other.map_or_else(String::new, |other| format!(", by the recovery of run {}", other.run));
+        let fact = format!("`{}` was replaced since this recovery looked at it{by}", cluster.pgdata.display());
+        Err(ActionError::fatal(fact)
+            .help("see what the other one comes to: it may have another user, or another RUNBOOK_STATE; this one has moved nothing"))
     }
 
     /// Ends a recovery that was cancelled before its swap. One that was cut off in the middle of it is brought to its end: nothing

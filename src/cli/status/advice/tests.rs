@@ -25,6 +25,7 @@ fn healthy() -> Status {
         backups: 2,
         unsound: 0,
         restorable: None,
+        snapshot: None,
         locked: None,
         store_fault: String::new(),
         missing: BTreeMap::new(),
@@ -85,6 +86,8 @@ fn a_damaged_backup_a_silent_store_and_a_failed_drill_are_not_all_is_well() {
     );
     damaged.restorable = Some(Restorable { backup: other("b2"), store: Some("offsite".to_owned()) });
     advises(&damaged, Level::Warning, "a restore reads that of store `offsite`: runbook backup orders");
+    let alone = Status { backup: None, proof: None, snapshot: Some(other("s1")), ..healthy() };
+    advises(&alone, Level::Warning, "no base backup beside the volume snapshots");
     let silent = Status { backup: None, proof: None, store_fault: "it does not answer".to_owned(), ..healthy() };
     advises(&silent, Level::Unknown, "what base backups there are is not known");
 }
