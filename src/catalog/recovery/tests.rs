@@ -145,7 +145,7 @@ fn a_backup_of_a_timeline_that_was_left_leads_neither_to_now_nor_to_a_moment_aft
     for refused in [to(&archive, second, "11:30"), archive.timeline(&Goal::Newest, second, None)] {
         let refused = refused.unwrap_err();
         assert!(matches!(refused, Refusal::Left { timeline: Timeline(1), .. }), "{refused}");
-        assert!(refused.to_string().contains("2026-01-28T10:45:00Z, and timeline `2` ( left 1"), "{refused}");
+        assert!(refused.to_string().contains("2026-01-28T10:45:00Z, and timeline `2` (left 1"), "{refused}");
     }
     assert_eq!(to(&archive, base(), "11:30").unwrap(), Some(Timeline(2)), "the first one leads there");
     assert_eq!(to(&archive, second, "10:40").unwrap(), Some(Timeline(1)), "it was live then");
