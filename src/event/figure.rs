@@ -159,6 +159,9 @@ pub struct LossVerdict {
     pub coverage: Coverage,
     /// Which step measured it.
     pub step: StepId,
+    /// Whether it is that of a copy beside the live database, which went on: its target gives nothing up there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside: bool,
 }
 
 /// What the loss figure rests on.

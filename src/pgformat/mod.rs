@@ -9,6 +9,7 @@
 mod archiver_notes;
 mod backup_label;
 mod backup_manifest;
+mod catalog_change;
 mod census;
 mod control_file;
 mod custom_dump;
@@ -26,6 +27,7 @@ mod scan;
 mod segment;
 mod segment_walk;
 mod shared_row;
+mod touched_page;
 mod transaction;
 mod version;
 mod wal_file_name;
@@ -36,6 +38,7 @@ pub use backup_label::{BackupLabel, BackupLabelError};
 pub use backup_manifest::{
     BackupManifest, BackupManifestError, FileChecksum, FileFault, FileVerifier, ManifestFile, WalRange, fetched_segment,
 };
+pub use catalog_change::{Catalog, CatalogChange, CatalogPlace, CatalogRow, RelationRow, WrittenRow};
 pub use census::Census;
 pub use control_file::{ClusterState, ControlFile, ControlFileError, ServerLimits};
 pub use custom_dump::{

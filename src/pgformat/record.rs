@@ -114,6 +114,11 @@ impl<'a> WalRecord<'a> {
         self.major
     }
 
+    /// Returns all of its bytes.
+    pub(super) fn raw(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Returns the record's own data, behind the headers and data of the blocks it touches.
     ///
     /// # Errors

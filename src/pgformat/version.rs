@@ -52,6 +52,8 @@ pub enum Change {
     CombineByLink,
     /// The number of an object with statistics is eight bytes wide in commit records.
     WideStatistics,
+    /// A relation has its count of frozen pages, `pg_class.relallfrozen`.
+    FrozenPages,
 }
 
 /// Magic numbers of WAL pages, `XLOG_PAGE_MAGIC` of `xlog_internal.h`.
@@ -140,6 +142,7 @@ impl Change {
         Self::EventTriggers,
         Self::CombineByLink,
         Self::WideStatistics,
+        Self::FrozenPages,
     ];
 
     /// The major version that brought it.
@@ -210,6 +213,7 @@ impl Change {
                 let summary = "objects with statistics have numbers of eight bytes in commit records, four before";
                 (18, summary, "`access/xact.h` of 18")
             }
+            Self::FrozenPages => (18, "`pg_class.relallfrozen`", "release notes 18"),
         };
         (Major(since), summary, source)
     }

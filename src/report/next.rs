@@ -60,7 +60,8 @@ fn onward(plan: &BoundPlan, state: &RunState, drive: Drive) -> Vec<(&'static str
             | Outcome::Inconclusive,
         ) => {
             let undo = can_be_undone(plan, state).then(|| ("undo", confirmed(plan, format!("runbook undo {run}"))));
-            std::iter::once(("again", again(plan))).chain(undo).collect()
+            let bearing = otherwise(plan, state).map(|given| ("or", again(plan, Some(given))));
+            std::iter::once(("again", again(plan, None))).chain(bearing).chain(undo).collect()
         }
     }
 }
@@ -78,8 +79,16 @@ fn can_be_undone(plan: &BoundPlan, state: &RunState) -> bool {
     plan.mode == crate::base::mode::Mode::Real && undos.any(left)
 }
 
-/// Gives the command that starts the same run anew.
-fn again(plan: &BoundPlan) -> String {
+/// The other value of a parameter that a failure was told to be borne with: its help begins with it, as ``-p NAME=VALUE``.
+/// Without it the same run fails by the same thing again.
+fn otherwise<'a>(plan: &BoundPlan, state: &'a RunState) -> Option<(&'a str, &'a str)> {
+    let helps = state.steps.values().filter_map(|step| step.error.as_ref()?.help.as_deref());
+    let mut given = helps.filter_map(|help| help.strip_prefix("`-p ")?.split_once('`')?.0.split_once('='));
+    given.find(|(name, value)| plan.params.get(*name).is_some_and(|own| own.as_str() != Some(*value)))
+}
+
+/// Gives the command that starts the same run anew, with another value of one of its parameters.
+fn again(plan: &BoundPlan, other: Option<(&str, &str)>) -> String {
     use crate::base::mode::Mode;
     if let Some(run) = phrase::undoes(plan) {
         return confirmed(plan, format!("runbook undo {run}"));
@@ -94,12 +103,14 @@ fn again(plan: &BoundPlan) -> String {
     let is_own_start = plan.mode != Mode::Real && plan.incident_at == Some(plan.started_at);
     for (name, value) in plan.params.iter().filter(|(name, _)| !(is_own_start && *name == crate::plan::INCIDENT_AT)) {
         let text = match value {
+            _ if other.is_some_and(|(own, _)| own == name) => continue,
             Value::Null => continue,
             Value::String(text) => text.clone(),
             Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
         };
         words.push(format!("-p {}", quoted(&format!("{name}={}", one_line(&text)))));
     }
+    words.extend(other.map(|(name, value)| format!("-p {}", quoted(&format!("{name}={value}")))));
     match plan.mode {
         Mode::Real => confirmed(plan, words.join(" ")),
         Mode::Drill | Mode::DryRun => words.join(" "),

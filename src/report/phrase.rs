@@ -319,12 +319,17 @@ pub(super) fn loss_basis(loss: &LossVerdict) -> String {
     }
 }
 
-/// Says what a target gave up on purpose.
-pub(super) fn chosen_words(chosen_ms: u64) -> String {
-    match chosen_ms {
+/// Says what a target gave up on purpose; nothing where none was chosen.
+pub(super) fn chosen_words(loss: &LossVerdict) -> Option<String> {
+    Some(match loss.chosen_ms? {
+        _ if loss.beside => {
+            "the target is that of a copy beside the live database, which went on: what was committed since is there, but for what was \
+             brought back"
+                .to_owned()
+        }
         0 => "what was committed after the target was given up by choice; nothing before the incident".to_owned(),
         ms => format!("{} before the incident were given up by choice", millis(ms)),
-    }
+    })
 }
 
 /// Gives an error as lines: the fact, each cause, the advice.

@@ -138,8 +138,8 @@ fn objectives(
                 target.map(|target| format!(", objective {}: {}", chosen(target), verdict(loss.unwanted_ms > target)));
             let words = phrase::loss_words(loss);
             let _ = writeln!(out, "  RPO      {words}{} ({})", judged.unwrap_or_default(), phrase::loss_basis(loss));
-            if let Some(chosen_ms) = loss.chosen_ms {
-                let _ = writeln!(out, "           {}", chosen_words(chosen_ms));
+            if let Some(words) = chosen_words(loss) {
+                let _ = writeln!(out, "           {words}");
             }
         }
         (None, Some(target)) => {

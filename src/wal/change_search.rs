@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::catalog_rows::{CatalogRows, NamedRelation};
 use super::database_drop::DatabaseDrops;
 use super::relfilenode::RelfilenodeHistory;
 use crate::base::Timestamp;
@@ -99,8 +100,12 @@ pub struct Sighting {
     pub dropped: Vec<DroppedRelation>,
     /// The files that were removed.
     pub files: Vec<RelationFile>,
+    /// Those relations whose rows in `pg_class` the WAL that was read has, as they were; only where drops or relations are looked for.
+    pub relations: Vec<NamedRelation>,
     /// The database that was dropped.
     pub database: Option<u32>,
+    /// Its name at that moment, where the WAL that was read tells; not quoted.
+    pub database_name: Option<String>,
     /// The rows that were changed.
     pub rows: Rows,
     /// The name of the restore point.
@@ -114,6 +119,7 @@ pub struct ChangeSearch {
     open: BTreeMap<u32, Rows>,
     relfilenodes: RelfilenodeHistory,
     database_drops: DatabaseDrops,
+    catalog_rows: CatalogRows,
     /// What was found so far, in order.
     pub found: Vec<Sighting>,
 }
@@ -127,6 +133,7 @@ impl ChangeSearch {
             open: BTreeMap::new(),
             relfilenodes: RelfilenodeHistory::default(),
             database_drops: DatabaseDrops::default(),
+            catalog_rows: CatalogRows::default(),
             found: Vec::new(),
         }
     }
@@ -135,13 +142,18 @@ impl ChangeSearch {
     pub fn see(&mut self, record: &WalRecord<'_>) {
         let doomed = self.database_drops.of(record.xid).map(|database_drop| database_drop.before);
         self.database_drops.see(record);
-        if let Some(end) = TransactionEnd::of(record) {
+        if let Some(mut end) = TransactionEnd::of(record) {
             let rows = self.close(&end);
             self.relfilenodes.end(&end);
+            let ended = self.catalog_rows.end(&end);
+            ended.seen_by_others(&mut end);
             if let Some(what) = self.judge(&end, rows) {
-                self.ended(what, (&end, doomed.unwrap_or(record.prev)), rows);
+                self.ended((what, ended.named), (&end, doomed.unwrap_or(record.prev)), rows);
             }
             return;
+        }
+        if matches!(self.wanted, Wanted::Drops | Wanted::Relations(_)) {
+            self.catalog_rows.see(record);
         }
         match Landmark::of(record) {
             Some(Landmark::RestorePoint { name, at }) => self.marked(record, name, at),
@@ -210,7 +222,25 @@ impl ChangeSearch {
         }
     }
 
-    fn ended(&mut self, what: Happened, (end, before): (&TransactionEnd, Lsn), rows: Rows) {
+    fn ended(
+        &mut self,
+        (what, mut relations): (Happened, Vec<NamedRelation>),
+        (end, before): (&TransactionEnd, Lsn),
+        rows: Rows,
+    ) {
+        // Rows are replaced for other reasons as well.
+        let dropped = end.dropped.as_deref().unwrap_or_default();
+        let is_dropped =
+            |one: &NamedRelation| dropped.iter().any(|of| (of.database, of.oid) == (one.database, one.oid));
+        let has_lost = |one: &NamedRelation| {
+            one.file != 0 && end.dropped_files.iter().any(|of| (of.database, of.file) == (one.database, one.file))
+        };
+        relations.retain(|one| is_dropped(one) || has_lost(one));
+        // Of several rows of one relation the last is as it was dropped.
+        relations.reverse();
+        let mut told = BTreeSet::new();
+        relations.retain(|one| told.insert((one.database, one.oid)));
+        relations.reverse();
         self.found.push(Sighting {
             xid: Some(end.xid),
             committed: end.outcome == Outcome::Committed,
@@ -218,7 +248,9 @@ impl ChangeSearch {
             at: Some(end.at),
             dropped: end.dropped.clone().unwrap_or_default(),
             files: end.dropped_files.clone(),
+            relations,
             database: None,
+            database_name: None,
             name: None,
             what,
             before,
@@ -237,7 +269,15 @@ impl ChangeSearch {
         if self.wanted == Wanted::Drops {
             let xid = Some(record.xid).filter(|xid| *xid != 0);
             let before = self.database_drops.of(record.xid).map_or(record.prev, |database_drop| database_drop.before);
-            self.found.push(Sighting { xid, before, database: Some(oid), ..bare(Happened::DatabaseDropped, record) });
+            let database_name = self.catalog_rows.database(record.xid, oid);
+            let database = Some(oid);
+            self.found.push(Sighting {
+                xid,
+                before,
+                database,
+                database_name,
+                ..bare(Happened::DatabaseDropped, record)
+            });
         }
     }
 }
@@ -252,7 +292,9 @@ fn bare(what: Happened, record: &WalRecord<'_>) -> Sighting {
         at: None,
         dropped: Vec::new(),
         files: Vec::new(),
+        relations: Vec::new(),
         database: None,
+        database_name: None,
         rows: Rows::default(),
         name: None,
     }

@@ -1,5 +1,6 @@
 //! Finds a database that a recovery to a moment inside its drop would leave behind without its files.
 
+use super::catalog_rows::CatalogRows;
 use super::database_drop::{DatabaseDrop, DatabaseDrops};
 use super::{CommitTimes, WalError};
 use crate::catalog::recovery::Edge;
@@ -24,6 +25,7 @@ struct Watched {
     halt: Halt,
     is_over: bool,
     database_drops: DatabaseDrops,
+    catalog_rows: CatalogRows,
 }
 
 impl Watched {
@@ -31,12 +33,14 @@ impl Watched {
         let reached = record.lsn >= self.halt.at;
         if !self.is_over && (!reached || self.halt.edge == Edge::Included) {
             self.database_drops.see(record);
+            self.catalog_rows.see(record);
         }
         self.is_over |= reached;
     }
 }
 
-/// Finds the first drop that has begun and not ended where replay of a path halts. No more is read than back to where
+/// Finds the first drop that has begun and not ended where replay of a path halts, with the name of the database, where the WAL that
+/// was read for that tells it. No more is read than back to where
 /// the oldest transaction began that runs there, and than [`MOST`] segments or so. The walk begins anew where a path
 /// leaves segments out.
 ///
@@ -46,16 +50,17 @@ pub(super) async fn half_dropped(
     commit_times: &CommitTimes<'_>,
     path: &[SegmentName],
     halt: Halt,
-) -> Result<Option<DatabaseDrop>, WalError> {
+) -> Result<Option<(DatabaseDrop, Option<String>)>, WalError> {
     let last = path.partition_point(|name| name.start(commit_times.size()) <= halt.at);
     // The record at the position may end in the next segment.
     let end = path.len().min(last + usize::from(halt.edge == Edge::Included));
     let mut width = FIRST;
     loop {
         let begin = end.saturating_sub(width);
-        let database_drops = watched(commit_times, (&path[begin..end], last - begin.min(last)), halt).await?;
-        if begin == 0 || width >= MOST || !database_drops.is_unsettled() {
-            return Ok(database_drops.first());
+        let seen = watched(commit_times, (&path[begin..end], last - begin.min(last)), halt).await?;
+        if begin == 0 || width >= MOST || !seen.database_drops.is_unsettled() {
+            let name = |one: DatabaseDrop| seen.catalog_rows.database_name(one.database?);
+            return Ok(seen.database_drops.first().map(|one| (one, name(one))));
         }
         width *= 2;
     }
@@ -66,9 +71,10 @@ async fn watched(
     commit_times: &CommitTimes<'_>,
     (path, needed): (&[SegmentName], usize),
     halt: Halt,
-) -> Result<DatabaseDrops, WalError> {
+) -> Result<Watched, WalError> {
     let size = commit_times.size();
-    let mut seen = Watched { halt, is_over: false, database_drops: DatabaseDrops::default() };
+    let (database_drops, catalog_rows) = (DatabaseDrops::default(), CatalogRows::default());
+    let mut seen = Watched { halt, is_over: false, database_drops, catalog_rows };
     let mut walker = WalWalker::new(size);
     let mut next: Option<u64> = None;
     for (index, name) in path.iter().copied().enumerate() {
@@ -88,5 +94,5 @@ async fn watched(
         let broke = |error| WalError::Usage(format!("walking a segment broke off: {error}"));
         (walker, seen) = walking.await.map_err(broke)?;
     }
-    Ok(seen.database_drops)
+    Ok(seen)
 }

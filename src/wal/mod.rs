@@ -28,6 +28,7 @@ mod acks;
 mod ahead;
 pub mod archiving_status;
 mod backlog;
+pub mod catalog_rows;
 pub mod change_search;
 mod command;
 mod commit_times;

@@ -64,10 +64,10 @@ pub async fn replay_end(
     };
     Ok(match database_drop {
         None => Ok(ReplayEnd { settled, newest_commit, stop }),
-        Some(DatabaseDrop { database, xid, before }) => {
+        Some((DatabaseDrop { database, xid, before }, name)) => {
             // Where the WAL ends before the time that was asked for, that time says more than its end.
             let goal = if settled.goal == Goal::Newest { asked.goal.clone() } else { settled.goal };
-            Err(Refusal::HalfDropped { goal, database, xid, before, timeline: way.followed })
+            Err(Refusal::HalfDropped { goal, database, name, xid, before, timeline: way.followed })
         }
     })
 }

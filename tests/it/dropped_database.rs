@@ -108,7 +108,7 @@ async fn a_moment_inside_the_drop_of_a_database_is_refused_and_the_position_befo
     asked.site.archive();
     // Just before the commit of the drop the files are gone: nothing is stopped for that.
     let refused = asked.json(&["pitr", "main", "--at", &good.to_string()], 4);
-    assert!(text(&refused["why"]).contains("inside the drop of database"), "{refused:#}");
+    assert!(text(&refused["why"]).contains("inside the drop of database `shop`, "), "{refused:#}");
     let ran = asked.cli.run(&["restore", "main", "--to", &good.to_string()]).ends(4);
     assert!(ran.err.contains("its last position is `"), "{}{}", ran.out, ran.err);
     assert_eq!(asked.sql("SELECT count(*) FROM t"), "3", "the server runs on");

@@ -384,7 +384,9 @@ fn an_imported_dump_comes_back_under_the_name_that_is_given_and_keeps_what_the_d
     let drilled = run(&["drill", "restore-dump"], "shop", &custom).ends(0);
     drilled.says("in this throw-away server owners and rights are left out");
     // Of SQL text nothing can be left out: whom it names is made there.
-    run(&["drill", "restore-dump"], "shop", &plain).ends(0).says("roles that the server lacked were made: app");
+    run(&["drill", "restore-dump"], "shop", &plain)
+        .ends(0)
+        .says("roles that the throw-away server lacked were made there: app");
     // One that is gone gets the name that is said, and what the dump itself says is told.
     let other = run(&args(&[&["run", "restore-dump"], &REAL]), "billing", &custom).ends(0);
     other.says("says that it is of database `shop`; it becomes `billing`").says("no database `billing` is there");

@@ -375,6 +375,95 @@ async fn a_dropped_table_is_found_and_the_command_leads_to_just_before_it() {
 }
 
 #[tokio::test]
+async fn what_was_dropped_is_told_by_its_names_and_what_no_source_names_by_its_number() {
+    let asked = Asked::with(&[("wal_compression", "on")]);
+    asked.sql("CREATE DATABASE shop");
+    let shop = |sql: &str| asked.site.cluster.sql_in("shop", sql);
+    shop("CREATE TABLE users (id serial PRIMARY KEY, name text)");
+    shop(
+        "CREATE SCHEMA \"Old Stock\"; CREATE TABLE \"Old Stock\".\"a,b\" (n int); CREATE VIEW v AS SELECT id FROM users",
+    );
+    asked.backup().await;
+    let database = asked.sql("SELECT oid FROM pg_database WHERE datname = 'shop'");
+    let said = || {
+        let drops = asked.json(&["wal", "search", "main", "--drops"], 0);
+        drops["found"].as_array().unwrap().last().unwrap().clone()
+    };
+    // The rows are older than the checkpoint: their page is in the WAL, compressed by the server.
+    let oid = shop("SELECT 'users'::regclass::oid");
+    asked.sql("CHECKPOINT");
+    shop("ALTER TABLE users RENAME TO users_gone");
+    shop("DROP TABLE users_gone CASCADE");
+    let drop = said();
+    let words = text(&drop["words"]);
+    let table = format!("table public.users_gone ({oid}, with its index, its TOAST table)");
+    assert!(words.contains(&format!(" dropped in database `shop` ({database}): {table}, view public.v (")), "{words}");
+    assert!(words.contains("sequence public.users_id_seq (") && !words.contains("no source"), "{words}");
+    let only = text(drop["commands"].as_array().unwrap().last().unwrap());
+    assert!(only.contains("accidental-drop") && only.contains("-p dbname=shop -p tables=public.users_gone"), "{only}");
+    // A schema that went along, and names that must be quoted.
+    asked.sql("CHECKPOINT");
+    shop("DROP SCHEMA \"Old Stock\" CASCADE");
+    let drop = said();
+    assert!(text(&drop["words"]).contains("table \"Old Stock\".\"a,b\" ("), "{drop:#}");
+    assert_eq!((&drop["relations"][0]["schema"], &drop["relations"][0]["name"]), (&json!("Old Stock"), &json!("a,b")));
+    shop("CREATE TABLE days (d date) PARTITION BY RANGE (d); CREATE TABLE today PARTITION OF days DEFAULT");
+    shop("DROP TABLE days");
+    let drop = said();
+    assert!(
+        text(&drop["words"]).contains("partitioned table public.days (")
+            && text(&drop["words"]).contains(", with a partition)"),
+        "{drop:#}"
+    );
+    assert!(text(drop["commands"].as_array().unwrap().last().unwrap()).contains("tables=public.days "), "{drop:#}");
+    // A table that gets a new file still is: it is named all the same.
+    shop("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)");
+    shop("TRUNCATE kept");
+    assert!(text(&said()["words"]).contains("by TRUNCATE or a rewrite: table public.kept ("), "{:#}", said());
+    // What rewrites a table makes another one for a while, which nobody has dropped; one transaction may do both.
+    let all = || asked.json(&["wal", "search", "main", "--drops"], 0)["found"].as_array().unwrap().len();
+    shop("INSERT INTO kept VALUES (1)");
+    shop("VACUUM FULL kept");
+    assert!(text(&said()["words"]).contains("by TRUNCATE or a rewrite: table public.kept ("), "{:#}", said());
+    let before = all();
+    shop("BEGIN; CREATE TABLE passing (n int); DROP TABLE passing; COMMIT");
+    assert_eq!(all(), before, "{:#}", said());
+    shop("CREATE TABLE goes (n int)");
+    shop("BEGIN; TRUNCATE kept; DROP TABLE goes; COMMIT");
+    let (words, drop) = (text(&said()["words"]), said());
+    assert!(
+        words.contains(": table public.goes (") && words.contains("; and removed files of public.kept by"),
+        "{words}"
+    );
+    assert!(text(drop["commands"].as_array().unwrap().last().unwrap()).contains("tables=public.goes "), "{drop:#}");
+    // A window that begins behind the checkpoint: the rows are looked for in what is before it.
+    shop("CREATE TABLE early (n int)");
+    for n in 100..105 {
+        asked.commit(n);
+        asked.sql("SELECT pg_switch_wal()");
+    }
+    let begin = asked.commit(106).to_string();
+    shop("DROP TABLE early");
+    let narrow = asked.json(&["wal", "search", "main", "--drops", "--between", &begin, "now"], 0);
+    assert_eq!(narrow["found"].as_array().unwrap().len(), 1, "{narrow:#}");
+    assert!(text(&narrow["found"][0]["words"]).contains(": table public.early ("), "{narrow:#}");
+    // Nobody knows where the rows of this one lie.
+    shop("CREATE TABLE late (n int)");
+    let oid = shop("SELECT 'late'::regclass::oid");
+    shop("VACUUM FULL pg_class");
+    shop("DROP TABLE late");
+    let words = text(&said()["words"]);
+    assert!(words.contains(&format!("`shop` ({database}): {oid} (no source knows its name)")), "{words}");
+    // The server has a database no more; what it was called is in the row that was deleted.
+    asked.sql("ALTER DATABASE shop RENAME TO shop_of_june");
+    asked.sql("DROP DATABASE shop_of_june");
+    let words = text(&said()["words"]);
+    assert!(words.contains(&format!("dropped database `shop_of_june` ({database})")), "{words}");
+    let printed = asked.cli.run(&["wal", "search", "main", "--drops"]).ends(0);
+    assert!(printed.out.contains("dropped database `shop_of_june`"), "{}", printed.out);
+}
+
+#[tokio::test]
 async fn a_table_is_told_from_its_twin_in_another_database_and_followed_back_over_two_truncates() {
     let asked = Asked::new();
     asked.backup().await;

@@ -87,6 +87,7 @@ async fn room_for_the_backup_alone_is_refused_where_its_replay_surely_needs_more
     assert!(!staging.refused(), "the backup itself fits: {staging:?}");
     let told = format!("{replaying:?}");
     assert!(replaying.refused() && told.contains("its replay at least") && told.contains("before"), "{told}");
+    assert!(told.contains(" free is room for all of it"), "{told}");
     let (_, replaying) = ahead((&site, &run), Machine::MadeReady).await;
     assert!(!replaying.refused(), "a step before may bring room: {replaying:?}");
 

@@ -338,6 +338,31 @@ async fn rows_that_lost_their_parent_meanwhile_are_found_before_anything_is_comm
 }
 
 #[tokio::test]
+async fn a_materialized_view_that_comes_back_along_is_told_to_be_made_anew_and_whether_it_has_other_rows() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    shop.sql(
+        "CREATE MATERIALIZED VIEW sums AS SELECT u.id, sum(o.paid) FROM users u JOIN orders o ON o.who = u.id GROUP BY 1; \
+         CREATE MATERIALIZED VIEW ages AS SELECT age FROM users; CREATE MATERIALIZED VIEW never AS SELECT id FROM users WITH NO DATA",
+    );
+    let copy = shop.copy(&run).await;
+    shop.sql("DROP TABLE users CASCADE; DELETE FROM orders WHERE who > 5");
+    let compared = restore(&run, json!({ "instance": copy, "tables": ["users"] })).await;
+    assert_eq!((compared.gone, compared.refreshed.len()), (1, 0));
+    let ahead = "not with those that they had: public.ages, public.never, public.sums;";
+    assert!(shop.site.said().contains(ahead), "{}", shop.site.said());
+    let back = restore(&run, json!({ "instance": copy, "tables": ["users"], "mode": "apply" })).await;
+    assert_eq!(back.refreshed, ["public.sums (5 rows now, 20 in the copy)"]);
+    let said = shop.site.said();
+    assert!(said.contains("materialized view public.sums (5 rows now, 20 in the copy) was made anew"), "{said}");
+    assert!(said.contains("materialized view public.ages was made anew and has the rows that it had"), "{said}");
+    assert_eq!(shop.sql("SELECT count(*) FROM sums"), "5");
+    assert_eq!(shop.sql("SELECT relispopulated FROM pg_class WHERE relname = 'never'"), "f");
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT to_regclass('sums') IS NULL AND to_regclass('users') IS NULL"), "t");
+}
+
+#[tokio::test]
 async fn each_way_to_apply_does_what_it_says_and_its_script_takes_it_back() {
     let shop = Shop::new();
     let run = shop.site.run();

@@ -201,7 +201,14 @@ fn rows_that_lost_their_parent_are_counted_and_who_allows_them_has_a_success_wit
     cluster.sql("DROP TABLE users CASCADE; INSERT INTO orders(who, paid) VALUES (999, 1), (998, 2)");
     production.site.archive();
     let refused = cli.run(&args("run", "accidental-drop", &then, &[])).ends(10);
-    refused.says("rows have lost their parent: 2 rows of public.orders (`orders_who_fkey`)").says("-p orphans=allow");
+    let refused = refused
+        .says("rows have lost their parent: 2 rows of public.orders (`orders_who_fkey`)")
+        .says("-p orphans=allow");
+    // The same command would fail again: the one that bears them stands beside it, whole.
+    let told = format!("{}{}", refused.out, refused.err);
+    let other = told.lines().find(|line| line.contains(" -p orphans=allow")).unwrap_or_else(|| panic!("{told}"));
+    assert!(other.contains("runbook run accidental-drop -e production -p ") && other.contains("tables="), "{told}");
+    assert!(!other.contains("orphans=refuse") && other.contains("--confirm production"), "{told}");
     fs::remove_dir_all(cli.state()).unwrap();
     let allowed = cli.run(&args("run", "accidental-drop", &then, &["-p", "orphans=allow"])).ends(5);
     let left = "these foreign keys are NOT VALID: orders_who_fkey on public.orders (2 rows)";

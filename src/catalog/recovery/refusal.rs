@@ -115,8 +115,9 @@ pub enum Refusal {
     /// The goal lies inside the drop of a database: its files are gone before the drop's transaction ends, whatever becomes
     /// of that.
     #[error(
-        "the target {goal} lies inside the drop of database {}{}: what is replayed until there removes it, before that ends; \
+        "the target {goal} lies inside the drop of database {}{}{}: what is replayed until there removes it, before that ends; \
          its last position is `{before}` of timeline {timeline}",
+        .name.as_ref().map(|name| format!("`{name}`, ")).unwrap_or_default(),
         .database.map_or_else(|| "of an unknown number".to_owned(), |oid| oid.to_string()),
         .xid.map(|xid| format!(" by transaction {xid}")).unwrap_or_default()
     )]
@@ -125,6 +126,8 @@ pub enum Refusal {
         goal: Goal,
         /// The database's number, where the WAL up to the goal tells it.
         database: Option<u32>,
+        /// Its name, where the WAL that was read tells it; not quoted.
+        name: Option<String>,
         /// The transaction; `None` where the goal lies before its first own record.
         xid: Option<u32>,
         /// The last record before its removal begins: a recovery to this position, included, has it whole.

@@ -2,6 +2,7 @@
 //! line is parsed ([`crate::wal`]).
 
 mod digests;
+mod drop_names;
 mod give_up;
 mod lacking;
 mod mend;

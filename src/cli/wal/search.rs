@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::drop_names::DropNames;
 use super::pg_wal::PgWal;
 use crate::actions::postgres::stores::archiver::Relation;
 use crate::base::Timestamp;
@@ -70,13 +71,13 @@ struct Searched {
     segments: u64,
     missing: Vec<String>,
     found: Vec<(Sighting, Place)>,
-    names: Vec<(u32, String)>,
+    names: DropNames,
     notes: Vec<String>,
 }
 
 /// Where WAL was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Archive,
     Server,
 }
@@ -133,7 +134,18 @@ impl Args {
         let walked = extent.of(&path, narrowed);
         let ends = between.is_none_or(|(_, to)| path.last() == walked.last() || to >= clock::now());
         let mut ground = Ground { found: &found, cluster, path: walked, timeline, live: ends.then_some(&mut live) };
-        let (hunt, mut notes) = ground.hunt(wanted).await.map_err(|error| unread(&error))?;
+        let (hunt, mut notes) = ground.hunt(wanted.clone()).await.map_err(|error| unread(&error))?;
+        let mut found_here = hunt.found(between);
+        if found_here.iter().any(DropNames::lacks) && walked.len() < path.len() {
+            ground.path = Extent::before(&path, walked);
+            let (hunt, _) = ground.hunt(wanted).await.map_err(|error| unread(&error))?;
+            let earlier = hunt.found(between);
+            for one in &mut found_here {
+                if let Some(same) = earlier.iter().find(|same| same.lsn == one.lsn) {
+                    one.clone_from(same);
+                }
+            }
+        }
         if let Err(why) = &live.server {
             notes.push(format!("only the archive was searched, the server gives no answer: {why}"));
         }
@@ -142,12 +154,14 @@ impl Args {
             Some(_) | None => Place::Archive,
         };
         let sightings: Vec<(Sighting, Place)> =
-            hunt.found(between).into_iter().map(|sighting| (place(&sighting), sighting)).map(|(p, s)| (s, p)).collect();
+            found_here.into_iter().map(|sighting| (place(&sighting), sighting)).map(|(p, s)| (s, p)).collect();
         let missing = holes(cluster, walked);
+        let names = DropNames::of((site, &found.database), (&mut live, cluster.system_id), &sightings).await;
+        notes.extend(names.note(&sightings));
         Ok(Searched {
             cluster: cluster.system_id.to_string(),
             segments: hunt.segments,
-            names: names(&mut live, &sightings).await,
+            names,
             found: sightings,
             timeline,
             missing,
@@ -212,6 +226,16 @@ impl Extent {
             (Self::ToTheEnd, Some(begin)) => &path[begin..],
             (Self::Window, _) | (Self::ToTheEnd, None) => window,
         }
+    }
+}
+
+impl Extent {
+    /// The segments that were walked, and those before them that may have the rows of what was dropped: as many as a server
+    /// with the default of `max_wal_size` writes between two checkpoints of segments of 16 MiB.
+    fn before<'a>(path: &'a [SegmentName], walked: &[SegmentName]) -> &'a [SegmentName] {
+        const SEGMENTS: usize = 64;
+        let begin = path.iter().position(|name| walked.first() == Some(name)).unwrap_or_default();
+        &path[begin.saturating_sub(SEGMENTS)..begin + walked.len()]
     }
 }
 
@@ -294,21 +318,15 @@ fn holes(cluster: &ClusterView, path: &[SegmentName]) -> Vec<String> {
     apart.map(|pair| between(pair[0].next(size), pair[1].prev(size).unwrap_or(pair[1]))).collect()
 }
 
-/// The names that dropped relations have, should they still exist: after a recovery elsewhere they may.
-async fn names(live: &mut PgWal, found: &[(Sighting, Place)]) -> Vec<(u32, String)> {
-    let oids: BTreeSet<u32> = found.iter().flat_map(|(one, _)| &one.dropped).map(|relation| relation.oid).collect();
-    let oids: Vec<u32> = oids.into_iter().collect();
-    match live.archiver() {
-        Some(archiver) if !oids.is_empty() => archiver.names(&oids).await.unwrap_or_default(),
-        Some(_) | None => Vec::new(),
-    }
-}
-
 fn machine((database, again): (&str, &Again), searched: &Searched) -> Value {
     let found = searched.found.iter().map(|(sighting, place)| {
         let mut value = json!(sighting);
         value["archived"] = json!(*place == Place::Archive);
-        value["commands"] = json!(commands((database, again), searched.timeline, sighting));
+        for (relation, told) in sighting.relations.iter().zip(value["relations"].as_array_mut().into_iter().flatten()) {
+            told["schema"] = json!(searched.names.schema(relation));
+        }
+        value["words"] = json!(words(sighting, &searched.names));
+        value["commands"] = json!(commands((database, again), (searched.timeline, &searched.names), sighting));
         value
     });
     json!({
@@ -323,8 +341,12 @@ fn machine((database, again): (&str, &Again), searched: &Searched) -> Value {
 }
 
 /// The commands that plan a recovery to just before it: by position, which is exact, and by time; and the one that opens a
-/// copy at that position beside the live server.
-fn commands((database, again): (&str, &Again), timeline: Timeline, sighting: &Sighting) -> Vec<String> {
+/// copy at that position beside the live server; and the one that brings back no more than the tables that were dropped.
+fn commands(
+    (database, again): (&str, &Again),
+    (timeline, names): (Timeline, &DropNames),
+    sighting: &Sighting,
+) -> Vec<String> {
     let timeline = timeline.to_string();
     let plan =
         |option: &str, value: &str| again.line(["pitr", database, option, value, "--timeline", timeline.as_str()]);
@@ -341,6 +363,18 @@ fn commands((database, again): (&str, &Again), timeline: Timeline, sighting: &Si
     if sighting.what != Happened::Marked {
         all.push(beside((database, again), &timeline, sighting.before));
     }
+    if let (Some((dbname, tables)), Some(at)) = (names.tables(sighting), sighting.at) {
+        let params = [
+            format!("database={database}"),
+            format!("incident_at={at}"),
+            format!("recover_to_lsn={}", sighting.before),
+            format!("timeline={timeline}"),
+            format!("dbname={dbname}"),
+            format!("tables={tables}"),
+        ];
+        let words = ["run", "accidental-drop"].into_iter();
+        all.push(again.change(words.chain(params.iter().flat_map(|param| ["-p", param.as_str()]))));
+    }
     all
 }
 
@@ -354,11 +388,14 @@ fn people((database, again): (&str, &Again), searched: &Searched) {
     for (sighting, place) in &searched.found {
         let at = sighting.at.map_or_else(|| "time not told".to_owned(), |at| at.to_string());
         out!("{at}  {}  at {}", mask_text(&words(sighting, &searched.names)), sighting.lsn);
-        for (index, command) in commands((database, again), searched.timeline, sighting).iter().enumerate() {
+        for (index, command) in
+            commands((database, again), (searched.timeline, &searched.names), sighting).iter().enumerate()
+        {
             let lead = match (index, sighting.what) {
                 (0, Happened::Marked) => "to it:      ",
                 (0, _) => "just before:",
                 (_, _) if command.contains(" side-copy ") => "     beside:",
+                (_, _) if command.contains(" accidental-drop ") => "only tables:",
                 (_, _) => "         or:",
             };
             out!("    {lead} {}", mask_text(command));
@@ -374,23 +411,25 @@ fn people((database, again): (&str, &Again), searched: &Searched) {
     searched.notes.iter().for_each(|note| tell!("note: {}", mask_text(note)));
 }
 
-fn words(sighting: &Sighting, names: &[(u32, String)]) -> String {
+fn words(sighting: &Sighting, names: &DropNames) -> String {
     let xid = sighting.xid.map_or_else(|| "somebody".to_owned(), |xid| format!("transaction {xid}"));
-    let relations = sighting.dropped.iter().map(|relation| {
-        let name = names.iter().find(|(oid, _)| *oid == relation.oid).map(|(_, name)| format!(" {name}"));
-        format!("{}{}", relation.oid, name.unwrap_or_default())
-    });
-    let relations = relations.collect::<Vec<_>>().join(", ");
-    let mut databases: Vec<u32> = sighting.files.iter().map(|file| file.database).collect();
+    let mut databases: Vec<u32> = match sighting.files.is_empty() {
+        true => sighting.dropped.iter().map(|relation| relation.database).collect(),
+        false => sighting.files.iter().map(|file| file.database).collect(),
+    };
     databases.dedup();
-    let inside = databases.first().map(|oid| format!(" in database {oid}")).unwrap_or_default();
-    let files = sighting.files.iter().map(|file| file.file.to_string()).collect::<Vec<_>>().join(", ");
+    let inside =
+        databases.first().map(|oid| format!(" in database {}", names.database(*oid, None))).unwrap_or_default();
+    let relations = || names.relations(sighting);
     let rows = sighting.rows;
     let changed = format!("{} rows inserted, {} updated, {} deleted", rows.inserted, rows.updated, rows.deleted);
     match sighting.what {
-        Happened::Dropped => format!("{xid} dropped relations{inside}: {relations}"),
-        Happened::Replaced => format!("{xid} removed files{inside} by TRUNCATE or a rewrite: {files}"),
-        Happened::DatabaseDropped => format!("{xid} dropped database {}", sighting.database.unwrap_or_default()),
+        Happened::Dropped => format!("{xid} dropped{inside}: {}", relations()),
+        Happened::Replaced => format!("{xid} removed files{inside} by TRUNCATE or a rewrite: {}", relations()),
+        Happened::DatabaseDropped => {
+            let (oid, told) = (sighting.database.unwrap_or_default(), sighting.database_name.as_deref());
+            format!("{xid} dropped database {}", names.database(oid, told))
+        }
         Happened::Changed => format!("{xid} committed: {changed}"),
         Happened::Ended if sighting.committed => format!("{xid} committed"),
         Happened::Ended => format!("{xid} was rolled back"),

@@ -116,7 +116,7 @@ fn rpo(figures: &Figures) -> Markup {
             }
             @if let Some(loss) = &figures.rpo {
                 p.quiet { (plain(&loss_basis(loss))) }
-                @if let Some(ms) = loss.chosen_ms { p.quiet { (chosen_words(ms)) } }
+                @if let Some(words) = chosen_words(loss) { p.quiet { (words) } }
             }
         }
     }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::figures::millis;
+use super::figures::{millis, recovered_at};
 use crate::base::clock::between;
 use crate::base::{StepId, Timestamp};
 use crate::event::{Coverage, LossVerdict};
@@ -36,10 +36,15 @@ pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Option<LossVerdict>
         .filter_map(|step| {
             let known = state.steps.get(&step.id).filter(|known| known.status == StepStatus::Succeeded)?;
             // What was given up came back with what took the step back.
-            if known.undo == Some(UndoState::Undone) || (plan.objectives.rpo.is_none() && is_copy(known)) {
+            if known.undo == Some(UndoState::Undone) {
                 return None;
             }
-            judge(&step.id, known, incident_at)
+            let beside = is_copy(known);
+            // What a copy has is back only where all was done that was to bring it back.
+            if beside && (plan.objectives.rpo.is_none() || recovered_at(plan, state).is_none()) {
+                return None;
+            }
+            Some(LossVerdict { beside, ..judge(&step.id, known, incident_at)? })
         })
         .reduce(|worst, next| if next.unwanted_ms > worst.unwanted_ms { next } else { worst })
 }
@@ -70,5 +75,6 @@ fn judge(step: &StepId, known: &StepState, incident_at: Timestamp) -> Option<Los
         chosen_ms: chosen.map(|target| millis(between(target, incident_at))),
         coverage: loss.coverage,
         step: step.clone(),
+        beside: false,
     })
 }

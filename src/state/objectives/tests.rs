@@ -55,6 +55,26 @@ fn a_recovery_is_measured_from_the_incident_to_the_last_required_step() {
 }
 
 #[test]
+fn a_copy_beside_the_live_database_gives_nothing_up_and_counts_only_where_all_was_brought_back() {
+    let mut plan = chain();
+    plan.incident_at = Some(start());
+    plan.objectives.rpo = Some(Span(Duration::from_secs(60)));
+    let loss = json!({ "coverage": "to_last_flushed", "chosen_target_at": start() });
+    let copy = json!({ "instance": { "side": "main" }, "loss": loss });
+    let story = || Story::of(&plan).does("a", (0.0, 5.0), copy.clone());
+    let done = figures(&plan, &story().does("b", (5.0, 9.0), json!({})).state(), at(9)).rpo.unwrap();
+    assert_eq!((done.unwanted_ms, done.beside), (0, true));
+    let error = ErrorInfo::new(ErrorClass::Fatal, "rows have lost their parent");
+    let failed = story().resolved("b", 5.0, json!({})).attempt("b", 1, 5.0).failed("b", (5.0, 9.0), error).state();
+    assert_eq!(figures(&plan, &failed, at(9)).rpo, None, "nothing was brought back");
+    // What is recovered in the place of the live database is there, whatever follows.
+    let swapped = Story::of(&plan).does("a", (0.0, 5.0), json!({ "loss": loss }));
+    let error = ErrorInfo::new(ErrorClass::Fatal, "the port is taken");
+    let failed = swapped.resolved("b", 5.0, json!({})).attempt("b", 1, 5.0).failed("b", (5.0, 9.0), error).state();
+    assert!(figures(&plan, &failed, at(9)).rpo.is_some_and(|loss| !loss.beside));
+}
+
+#[test]
 fn a_run_that_failed_has_no_recovery_time() {
     let mut plan = chain();
     plan.incident_at = Some(start());

@@ -147,6 +147,7 @@ fn finished() -> EventKind {
             chosen_ms: None,
             coverage: Coverage::ToLastFlushed,
             step: id("prove"),
+            beside: false,
         }),
         rpo_target_ms: Some(900_000),
         machine_ms: 61_000,

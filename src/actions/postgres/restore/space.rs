@@ -27,6 +27,14 @@ pub(crate) enum Replay {
 }
 
 impl Replay {
+    /// What the server may have of WAL at most, with what it has `beside` the replayed.
+    fn most(self, beside: u64) -> u64 {
+        match self {
+            Self::Unknown => beside + 2 * REPLAYED_BYTES,
+            Self::Bytes(bytes) => beside + bytes.min(2 * REPLAYED_BYTES),
+        }
+    }
+
     /// What the server has of WAL in any case, with what it has `beside` the replayed, and what it may keep on top.
     fn kept(self, beside: u64) -> [u64; 2] {
         match self {
@@ -51,6 +59,8 @@ struct Need {
     least: u64,
     /// What the recovery may need on top.
     reserve: u64,
+    /// The WAL that may lie there at most.
+    most: u64,
 }
 
 /// Whether a restore fits.
@@ -89,12 +99,12 @@ impl Site<'_> {
         let mut needs: Vec<Need> = Vec::new();
         for (manifest, object) in manifests.iter().flat_map(|one| one.objects.iter().map(move |object| (one, object))) {
             let place = self.place(manifest, object, &wal);
-            self.add(&mut needs, &place, [object.plain_facts().size_bytes, 0, 0]);
+            self.add(&mut needs, &place, [object.plain_facts().size_bytes, 0, 0, 0]);
         }
         let segments = manifests.iter().filter_map(|manifest| Some(manifest.postgres.as_ref()?.segment_size.bytes()));
         let beside = segments.max().unwrap_or_default() * BESIDE_REPLAY;
         let [least, reserve] = replay.kept(beside);
-        self.add(&mut needs, &wal, [0, least, reserve]);
+        self.add(&mut needs, &wal, [0, least, reserve, replay.most(beside)]);
         let judged = needs.into_iter().map(|need| self.judge(&need, gain));
         judged.fold(Fit::Well, |worst, fit| match (worst, fit) {
             (Fit::Not(fact), _) | (_, Fit::Not(fact)) => Fit::Not(fact),
@@ -122,7 +132,7 @@ impl Site<'_> {
         tablespace.map_or_else(|| self.cluster.pgdata.clone(), |one| self.cluster.tablespace(one))
     }
 
-    fn add(&self, needs: &mut Vec<Need>, place: &Path, [bytes, least, reserve]: [u64; 3]) {
+    fn add(&self, needs: &mut Vec<Need>, place: &Path, [bytes, least, reserve, most]: [u64; 4]) {
         let above = match Placement::of(self.files, place) {
             Placement::Beside => 1,
             Placement::Inside => 0,
@@ -131,10 +141,10 @@ impl Site<'_> {
         let Some((path, device)) = place.ancestors().skip(above).find_map(device) else { return };
         match needs.iter_mut().find(|need| need.device == device) {
             Some(need) => {
-                (need.bytes, need.least, need.reserve) =
-                    (need.bytes + bytes, need.least + least, need.reserve + reserve);
+                (need.bytes, need.least) = (need.bytes + bytes, need.least + least);
+                (need.reserve, need.most) = (need.reserve + reserve, need.most + most);
             }
-            None => needs.push(Need { device, path, bytes, least, reserve }),
+            None => needs.push(Need { device, path, bytes, least, reserve, most }),
         }
     }
 
@@ -146,11 +156,12 @@ impl Site<'_> {
         let (shown, needed) = (ByteSize(free), ByteSize(need.bytes));
         let fact = format!("`{}` has {shown} free{with}, the backup needs {needed}", need.path.display());
         let least = need.bytes.saturating_add(need.least);
-        if free < need.bytes {
-            return Fit::Not(fact);
-        }
+        // Later looks know more of the WAL: what is freed for this one shall do for them.
+        let most = ByteSize(need.bytes.saturating_add(need.most));
         if free < least {
-            return Fit::Not(format!("{fact}, and its replay at least {} of WAL", ByteSize(need.least)));
+            let wal = format!(", and its replay at least {} of WAL", ByteSize(need.least));
+            let wal = if need.least > 0 { wal } else { String::new() };
+            return Fit::Not(format!("{fact}{wal}: {most} free is room for all of it"));
         }
         match free < least.saturating_add(need.reserve) {
             true => {

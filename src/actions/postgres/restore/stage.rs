@@ -259,6 +259,11 @@ pub(crate) fn room_for(existing: Existing, cluster: &Cluster) -> String {
              same `--to`; in a runbook of your own `existing` of `postgres.restore_base`, once the server is stopped; nothing was written",
             cluster.name
         ),
+        Existing::KeepBeside | Existing::Delta | Existing::Replace if cluster.is_scratch() => {
+            "free some space, or have the state folder, below which the copy lies, on another disk (`RUNBOOK_STATE=/path`); nothing was \
+             written"
+                .to_owned()
+        }
         Existing::KeepBeside | Existing::Delta | Existing::Replace => "free some space; nothing was written".to_owned(),
     }
 }

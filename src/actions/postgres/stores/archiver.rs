@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::action::{ActionError, DatabaseRef, Secrets};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::actions::postgres::session::facts::ServerFacts;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::Timestamp;
@@ -42,6 +42,20 @@ impl Archiver {
         let inside = session.value("SELECT current_database()").await?;
         let lost = (inside != cluster.dbname).then_some(cluster.dbname);
         Ok(Self { session, lost })
+    }
+
+    /// Opens a session in one database of the server, and in no other.
+    ///
+    /// # Errors
+    /// Fails as [`Archiver::of`], and when the server takes no session there.
+    pub(crate) async fn inside(
+        name: &str,
+        dbname: &str,
+        (inventory, secrets): (&Inventory, &dyn Secrets),
+    ) -> Result<Self, ActionError> {
+        let cluster = Cluster::of(&DatabaseRef(name.to_owned()), inventory, &PathBuf::new())?;
+        let session = Endpoint::of(&cluster, Some(dbname), secrets)?.open().await?;
+        Ok(Self { session, lost: None })
     }
 
     /// Asks how it archives. The role needs what `pg_monitor` may.
@@ -158,23 +172,48 @@ impl Archiver {
         Ok(Some(Relation { oid, file: number(1), database, name }))
     }
 
-    /// The names of relations of the session's database, as far as they still exist.
+    /// The names of the server's databases, not quoted.
+    ///
+    /// # Errors
+    /// Fails as the server does.
+    pub(crate) async fn databases(&mut self) -> Result<Vec<(u32, String)>, ActionError> {
+        self.pairs("SELECT oid, datname FROM pg_database").await
+    }
+
+    /// The names of schemas of the session's database, not quoted, as far as they exist.
+    ///
+    /// # Errors
+    /// Fails as the server does.
+    pub(crate) async fn schemas(&mut self, oids: &[u32]) -> Result<Vec<(u32, String)>, ActionError> {
+        let asked = format!("SELECT oid, nspname FROM pg_namespace WHERE oid = ANY ({})", list(oids));
+        self.pairs(&asked).await
+    }
+
+    /// The names of relations of the session's database with their schemas, as SQL wants them, as far as they exist.
     ///
     /// # Errors
     /// Fails as the server does.
     pub(crate) async fn names(&mut self, oids: &[u32]) -> Result<Vec<(u32, String)>, ActionError> {
-        if self.lost.is_some() {
-            return Ok(Vec::new());
-        }
-        let list = oids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let asked = format!("SELECT oid, oid::regclass::text FROM pg_class WHERE oid = ANY ('{{{list}}}'::oid[])");
-        let rows = self.session.query(&asked).await?.rows;
+        let asked = format!(
+            "SELECT c.oid, format('%I.%I', n.nspname, c.relname) FROM pg_class AS c \
+             JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = ANY ({})",
+            list(oids)
+        );
+        self.pairs(&asked).await
+    }
+
+    async fn pairs(&mut self, asked: &str) -> Result<Vec<(u32, String)>, ActionError> {
+        let rows = self.session.query(asked).await?.rows;
         let named = rows.iter().filter_map(|row| match row.as_slice() {
             [Some(oid), Some(name)] => Some((oid.parse().ok()?, name.clone())),
             _ => None,
         });
         Ok(named.collect())
     }
+}
+
+fn list(oids: &[u32]) -> String {
+    format!("'{{{}}}'::oid[]", oids.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
 }
 
 /// A relation of a live database.

@@ -195,19 +195,28 @@ impl Attempt<'_> {
         self.cx.reporter.progress(Progress::Doing { text: text.to_owned() });
     }
 
+    /// The server that the dump is loaded into, in words: what is made in a throw-away one is in no other.
+    fn server(&self) -> &'static str {
+        match (self.cluster.side.is_some(), self.cluster.is_scratch()) {
+            (true, _) => "the copy beside the live server",
+            (false, true) => "the throw-away server",
+            (false, false) => "the server",
+        }
+    }
+
     fn tell(&self, roles::Made { roles, memberships }: &roles::Made, missing_tablespaces: &BTreeSet<String>) {
-        let reporter = &self.cx.reporter;
+        let (reporter, server) = (&self.cx.reporter, self.server());
         if !roles.is_empty() {
-            let message = format!("roles that the server lacked were made: {}", roles.join(", "));
+            let message = format!("roles that {server} lacked were made there: {}", roles.join(", "));
             reporter.note(message, serde_json::json!({ "roles": roles }));
         }
         for (group, member) in memberships {
-            let message = format!("`{member}` is a member of `{group}` again, which the server lacked");
+            let message = format!("`{member}` is a member of `{group}` again, which {server} lacked");
             reporter.note(message, serde_json::json!({ "group": group, "member": member }));
         }
         if !missing_tablespaces.is_empty() {
             let names: Vec<&str> = missing_tablespaces.iter().map(String::as_str).collect();
-            let message = format!("the server has no tablespace {}: all lies in the default one", names.join(", "));
+            let message = format!("{server} has no tablespace {}: all lies in the default one", names.join(", "));
             reporter.note(message, serde_json::json!({ "tablespaces": names }));
         }
         if !self.params.tables.is_empty() {

@@ -87,7 +87,10 @@ impl Lacking<'_> {
     ) -> Result<Findings, ActionError> {
         let (name, dbname) = (qualified(table), self.params.dbname(self.live));
         let others = self.others(&name, session).await?;
-        let gone = format!("database `{dbname}` has no table `{name}`: it comes back whole where the copy has it");
+        let gone = format!(
+            "database `{dbname}` has no table `{name}`: it comes back whole where the copy has it; a materialized view that \
+             went with it is made anew from the rows of now"
+        );
         if let Some(other) = others.first() {
             let named: Vec<String> = others.iter().map(|other| format!("`{other}`")).collect();
             let fact =

@@ -16,6 +16,7 @@ mod pair;
 mod params;
 mod partition;
 mod recreate;
+mod refreshed;
 mod shape;
 mod trail;
 mod undo;

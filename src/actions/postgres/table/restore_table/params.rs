@@ -122,6 +122,10 @@ pub struct RestoreTableOutput {
     /// parent. Only `orphans: allow` leaves any.
     #[serde(default)]
     pub not_valid: Vec<String>,
+    /// Materialized views that came back with tables that were gone and have other rows than in the copy: they are made anew
+    /// from the rows of now. Each with its rows now and then.
+    #[serde(default)]
+    pub refreshed: Vec<String>,
     /// What takes it back; null when nothing was done.
     #[serde(default)]
     pub undo: Option<TableUndo>,

@@ -21,7 +21,7 @@ use crate::actions::postgres::session::{copying, integrity};
 
 /// Everything that belongs to the tables in the copy: they, their partitions, and the views on them. A rule that refers to
 /// them makes no other table a part of them.
-const FAMILY: &str = "WITH RECURSIVE tables AS (SELECT unnest(ARRAY[$]::oid[]) AS oid \
+pub(super) const FAMILY: &str = "WITH RECURSIVE tables AS (SELECT unnest(ARRAY[$]::oid[]) AS oid \
   UNION SELECT p.relid::oid FROM tables t, pg_partition_tree(t.oid) p), \
  family AS (SELECT oid FROM tables UNION SELECT r.ev_class FROM family f \
   JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = f.oid AND d.classid = 'pg_rewrite'::regclass \
@@ -41,6 +41,8 @@ const REFERENCES: &str = "SELECT format('%I.%I', n.nspname, r.relname), f.connam
  FROM pg_constraint f JOIN pg_class r ON r.oid = f.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace \
  WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confrelid = ANY (ARRAY[$]::oid[]) \
  AND NOT f.conrelid = ANY (ARRAY[$]::oid[]) ORDER BY 1, 2";
+
+const MATERIALIZED: &str = "MATERIALIZED VIEW";
 
 /// A foreign key of another table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +159,7 @@ impl Gone {
             all.push(oid.to_owned());
             let view = match kind {
                 "v" => Some("VIEW"),
-                "m" => Some("MATERIALIZED VIEW"),
+                "m" => Some(MATERIALIZED),
                 _ => None,
             };
             if view.is_none() {
@@ -239,7 +241,7 @@ impl Gone {
             all.push(format!("ALTER TABLE {table} DROP CONSTRAINT {}", ident(name)));
         }
         all.extend(self.dependents.removals());
-        for kind in ["MATERIALIZED VIEW", "VIEW"] {
+        for kind in [MATERIALIZED, "VIEW"] {
             let names: Vec<&str> =
                 self.views.iter().filter(|(_, own)| *own == kind).map(|(name, _)| name.as_str()).collect();
             if !names.is_empty() {
@@ -281,6 +283,12 @@ impl Gone {
     /// The views that were made again.
     pub(super) fn views(&self) -> Vec<String> {
         self.views.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The materialized views among them.
+    pub(super) fn materialized(&self) -> Vec<String> {
+        let of_kind = self.views.iter().filter(|(_, kind)| *kind == MATERIALIZED);
+        of_kind.map(|(name, _)| name.clone()).collect()
     }
 
     /// What hung on them.

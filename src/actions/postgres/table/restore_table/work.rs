@@ -7,6 +7,7 @@ use super::needed;
 use super::pair::Pair;
 use super::params::{RestoreTableMode, RestoreTableOutput, RestoreTableParams, TableOutcome, TableState};
 use super::recreate::{self, Gone, Making};
+use super::refreshed;
 use super::shape::{Shape, qualified};
 use super::trail::Trail;
 use super::undo::{self, ROWS, Script, TABLES, TableUndo, UndoScript};
@@ -38,6 +39,8 @@ pub(super) struct Work<'a> {
     gone: Vec<Shape>,
     /// Without a key, and as a whole what the copy has.
     same: Vec<Shape>,
+    /// Materialized views that came back with other rows than those of the copy.
+    refreshed: Vec<String>,
 }
 
 impl<'a> Work<'a> {
@@ -87,7 +90,7 @@ impl<'a> Work<'a> {
                 None => gone.push(then),
             }
         }
-        Ok(Self { params, trail, cx, live, copy, sessions, pairs, gone, same })
+        Ok(Self { params, trail, cx, live, copy, sessions, pairs, gone, same, refreshed: Vec::new() })
     }
 
     /// Compares, and applies when it was asked for.
@@ -122,6 +125,7 @@ impl<'a> Work<'a> {
                     // A step that comes between may make it; the one that brings the tables back fails otherwise.
                     self.cx.reporter.note(format!("{fact}; {help}"), serde_json::Value::Null);
                 }
+                self.tell_refreshed_ahead().await?;
                 Ok(output(outcomes, None))
             }
             (RestoreTableMode::Apply, Some((fact, help))) => {
@@ -129,6 +133,19 @@ impl<'a> Work<'a> {
             }
             (RestoreTableMode::Apply, None) => self.apply(outcomes).await,
         }
+    }
+
+    /// Says before anything is done that materialized views do not come back as they were.
+    async fn tell_refreshed_ahead(&mut self) -> Result<(), ActionError> {
+        if self.gone.is_empty() {
+            return Ok(());
+        }
+        let (copy, live) = (&mut self.sessions.0, &mut self.sessions.1);
+        let names = refreshed::coming(&self.gone, (copy, live)).await?;
+        if let Some(message) = refreshed::ahead(&names) {
+            self.cx.reporter.note(message, serde_json::json!({ "materialized_views": names }));
+        }
+        Ok(())
     }
 
     /// What the tables that are gone are made of and the live database lacks, with what to do about it.
@@ -197,7 +214,7 @@ impl<'a> Work<'a> {
             self.untold("which foreign keys are NOT VALID is not known", &error);
             Vec::new()
         });
-        Ok(RestoreTableOutput { not_valid, ..output(outcomes, undo) })
+        Ok(RestoreTableOutput { not_valid, refreshed: self.refreshed, ..output(outcomes, undo) })
     }
 
     /// Refuses to delete rows that hold more than the copy knows: no script could bring that back.
@@ -240,7 +257,17 @@ impl<'a> Work<'a> {
         }
         // The tables are back: what follows are remarks, and none of them may cost the script that takes them away again.
         let undo = script.finish()?;
-        match gone.dependents().missing((&mut *copy, &mut *live)).await {
+        match refreshed::compare(&gone.materialized(), (&mut *copy, &mut *live)).await {
+            Ok(all) => {
+                for one in &all {
+                    self.cx.reporter.note(one.told(), serde_json::Value::Null);
+                }
+                self.refreshed = all.iter().filter(|one| one.is_other()).map(refreshed::Refreshed::words).collect();
+            }
+            Err(error) => self.untold("the rows of materialized views could not be compared", &error),
+        }
+        let (copy, live) = (&mut self.sessions.0, &mut self.sessions.1);
+        match gone.dependents().missing((copy, live)).await {
             Ok(missing) => self.tell_company(&gone, &missing),
             Err(error) => self.untold("what hung on them could not be compared", &error),
         }
@@ -393,6 +420,7 @@ fn output(tables: Vec<TableOutcome>, undo: Option<TableUndo>) -> RestoreTableOut
         extra: sum(|one| one.extra),
         applied: tables.iter().map(|one| one.inserted + one.updated + one.deleted).sum(),
         not_valid: Vec::new(),
+        refreshed: Vec::new(),
         tables,
         undo,
     }
