@@ -108,6 +108,7 @@ fn started() -> EventKind {
         version: "0".to_owned(),
         plan: Digest::of(b"plan"),
         incident_at: None,
+        locks: None,
         origin: None,
     }))
 }

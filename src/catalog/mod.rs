@@ -22,6 +22,7 @@ pub mod attest;
 mod backup;
 mod body;
 pub mod cost;
+pub mod elsewhere;
 mod error;
 mod escape;
 mod facts;

@@ -118,6 +118,7 @@ impl Holdings {
             backups: self.list.backups.iter().map(|backup| candidate(backup, now)).collect(),
             damaged: self.list.damaged.iter().map(damaged).collect(),
             wal,
+            elsewhere: BTreeMap::new(),
         }
     }
 }

@@ -390,6 +390,7 @@ pub fn header(plan: &BoundPlan, digest: Digest) -> RunHeader {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         plan: digest,
         incident_at: plan.incident_at,
+        locks: Some(plan.locks.iter().cloned().collect()),
         origin: plan.origin.clone(),
     }
 }

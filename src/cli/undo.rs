@@ -23,6 +23,9 @@ pub struct Args {
     /// Reverse only this step and what ended after it
     #[arg(long, value_name = "STEP")]
     to: Option<String>,
+    /// Go on although the plan of this later run cannot be read and it may have replaced the same data; repeatable
+    #[arg(long, value_name = "RUN", requires = "reason")]
+    despite: Vec<String>,
     /// Why; kept in the journal
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
@@ -39,11 +42,12 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let invocation = Invocation::new(Face::from(args.json), args.confirm.clone())?;
     let earlier = Earlier::read(wiring::find_run(&invocation.runs, &args.run)?)?;
     demand_undoable(&earlier)?;
-    superseded::refuse_undo(&invocation.runs, &earlier.dir, &earlier.plan)?;
+    let despite = despite(&args, &invocation)?;
+    let passed = superseded::refuse_undo(&invocation.runs, (&earlier.dir, &earlier.plan), &despite)?;
     let undoings = earlier::undoings(&invocation.runs, earlier.dir.id())?;
     let to = args.to.as_deref().map(|name| target(&earlier, name)).transpose()?;
     demand_ended(&earlier, &undoings)?;
-    let plan = plan(&earlier, &invocation, (to, args.reason));
+    let plan = plan(&earlier, &invocation, (to, reason(args.reason, &passed)));
     let seeds = earlier::to_undo(&earlier, undoings.clone())?;
     demand_something(&plan, &seeds, (&earlier, &undoings))?;
     let carried = invocation.seeded(plan, seeds)?;
@@ -55,6 +59,24 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         Exit::Success if !lasting.is_empty() => Exit::Exceptions,
         other => other,
     })
+}
+
+/// The runs that are not to be in the way, with a reason.
+fn despite(args: &Args, invocation: &Invocation) -> Result<Vec<RunId>, Failure> {
+    if !args.despite.is_empty() && args.reason.trim().is_empty() {
+        return Err(Failure::new(Exit::Usage, "`--despite` wants a reason").help("add `--reason TEXT`"));
+    }
+    let find = |text: &String| wiring::find_run(&invocation.runs, text).map(|dir| dir.id().clone());
+    args.despite.iter().map(find).collect()
+}
+
+/// The reason as the journal keeps it, with the runs that were passed over.
+fn reason(given: String, passed: &[RunId]) -> String {
+    if passed.is_empty() {
+        return given;
+    }
+    let runs: Vec<String> = passed.iter().map(|run| format!("`{run}`")).collect();
+    format!("{given} (despite run {}, whose plan could not be read)", runs.join(", "))
 }
 
 /// Refuses (exit 4) a run that cannot be reversed as a whole.

@@ -1,5 +1,7 @@
 //! What is known of a run when it starts.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Actor;
@@ -29,6 +31,9 @@ pub struct RunHeader {
     /// When service was lost; absent when the runbook does not declare it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident_at: Option<Timestamp>,
+    /// The locks it holds to its end, databases as `database:…`. Absent in journals of versions that did not write them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locks: Option<BTreeSet<String>>,
     /// The run that this one takes finished steps from, or undoes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<RunOrigin>,

@@ -3,6 +3,7 @@
 //! The journal says which of them counts: each `PlanAmended` names a file of the run's folder and its digest. A file
 //! that no event names was written by an engine that died before it could say so, and counts for nothing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::durable;
@@ -49,6 +50,18 @@ pub(super) fn amendments(events: &[Event]) -> impl Iterator<Item = (&str, Digest
 
 fn match_amended(kind: &EventKind) -> Option<(&str, Digest)> {
     if let EventKind::PlanAmended { file, plan, .. } = kind { Some((file, *plan)) } else { None }
+}
+
+/// The locks of a run that was amended; `None` where one of its later plans cannot be read, or is there and the journal does
+/// not name it.
+pub(super) fn locks(dir: &Path, events: &[Event], of_start: &BTreeSet<String>) -> Option<BTreeSet<String>> {
+    let mut all = of_start.clone();
+    let mut named = 0;
+    for (file, digest) in amendments(events) {
+        all.extend(verify(dir, file, digest).ok()?.0.locks);
+        named += 1;
+    }
+    (named > 0 || !dir.join(name(FIRST)).exists()).then_some(all)
 }
 
 /// Reads an amended plan and holds it against the digest that the journal names.

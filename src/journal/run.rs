@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::file::JOURNAL_FILE;
 use super::guard::{self, Driver, RunLock, Taken};
 use super::reader::{self, History, Opened, PLAN_FILE};
-use super::{RunsError, amendment, durable};
+use super::{Ledger, LedgerError, Remains, RunsError, amendment, durable};
 use crate::base::{Attempt, Digest, RunId, StepId};
 use crate::event::RunHeader;
 use crate::plan::BoundPlan;
@@ -108,6 +109,20 @@ impl RunDir {
     #[must_use]
     pub fn header(&self) -> Option<RunHeader> {
         reader::header(&self.path)
+    }
+
+    /// Tells whether not even the first line of the journal became durable: nothing was begun.
+    #[must_use]
+    pub fn never_began(&self) -> bool {
+        std::fs::read(self.path.join(JOURNAL_FILE)).is_ok_and(|bytes| !bytes.contains(&b'\n'))
+    }
+
+    /// Tells what is known of the run where its plan cannot be read.
+    ///
+    /// # Errors
+    /// Fails when the ledger cannot be read.
+    pub fn remains(&self, ledger: &Ledger) -> Result<Remains, LedgerError> {
+        Ok(Remains::of(&self.id, &self.path, &ledger.read()?))
     }
 
     /// Reads and verifies the journal. Modifies nothing.

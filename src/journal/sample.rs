@@ -37,6 +37,7 @@ pub(crate) fn started_with(plan: Digest) -> EventKind {
         version: "0.1.0".to_owned(),
         plan,
         incident_at: Some(Timestamp::UNIX_EPOCH),
+        locks: None,
         origin: None,
     }))
 }

@@ -32,6 +32,7 @@ impl Story {
             version: "0.1.0".to_owned(),
             plan: Digest::of(b"plan"),
             incident_at: plan.incident_at,
+            locks: None,
             origin: None,
         };
         Self { plan: plan.clone(), told: Vec::new() }.at(0.0, EventKind::RunStarted(Box::new(header)))

@@ -211,3 +211,63 @@ fn what_has_begun_cannot_be_amended() {
     assert!(!cli.only_run().join("plan-2.json").exists());
     cli.run(&["resume", "last"]).ends(0);
 }
+
+/// A runbook whose only step replaces a database, which an undo reverses.
+fn replacing(database: &str, more: &str) -> String {
+    format!(
+        "version: 1\nname: {database}\ndatabases: {{ {database}: {{ pgdata: /nowhere/{database} }} }}\nsteps:\n  - id: a\n    \
+         effect: destroy\n    targets: [ {{ database: {database} }} ]\n{more}    run: echo {database} >>log\n    \
+         undo: {{ run: \"echo undo-{database} >>log\" }}\n"
+    )
+}
+
+#[test]
+fn a_later_run_with_a_lost_plan_is_in_the_way_only_where_it_may_have_replaced_the_same() {
+    let cli = Cli::with(&replacing("orders", ""));
+    cli.file("users.yaml", &replacing("users", ""));
+    cli.file("nothing.yaml", &replacing("orders", "    when: \"false\"\n"));
+    let mut all: Vec<String> = Vec::new();
+    let mut newest = |file: &str| {
+        cli.run(&["run", file]).ends(0);
+        all.extend(ids(&cli).into_iter().filter(|id| !all.contains(id)).collect::<Vec<_>>());
+        all[all.len() - 1].clone()
+    };
+    let (old, others, untouched) = (newest("runbook.yaml"), newest("users.yaml"), newest("nothing.yaml"));
+    let same = newest("runbook.yaml");
+    let plan = |run: &str| cli.state().join(format!("runs/{run}/plan.json"));
+    let kept = fs::read(plan(&same)).unwrap();
+    cli.run(&["undo", &old]).ends(4).says("has replaced data of the same database");
+    cli.run(&["undo", &old, "--despite", &same, "--reason", "no"])
+        .ends(4)
+        .says("has replaced data of the same database");
+    for run in [&others, &untouched, &same] {
+        fs::write(plan(run), "{").unwrap();
+    }
+    let refused = cli.run(&["undo", &old]).ends(4);
+    refused
+        .says(&format!("run `{same}` began after run `{old}`, and its plan cannot be read"))
+        .says(&format!("{same}/plan.json"))
+        .says(&format!("runbook undo {old} --despite {same} --reason WHY"))
+        .says(&format!("warning: the plan of the later run `{others}` cannot be read"))
+        .says("it held no lock of this database")
+        .says("no step of it began");
+    cli.run(&["undo", &old, "--despite", &same]).ends(2);
+    cli.run(&["undo", &old, "--despite", &others, "--reason", "no"]).ends(4);
+    // A journal that does not hold tells nothing: that run may have replaced anything in this environment.
+    let journal = cli.state().join(format!("runs/{others}/journal.jsonl"));
+    let told = fs::read_to_string(&journal).unwrap();
+    fs::write(&journal, told.replace("database:", "database-")).unwrap();
+    fs::write(plan(&same), &kept).unwrap();
+    fs::rename(cli.state().join(format!("runs/{same}")), cli.path("away")).unwrap();
+    cli.run(&["undo", &old])
+        .ends(4)
+        .says(&format!("run `{others}` began after run `{old}`, and its plan cannot be read"));
+    fs::rename(cli.path("away"), cli.state().join(format!("runs/{same}"))).unwrap();
+    fs::write(&journal, told).unwrap();
+    fs::write(plan(&same), "{").unwrap();
+    cli.run(&["undo", &old, "--despite", &same, "--reason", "it worked on a copy"]).ends(0);
+    assert_eq!(log(&cli).last().unwrap(), "undo-orders");
+    let shown: Value = cli.run(&["show", "last", "--json"]).ends(0).json();
+    let reason = format!("it worked on a copy (despite run `{same}`, whose plan could not be read)");
+    assert_eq!(shown["origin"]["reason"], reason.as_str());
+}

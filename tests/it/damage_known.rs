@@ -3,9 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use runbook::language::inventory::StoreEntry;
-use runbook::store::Opening;
-
 use crate::support::production::Production;
 
 const CONFIRM: [&str; 2] = ["--confirm", "production"];
@@ -50,13 +47,7 @@ fn verdicts(root: &Path, id: &str) -> Vec<String> {
 fn twice() -> (Production, PathBuf) {
     let production = Production::new();
     let second = production.site.cluster.folder("second");
-    let url = format!("file://{}", second.display());
-    let entry = StoreEntry { url: url.clone(), ..StoreEntry::default() };
-    Opening::plain(&entry, "second").initialize().unwrap();
-    let text = production.cli.read("inventory.yaml");
-    let text = text.replace("store: primary,", "store: primary, backup_stores: [second],");
-    let text = text.replace("stores: { primary: ", &format!("stores: {{ second: {{ url: \"{url}\" }}, primary: "));
-    production.cli.file("inventory.yaml", &text);
+    let production = production.with_second(&second);
     (production, second)
 }
 

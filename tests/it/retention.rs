@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use runbook::base::{Digest, Timestamp};
 use runbook::catalog::retention::{
-    Attestations, Candidate, ClockTrust, ClusterSpan, DamagedManifest, DumpSeries, KeepReason, Known, Moment, Policy,
-    Refusal, RetentionPlan, Survey, WalSegment, plan,
+    Attestations, Candidate, ClockTrust, ClusterSpan, DamagedManifest, DumpSeries, Elsewhere, KeepReason, Known,
+    Moment, Policy, Refusal, RetentionPlan, Survey, WalSegment, plan,
 };
 use runbook::language::inventory::Retention;
 use runbook::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
@@ -339,11 +339,49 @@ fn wal_below_the_oldest_kept_backup_goes_and_nothing_else() {
         backups: backups(),
         damaged: vec![DamagedManifest { key: "orders/base/x/manifest.json".to_owned(), why: "torn".to_owned() }],
         wal: BTreeMap::from([(CLUSTER, segments(1, 0..30))]),
+        ..Survey::default()
     };
     assert!(
         plan(&survey, &policy(keep), &moment("2026-12-31T00:00:00Z")).wal.remove.is_empty(),
         "nor with an unreadable one"
     );
+}
+
+#[test]
+fn a_store_of_wal_alone_keeps_what_any_backup_elsewhere_needs() {
+    let backups = || {
+        vec![
+            base("old", "2026-02-01T00:00:00Z", 1, (10, 11)),
+            base("base", "2026-03-01T00:00:00Z", 1, (20, 21)),
+            base("new", "2026-03-10T00:00:00Z", 1, (30, 31)),
+        ]
+    };
+    let judged = |elsewhere: Elsewhere, rules: serde_json::Value| {
+        let survey = Survey {
+            wal: BTreeMap::from([(CLUSTER, segments(1, 0..40))]),
+            elsewhere: BTreeMap::from([(CLUSTER, elsewhere)]),
+            ..Survey::default()
+        };
+        let plan = plan(&survey, &policy(rules), &moment("2026-12-31T00:00:00Z"));
+        let number = |name: SegmentName| name.number(SegmentSize::DEFAULT);
+        let ranges: Vec<_> = plan.wal.remove.iter().map(|range| (number(range.first), number(range.last))).collect();
+        (ranges, plan.wal.spared.len())
+    };
+    let known = |backups, wal| Elsewhere::Known { backups, wal };
+    // What a rule will take from those stores is there still.
+    let last = || json!({ "default": { "keep_last": 1 }, "never_below": 1 });
+    assert_eq!(judged(known(backups(), Vec::new()), last()), (vec![(0, 9)], 0));
+    let window = || json!({ "default": { "keep_last": 3 }, "wal": { "keep_within": "7d" } });
+    assert_eq!(judged(known(backups(), Vec::new()), window()), (vec![(0, 9), (12, 19)], 0));
+    // Only another store has the timeline that is written: the window leads on to it from before the branch.
+    let archived_at = at("2026-03-09T00:00:00Z");
+    let written = segments(2, 15..35).into_iter().map(|one| WalSegment { archived_at, ..one }).collect();
+    assert_eq!(judged(known(backups(), written), window()), (vec![(0, 9)], 0));
+    let (ranges, spared) = judged(Elsewhere::Unknown("silent".to_owned()), window());
+    assert_eq!((ranges.len(), spared), (0, 1));
+    assert_eq!(judged(known(Vec::new(), Vec::new()), window()), (Vec::new(), 1), "nothing says what is needed");
+    let ahead = vec![base("ahead", "2027-03-10T00:00:00Z", 1, (30, 31))];
+    assert_eq!(judged(known(ahead, Vec::new()), window()), (Vec::new(), 1));
 }
 
 #[test]
@@ -499,7 +537,7 @@ fn world() -> impl Strategy<Value = World> {
 impl World {
     fn plan(&self) -> RetentionPlan {
         let wal = BTreeMap::from([(CLUSTER, self.wal.clone())]);
-        let survey = Survey { backups: self.backups.clone(), damaged: Vec::new(), wal };
+        let survey = Survey { backups: self.backups.clone(), damaged: Vec::new(), wal, ..Survey::default() };
         plan(&survey, &policy(self.rules.clone()), &Moment::at(self.now))
     }
 

@@ -40,12 +40,26 @@ impl Site {
     }
 
     fn entries(&self, name: &str, more: &str, (identity, key): (&str, &str)) {
-        let Self { cluster, cli, offline } = self;
+        let encryption = format!(
+            "recipients: [{{ key: {key}, name: ours }}, {{ key: {}, name: safe, offline: true }}], identities: [{identity}]",
+            self.offline
+        );
+        self.encrypted((name, more), &encryption, identity);
+    }
+
+    /// An inventory with one database `main`, whose store is encrypted with a password.
+    fn with_password(&self, password: &str) {
+        self.cli.file("pw", password);
+        self.encrypted(("main", ""), "passphrase: pw", "pw");
+    }
+
+    /// An inventory with one database, whose store is encrypted so; the secret that it takes is the file of its name.
+    fn encrypted(&self, (name, more): (&str, &str), encryption: &str, secret: &str) {
+        let Self { cluster, cli, .. } = self;
         let text = format!(
             "version: 1\ndatabases:\n  {name}: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary{more} }}\n\
-             stores:\n  primary:\n    url: \"file://{}\"\n    encryption:\n      \
-             recipients: [{{ key: {key}, name: ours }}, {{ key: {offline}, name: safe, offline: true }}]\n      \
-             identities: [{identity}]\nsecrets: {{ {identity}: {{ file: {} }} }}\n\
+             stores: {{ primary: {{ url: \"file://{}\", encryption: {{ {encryption} }} }} }}\n\
+             secrets: {{ {secret}: {{ file: {} }} }}\n\
              backups: {{ base: {{ source: {name}, kind: postgres.base, max_age: 7d }} }}\n\
              environments:\n  production: {{ protected: true, default: true }}\n",
             cluster.pgdata().display(),
@@ -53,26 +67,7 @@ impl Site {
             cluster.socket_dir().display(),
             cluster.bin().display(),
             cluster.dir().join("store").display(),
-            cli.path(identity).display(),
-        );
-        cli.file("inventory.yaml", &text);
-    }
-
-    /// An inventory with one database `main`, whose store is encrypted with a password.
-    fn with_password(&self, password: &str) {
-        let Self { cluster, cli, .. } = self;
-        cli.file("pw", password);
-        let text = format!(
-            "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary }}\n\
-             stores: {{ primary: {{ url: \"file://{}\", encryption: {{ passphrase: pw }} }} }}\nsecrets: {{ pw: {{ file: {} }} }}\n\
-             backups: {{ base: {{ source: main, kind: postgres.base, max_age: 7d }} }}\n\
-             environments:\n  production: {{ protected: true, default: true }}\n",
-            cluster.pgdata().display(),
-            cluster.port(),
-            cluster.socket_dir().display(),
-            cluster.bin().display(),
-            cluster.dir().join("store").display(),
-            cli.path("pw").display(),
+            cli.path(secret).display(),
         );
         cli.file("inventory.yaml", &text);
     }

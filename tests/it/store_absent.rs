@@ -3,25 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use runbook::language::inventory::StoreEntry;
-use runbook::store::Opening;
-
 use crate::support::mount;
 use crate::support::production::Production;
 
 const CONFIRM: [&str; 2] = ["--confirm", "production"];
-
-/// A production whose backups go to `primary` and into the folder `second`.
-fn twice(second: &Path, production: Production) -> Production {
-    let url = format!("file://{}", second.display());
-    let entry = StoreEntry { url: url.clone(), ..StoreEntry::default() };
-    Opening::plain(&entry, "second").initialize().unwrap();
-    let text = production.cli.read("inventory.yaml");
-    let text = text.replace("store: primary,", "store: primary, backup_stores: [second],");
-    let text = text.replace("stores: { primary: ", &format!("stores: {{ second: {{ url: \"{url}\" }}, primary: "));
-    production.cli.file("inventory.yaml", &text);
-    production
-}
 
 /// How many backups of a family a store has with their manifest.
 fn whole(root: &Path, family: &str) -> usize {
@@ -41,7 +26,7 @@ fn run<'a>(runbook: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 fn while_a_store_is_gone_the_other_gets_a_whole_backup_and_the_run_names_the_one_that_lacks_it() {
     let production = Production::new();
     let second = production.site.cluster.folder("second");
-    let production = twice(&second, production);
+    let production = production.with_second(&second);
     let (cli, primary) = (&production.cli, production.site.depot.root.clone());
     let away = second.with_extension("away");
     fs::rename(&second, &away).unwrap();
@@ -75,7 +60,7 @@ fn while_a_store_is_gone_the_other_gets_a_whole_backup_and_the_run_names_the_one
 fn a_recovery_while_a_store_is_gone_takes_its_new_backup_into_the_other() {
     let production = Production::new();
     let second = production.site.cluster.folder("second");
-    let production = twice(&second, production);
+    let production = production.with_second(&second);
     let (cluster, cli, primary) = (&production.site.cluster, &production.cli, production.site.depot.root.clone());
     fs::rename(&second, second.with_extension("away")).unwrap();
     cluster.kill();
@@ -97,7 +82,7 @@ fn where_a_full_store_ends_the_backup_it_is_named_and_not_the_one_that_was_stopp
     let production = Production::new();
     let second = production.site.cluster.folder("second");
     let _full = mount::sized(&second, "600k");
-    let production = twice(&second, production);
+    let production = production.with_second(&second);
     let (cli, primary) = (&production.cli, production.site.depot.root.clone());
     cli.file(
         "once.yaml",

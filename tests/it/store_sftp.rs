@@ -102,3 +102,67 @@ async fn sftp_and_a_folder_are_one_store() {
     assert_eq!(there.head(&key("d/a")).await.unwrap().sha256(), Some(runbook::base::Digest::of(b"two")));
     assert_eq!(content(there.as_read(), "d/a").await, b"two");
 }
+
+#[tokio::test]
+async fn sftp_what_a_killed_writer_had_begun_is_listed_and_removed_unless_it_was_gone_on_with() {
+    let (server, dir) = (Sshd::start(), tempfile::tempdir().unwrap());
+    let store = open(&server, &dir, server.access());
+    store.put(&key("app/a"), body("one"), PutOptions::default()).await.unwrap();
+    // A body that never ends: its writer is at work, and then it is cut off from the server.
+    let (mut feed, endless) = tokio::io::duplex(64);
+    let to = key("app/base/big");
+    let mut writing = Box::pin(store.put(&to, Box::new(endless), PutOptions::default()));
+    let folder = dir.path().join("store/app/base");
+    let half = |folder: &std::path::Path| {
+        let names = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+        names.into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(".rb-tmp-"))
+    };
+    let begins = async {
+        tokio::io::AsyncWriteExt::write_all(&mut feed, b"half").await.unwrap();
+        while half(&folder).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! { _ = &mut writing => panic!("it has no end"), () = begins => {} }
+    let path = half(&folder).unwrap();
+    let kept = dir.path().join("kept");
+    std::fs::hard_link(&path, &kept).unwrap();
+    drop((writing, feed));
+    drop(store);
+    while path.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    // As a killed one leaves it, eight days ago.
+    std::fs::rename(&kept, &path).unwrap();
+    let touch = |age_days: u64| {
+        let at = std::time::SystemTime::now() - std::time::Duration::from_secs(age_days * 86_400);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+    };
+    touch(8);
+    for name in ["base", ".rb-tmp-by-hand"] {
+        std::fs::write(folder.join(name), "not one").unwrap();
+    }
+    let store = open(&server, &dir, server.access());
+    let found = store.unfinished("app/").await.unwrap();
+    let [one] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(format!("app/base/.rb-tmp-{}", one.key.as_str().rsplit('/').next().unwrap()), one.upload);
+    let age = runbook::base::Timestamp::now().duration_since(one.touched_at.unwrap());
+    assert!(age.as_secs() < 600, "the clock of a server may be behind: it was begun just now, {age:?}");
+    assert!(store.unfinished("other/").await.unwrap().is_empty());
+    // Begun eight days ago as its name tells, too.
+    let old = uuid::Uuid::new_v7(uuid::Timestamp::from_unix_time(1_700_000_000, 0, 0, 0)).simple().to_string();
+    let old = folder.join(format!(".rb-tmp-{old}"));
+    std::fs::rename(&path, &old).unwrap();
+    let found = store.unfinished("app/").await.unwrap();
+    let [one] = found.as_slice() else { panic!("{found:?}") };
+    let age = runbook::base::Timestamp::now().duration_since(one.touched_at.unwrap());
+    assert!(age.as_hours() >= 7 * 24, "{age:?}");
+    std::fs::write(&old, "gone on with").unwrap();
+    assert!(!store.discard(one).await.unwrap() && old.exists(), "somebody writes it");
+    let found = store.unfinished("app/").await.unwrap();
+    assert!(store.discard(&found[0]).await.unwrap() && !old.exists());
+    assert!(!store.discard(&found[0]).await.unwrap(), "it is gone already");
+    let astray = runbook::action::Unfinished { upload: "app/a".to_owned(), ..found[0].clone() };
+    store.discard(&astray).await.unwrap_err();
+    assert_eq!(content(store.as_read(), "app/a").await, b"one");
+}

@@ -311,6 +311,90 @@ async fn what_no_backup_of_a_store_needs_is_not_copied_back_into_it() {
     assert_eq!(wal_in(&own), wal_in(&offsite));
 }
 
+/// The first segment that a backup needs, as its manifest tells.
+fn first_needed(manifest: &Path) -> String {
+    let told: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+    let (high, low) = told["postgres"]["start_lsn"].as_str().unwrap().split_once('/').unwrap();
+    let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+    format!("{:08X}{:08X}{:08X}", 1, number(high), number(low) >> 24)
+}
+
+#[tokio::test]
+async fn a_store_of_wal_alone_is_pruned_by_the_backups_of_the_other_stores() {
+    let site = Site::new();
+    site.archive_offsite();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let mut n = 0;
+    let mut write = || {
+        for _ in 0..2 {
+            n += 1;
+            site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+            site.archive();
+        }
+    };
+    write();
+    site.run().base_backup().await;
+    write();
+    let last = site.run().base_backup().await;
+    write();
+    let (own, offsite) = (site.cluster.dir().join("store"), site.cluster.dir().join("offsite"));
+    let segments = |root: &Path| {
+        let there = fs::read_dir(root.join("main/wal").join(of_cluster(root)).join("00000001")).unwrap();
+        let names = there.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| !name.starts_with('.') && !name.contains(".backup")).collect();
+        names.iter_mut().for_each(|name| name.truncate(24));
+        names.sort();
+        names
+    };
+    let manifests = || {
+        let ids = fs::read_dir(own.join("main/base")).unwrap().map(|entry| entry.unwrap().path().join("manifest.json"));
+        let mut firsts: Vec<String> = ids.filter(|path| path.exists()).map(|path| first_needed(&path)).collect();
+        firsts.sort();
+        firsts
+    };
+    let (all, needed) = (segments(&offsite), manifests());
+    assert!(needed.len() == 2 && all[0] < needed[0] && needed[0] < needed[1], "{all:?} {needed:?}");
+    let cli = asking(&site, "offsite");
+    let rules =
+        "retention: { never_below: 1, default: { keep_last: 1 } }\nenvironments: { production: { default: true } }\n";
+    cli.file("inventory.yaml", &(cli.read("inventory.yaml") + rules));
+    cli.file(
+        "prune.yaml",
+        "version: 1\nname: prune\nsteps:\n  - { id: p, uses: backup.prune, with: { database: main, store: offsite } }\n",
+    );
+    // The store that has the backups is silent: nothing says what they need.
+    let away = site.cluster.dir().join("away");
+    fs::rename(&own, &away).unwrap();
+    cli.run(&["backups", "prune", "--store", "offsite", "--plan"]).ends(0).prints("store `primary` gives no answer");
+    cli.run(&["run", "prune.yaml"]).ends(0);
+    assert_eq!(segments(&offsite), all);
+    // Nor where another, empty store lies in its place.
+    let empty = StoreEntry { url: format!("file://{}", own.display()), ..StoreEntry::default() };
+    runbook::store::Opening::plain(&empty, "primary").initialize().unwrap();
+    cli.run(&["run", "prune.yaml"]).ends(0);
+    cli.run(&["backups", "prune", "--store", "offsite", "--plan"]).ends(0).prints("shows none of this cluster");
+    assert_eq!(segments(&offsite), all);
+    fs::remove_dir_all(&own).unwrap();
+    fs::rename(&away, &own).unwrap();
+    // What a rule is about to take there is there still.
+    cli.run(&["backups", "prune", "--yes"]).ends(0);
+    let left = segments(&offsite);
+    assert!(left[0] == needed[0] && left.last() == all.last(), "{left:?} {needed:?}");
+    assert_eq!(manifests(), needed[1..]);
+    cli.run(&["run", "prune.yaml"]).ends(0);
+    assert_eq!(segments(&offsite), segments(&own));
+    assert_eq!(segments(&offsite)[0], needed[1]);
+    cli.run(&["wal", "mend", "main", "--plan"]).ends(0);
+    // It alone has all that the backup which is left needs.
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata().join("pg_wal")).unwrap();
+    fs::remove_dir_all(own.join("main/wal").join(of_cluster(&own)).join("00000001")).unwrap();
+    let run = site.run();
+    let staged = run.stage(&last.backup).await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t"), "1,2,3,4,5,6");
+}
+
 /// The folder of the one cluster that archives into a store.
 fn of_cluster(root: &Path) -> String {
     fs::read_to_string(root.join("main/wal/cluster")).unwrap().trim().to_owned()

@@ -113,6 +113,22 @@ pub struct Survey {
     pub damaged: Vec<DamagedManifest>,
     /// Archived segments by cluster, in any order.
     pub wal: BTreeMap<SystemId, Vec<WalSegment>>,
+    /// Of clusters whose WAL lies here and whose backups go to other stores: what those hold.
+    pub elsewhere: BTreeMap<SystemId, Elsewhere>,
+}
+
+/// What other stores hold of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// All of it.
+    Known {
+        /// Every backup of it, whatever a rule says of it there.
+        backups: Vec<Candidate>,
+        /// Its archived segments.
+        wal: Vec<WalSegment>,
+    },
+    /// Not all of it can be told, and why.
+    Unknown(String),
 }
 
 /// An environment, a source, a kind, and of a dump its series.

@@ -16,7 +16,8 @@ mod stalled;
 mod wal;
 
 pub use candidate::{
-    Attestations, Candidate, CandidateGroup, CandidateKey, ClusterSpan, DamagedManifest, DumpSeries, Survey, WalSegment,
+    Attestations, Candidate, CandidateGroup, CandidateKey, ClusterSpan, DamagedManifest, DumpSeries, Elsewhere, Survey,
+    WalSegment,
 };
 pub use plan::{Kept, Removed, RetentionPlan, plan};
 pub use policy::{ClockTrust, Known, Moment, Policy};

@@ -2,11 +2,12 @@
 //!
 //! A segment stays when it makes a kept backup consistent, when it leads on from one that every point in time
 //! is promised from, or when it is younger than the policy says. History files always stay; they are no segments.
+//! In a store that gets the WAL of a cluster and none of its backups those of all other stores count, each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::is_future;
-use super::{Candidate, ClusterSpan, Kept, Policy, Survey, WalSegment};
+use super::{Candidate, ClusterSpan, Elsewhere, Kept, Policy, Survey, WalSegment};
 use crate::base::Timestamp;
 use crate::language::inventory::Retention;
 use crate::pgformat::{SegmentName, SegmentSize, SystemId};
@@ -38,7 +39,7 @@ pub struct WalRange {
 }
 
 /// Why nothing of a cluster's WAL goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WalWhy {
     /// No backup of it is kept, so nothing says what is needed.
     NoBackup,
@@ -46,16 +47,19 @@ pub enum WalWhy {
     DamagedManifest,
     /// Its backups name different sizes of segments, so nothing says where a segment begins.
     SegmentSizes,
+    /// Its backups lie in other stores, and what those need cannot be told.
+    Elsewhere(String),
 }
 
 impl WalWhy {
     /// The reason for people.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
             Self::NoBackup => "no backup of this cluster is kept, so nothing says which of its WAL is needed",
             Self::DamagedManifest => "a manifest cannot be read, so nothing says which WAL that backup needs",
             Self::SegmentSizes => "its backups name different sizes of segments, so nothing says where one begins",
+            Self::Elsewhere(why) => why,
         }
     }
 }
@@ -74,20 +78,63 @@ impl WalRange {
 pub(super) fn plan(survey: &Survey, keep: &[Kept], policy: &Policy, now: Timestamp) -> WalPlan {
     let mut plan = WalPlan::default();
     for (system_id, segments) in &survey.wal {
-        let kept: Vec<(&Candidate, ClusterSpan)> = keep
-            .iter()
-            .filter_map(|kept| Some((&kept.backup, kept.backup.cluster?)))
-            .filter(|(_, span)| span.system_id == *system_id)
-            .collect();
-        let sizes: BTreeSet<u64> = kept.iter().map(|(_, span)| span.segment_size.bytes()).collect();
-        match (sizes.len(), survey.damaged.is_empty()) {
-            (_, false) => plan.spared.push((*system_id, WalWhy::DamagedManifest)),
-            (0, true) => plan.spared.push((*system_id, WalWhy::NoBackup)),
-            (1, true) => plan.remove.extend(ranges(*system_id, segments, &Needs::of(&kept, segments, (policy, now)))),
-            (_, true) => plan.spared.push((*system_id, WalWhy::SegmentSizes)),
+        if !survey.damaged.is_empty() {
+            plan.spared.push((*system_id, WalWhy::DamagedManifest));
+            continue;
+        }
+        let kept = of_cluster(*system_id, keep.iter().map(|kept| &kept.backup));
+        let judged = match (kept.is_empty(), survey.elsewhere.get(system_id)) {
+            (true, Some(elsewhere)) => by_others(*system_id, (segments, elsewhere), (policy, now)),
+            (true, None) | (false, _) => by_kept(*system_id, (segments, &kept, segments), (policy, now)),
+        };
+        match judged {
+            Ok(ranges) => plan.remove.extend(ranges),
+            Err(why) => plan.spared.push((*system_id, why)),
         }
     }
     plan
+}
+
+fn of_cluster<'a>(
+    system_id: SystemId,
+    backups: impl Iterator<Item = &'a Candidate>,
+) -> Vec<(&'a Candidate, ClusterSpan)> {
+    let spans = backups.filter_map(|backup| Some((backup, backup.cluster?)));
+    spans.filter(|(_, span)| span.system_id == system_id).collect()
+}
+
+/// What goes where the backups of the cluster lie in other stores. All of them count: what their own stores will do with
+/// them is not known here.
+fn by_others(
+    system_id: SystemId,
+    (segments, elsewhere): (&[WalSegment], &Elsewhere),
+    (policy, now): (&Policy, Timestamp),
+) -> Result<Vec<WalRange>, WalWhy> {
+    let (backups, wal) = match elsewhere {
+        Elsewhere::Unknown(why) => return Err(WalWhy::Elsewhere(why.clone())),
+        Elsewhere::Known { backups, wal } => (backups, wal),
+    };
+    if let Some(ahead) = backups.iter().find(|backup| is_future(backup, now)) {
+        let why = format!("backup `{}` in another store ended in the future, so the time is in doubt", ahead.id);
+        return Err(WalWhy::Elsewhere(why));
+    }
+    // Which timelines are written, the store that has the latest tells.
+    let known = [segments, wal].concat();
+    by_kept(system_id, (segments, &of_cluster(system_id, backups.iter()), &known), (policy, now))
+}
+
+/// What goes where these backups are kept. `known` are all segments there are, wherever they lie.
+fn by_kept(
+    system_id: SystemId,
+    (segments, kept, known): (&[WalSegment], &[(&Candidate, ClusterSpan)], &[WalSegment]),
+    (policy, now): (&Policy, Timestamp),
+) -> Result<Vec<WalRange>, WalWhy> {
+    let sizes: BTreeSet<u64> = kept.iter().map(|(_, span)| span.segment_size.bytes()).collect();
+    match sizes.len() {
+        0 => Err(WalWhy::NoBackup),
+        1 => Ok(ranges(system_id, segments, &Needs::of(kept, known, (policy, now)))),
+        _ => Err(WalWhy::SegmentSizes),
+    }
 }
 
 /// What the kept backups of one cluster need.

@@ -10,6 +10,7 @@ use crate::action::{Mode, Unfinished};
 use crate::actions::backup::prune::{PlannedPrune, is_abandoned, is_given_up};
 use crate::base::units::ByteSize;
 use crate::base::{Digest, clock};
+use crate::catalog::elsewhere::{self, further};
 use crate::catalog::retention::{ClockTrust, Moment, Policy, RetentionPlan, plan};
 use crate::catalog::survey::{Holdings, Orphan, holdings};
 use crate::cli::again::Again;
@@ -120,7 +121,10 @@ impl Args {
             let wanted = |source: &String| self.source.as_ref().is_none_or(|wanted| wanted == source);
             let backups = list.backups.iter().filter(|backup| wanted(&backup.manifest.source));
             let prefixes: BTreeSet<String> = backups.map(|backup| backup.prefix.clone()).collect();
-            for prefix in prefixes {
+            let lone = self.lone(open_stores, store).filter(|prefix| !prefixes.contains(prefix));
+            let lone: BTreeSet<String> = lone.collect();
+            for prefix in prefixes.iter().chain(&lone) {
+                let prefix = prefix.clone();
                 let reader = open_stores.reader(open_stores.open_store(store)?)?;
                 let vouched = open_stores.vouched(&*reader)?;
                 let found = wiring::block_on(async { holdings(&vouched, &prefix).await })?.map_err(|error| {
@@ -128,7 +132,16 @@ impl Args {
                 })?;
                 let now = clock::now();
                 let moment = Moment { now, known: known.clone(), trust };
-                let plan = plan(&found.survey(now), policy, &moment);
+                if lone.contains(&prefix) && found.wal.is_empty() && found.unfinished.is_empty() {
+                    continue;
+                }
+                let mut survey = found.survey(now);
+                if let Some(further) = further(&open_stores.site.inventory, (store, &prefix)) {
+                    let open = |name: &str| open_stores.site.read_store(name).map_err(|failure| failure.message);
+                    let complete = elsewhere::complete(&mut survey, (&further, &prefix), open, now);
+                    wiring::block_on(complete)?;
+                }
+                let plan = plan(&survey, policy, &moment);
                 let orphans = found.orphans.iter().filter(|orphan| is_abandoned(orphan, now)).cloned().collect();
                 let unfinished = found.unfinished.iter().filter(|one| is_given_up(one, now)).cloned().collect();
                 let mut place = Judged { store: store.clone(), prefix, found, plan, orphans, unfinished };
@@ -139,6 +152,14 @@ impl Args {
             }
         }
         Ok(judged)
+    }
+
+    /// The places in a store that get the WAL of a database and none of its backups.
+    fn lone(&self, open_stores: &Shelves, store: &str) -> impl Iterator<Item = String> {
+        let inventory = &open_stores.site.inventory;
+        let wanted = inventory.databases.iter().filter(|(name, _)| self.source.as_ref().is_none_or(|one| one == *name));
+        let prefixes = wanted.map(|(name, entry)| entry.prefix.as_ref().unwrap_or(name));
+        prefixes.filter(move |prefix| further(inventory, (store, prefix)).is_some()).cloned()
     }
 
     /// The plan of the same, by a person who says that the clock is right.

@@ -146,7 +146,7 @@ impl Mending<'_> {
             return Ok(Wanted { store, files: lack.files, pruned: 0 });
         }
         let reading = &*self.archives[store].reading;
-        let pruned = Pruned::of((reading, self.prefix), policy, (system_id, &lack.files)).await?;
+        let pruned = Pruned::of((reading, self.prefix), (policy, self.site), (system_id, &lack.files)).await?;
         let files: Vec<LackedFile> = lack.files.into_iter().filter(|file| !pruned.has(file)).collect();
         Ok(Wanted { store, pruned: total - files.len(), files })
     }

@@ -3,8 +3,10 @@
 use crate::action::ReadStore;
 use crate::base::clock;
 use crate::catalog::CatalogError;
+use crate::catalog::elsewhere::{self, further};
 use crate::catalog::retention::{Moment, Policy, WalRange, WalSegment, plan};
 use crate::catalog::survey::holdings;
+use crate::cli::site::Site;
 use crate::language::inventory::Retention;
 use crate::pgformat::{SystemId, WalFileName};
 use crate::wal::LackedFile;
@@ -17,18 +19,23 @@ pub struct Pruned {
 
 impl Pruned {
     /// Judges what a store lacks by the backups that it keeps: what lies before the oldest of them, and where the WAL has
-    /// a window of its own what lies between them. A store without backups of the cluster needs all of its WAL.
+    /// a window of its own what lies between them. One that gets no backups is judged by those of all other stores; where
+    /// these cannot be told, it needs all of the WAL.
     ///
     /// # Errors
     /// Fails when the store gives no answer.
     pub async fn of(
         (store, prefix): (&dyn ReadStore, &str),
-        policy: Option<&Policy>,
+        (policy, site): (Option<&Policy>, &Site),
         (system_id, lacking): (SystemId, &[LackedFile]),
     ) -> Result<Self, CatalogError> {
         let now = clock::now();
         let mut survey = holdings(store, prefix).await?.survey(now);
         survey.wal.entry(system_id).or_default().extend(lacking.iter().filter_map(segment));
+        if let Some(further) = further(&site.inventory, (store.name(), prefix)) {
+            let open = |name: &str| site.read_store(name).map_err(|failure| failure.message);
+            elsewhere::complete(&mut survey, (&further, prefix), open, now).await;
+        }
         let planned = plan(&survey, &keeping_backups(policy), &Moment::at(now));
         Ok(Self { ranges: planned.wal.remove, system_id })
     }

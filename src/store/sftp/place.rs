@@ -13,8 +13,8 @@ use tokio::sync::Mutex;
 
 use super::fault::{Verdict, fault, verdict};
 use super::session::Session;
-use super::temporary::Temporary;
-use crate::action::{ObjectFacts, ObjectKey, StoreError};
+use super::temporary::{self, Temporary};
+use crate::action::{ObjectFacts, ObjectKey, StoreError, Unfinished};
 use crate::base::Timestamp;
 use crate::language::inventory::{SftpPlace, SshAccess};
 use crate::store::access::{Access, Birth};
@@ -93,7 +93,8 @@ impl Place {
     /// Whether other programs fill it: it is only read, and holds something. Where a disk is mounted, nothing lies
     /// beneath it.
     async fn is_filled_by_others(&self, session: &Session) -> bool {
-        self.access == Access::ReadOnly && entries(session, &self.at.path).await.is_ok_and(|found| !found.is_empty())
+        self.access == Access::ReadOnly
+            && entries(session, &self.at.path, is_visible).await.is_ok_and(|found| !found.is_empty())
     }
 
     /// Believes that an object is absent, once the store proved to be there.
@@ -162,13 +163,72 @@ impl Place {
 
     /// Lists the objects whose keys begin with `prefix`, in no order.
     pub(super) async fn list(&self, session: &Session, prefix: &str) -> Result<Vec<ObjectFacts>, StoreError> {
-        let (mut found, mut folders) = (Vec::new(), vec![(String::new(), 0)]);
+        let mut found = Vec::new();
+        let keep = |key: &str, facts: &MetaData| found.extend(key.parse().ok().map(|key| object_facts(key, facts)));
+        self.collect(session, (prefix, is_visible), keep).await?;
+        Ok(found)
+    }
+
+    /// What writers began below a prefix and did not finish, in no order. What a writer on that machine itself began has its
+    /// object's name, and only there can be told whether it is at work.
+    pub(super) async fn unfinished(&self, session: &Session, prefix: &str) -> Result<Vec<Unfinished>, StoreError> {
+        let mut found = Vec::new();
+        let keep = |path: &str, facts: &MetaData| {
+            let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+            let Some((told, begun_at)) = temporary::begun(name) else { return };
+            // The clock of that machine may be far behind the writer's.
+            let touched_at = Some(modified_at(facts).max(begun_at));
+            let (size_bytes, upload) = (facts.len().unwrap_or_default(), path.to_owned());
+            let key = format!("{folder}/{told}");
+            let key = key.trim_start_matches('/').parse().ok();
+            found.extend(key.map(|key| Unfinished { key, size_bytes, touched_at, upload }));
+        };
+        self.collect(session, (prefix, |name| temporary::begun(name).is_some()), keep).await?;
+        Ok(found)
+    }
+
+    /// Removes what a writer began, unless it was gone on with since it was listed.
+    pub(super) async fn discard(&self, unfinished: &Unfinished) -> Result<bool, StoreError> {
+        self.writable()?;
+        let session = self.session().await?;
+        let what = format!("cannot remove what was begun of `{}`", unfinished.key);
+        let at = |error| self.fault(&session, &what, error);
+        let (folder, name) = unfinished
+            .upload
+            .rsplit_once('/')
+            .map_or(("", unfinished.upload.as_str()), |(folder, name)| (folder, name));
+        let Some((_, begun_at)) = temporary::begun(name).filter(|_| !folder.split('/').any(|part| part == "..")) else {
+            return Err(self.refused(format!("`{}` is nothing that a writer began", unfinished.upload)));
+        };
+        let path = self.at.path.join(folder).join(name);
+        let there = stat(&session, &path).await.map_err(at)?;
+        let is_same = |facts: &MetaData| {
+            is_file(facts)
+                && facts.len() == Some(unfinished.size_bytes)
+                && Some(modified_at(facts).max(begun_at)) == unfinished.touched_at
+        };
+        if !there.as_ref().is_some_and(is_same) {
+            self.present(&session).await?;
+            return Ok(false);
+        }
+        session.fs().remove_file(&path).await.map_err(at)?;
+        Ok(true)
+    }
+
+    /// Gives each file with a name that is wanted whose path begins with `prefix`.
+    async fn collect(
+        &self,
+        session: &Session,
+        (prefix, wanted): (&str, fn(&str) -> bool),
+        mut keep: impl FnMut(&str, &MetaData),
+    ) -> Result<(), StoreError> {
+        let mut folders = vec![(String::new(), 0)];
         while let Some((folder, depth)) = folders.pop() {
             if depth > MAX_DEPTH {
                 return Err(self.refused(format!("`{folder}` lies more than {MAX_DEPTH} folders deep")));
             }
             let what = format!("cannot list `{folder}`");
-            let entries = entries(session, &self.at.path.join(&folder)).await;
+            let entries = entries(session, &self.at.path.join(&folder), wanted).await;
             for (name, facts) in entries.map_err(|error| self.fault(session, &what, error))? {
                 let key = if folder.is_empty() { name } else { format!("{folder}/{name}") };
                 if !key.starts_with(prefix) && !prefix.starts_with(&format!("{key}/")) {
@@ -176,12 +236,12 @@ impl Place {
                 }
                 if is_folder(&facts) {
                     folders.push((key, depth + 1));
-                } else if let (true, Ok(key)) = (is_file(&facts) && key.starts_with(prefix), key.parse()) {
-                    found.push(object_facts(key, &facts));
+                } else if is_file(&facts) && key.starts_with(prefix) && wanted(name_of(&key)) {
+                    keep(&key, &facts);
                 }
             }
         }
-        Ok(found)
+        Ok(())
     }
 }
 
@@ -194,8 +254,17 @@ pub(super) async fn stat(session: &Session, path: &Path) -> Result<Option<MetaDa
     }
 }
 
-/// The visible names in a folder; none when it is gone.
-async fn entries(session: &Session, folder: &Path) -> Result<Vec<(String, MetaData)>, Error> {
+/// Whether a name is none of the store's own.
+fn is_visible(name: &str) -> bool {
+    !name.starts_with(RESERVED_PREFIX)
+}
+
+fn name_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
+/// The visible names in a folder, and those that are wanted; none when it is gone.
+async fn entries(session: &Session, folder: &Path, wanted: fn(&str) -> bool) -> Result<Vec<(String, MetaData)>, Error> {
     let mut fs = session.fs();
     let opened = match fs.open_dir(folder).await {
         Ok(opened) => opened,
@@ -206,7 +275,7 @@ async fn entries(session: &Session, folder: &Path) -> Result<Vec<(String, MetaDa
     while let Some(entry) = entries.next().await {
         let entry = entry?;
         let Some(name) = entry.filename().to_str().filter(|name| !matches!(*name, "." | "..")) else { continue };
-        if name.starts_with(RESERVED_PREFIX) {
+        if !is_visible(name) && !wanted(name) {
             continue;
         }
         let facts = entry.metadata();
@@ -242,10 +311,13 @@ pub(super) fn is_file(facts: &MetaData) -> bool {
 
 /// What a server tells of a file.
 pub(super) fn object_facts(key: ObjectKey, facts: &MetaData) -> ObjectFacts {
-    let seconds = facts.modified().map_or(0, UnixTimeStamp::into_raw);
-    let modified_at = Timestamp::from_second(i64::from(seconds)).unwrap_or(Timestamp::UNIX_EPOCH);
     let size_bytes = facts.len().unwrap_or_default();
-    ObjectFacts { etag: Some(etag(facts)), ..ObjectFacts::new(key, size_bytes, modified_at) }
+    ObjectFacts { etag: Some(etag(facts)), ..ObjectFacts::new(key, size_bytes, modified_at(facts)) }
+}
+
+fn modified_at(facts: &MetaData) -> Timestamp {
+    let seconds = facts.modified().map_or(0, UnixTimeStamp::into_raw);
+    Timestamp::from_second(i64::from(seconds)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Tells one content of a file from another: size and time. `publish` sees to it that a replacement has a later time.

@@ -15,7 +15,7 @@ use super::session::Session;
 use super::temporary::{CopyError, Temporary};
 use crate::action::{
     BoxFuture, ByteStream, Capacity, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store,
-    StoreError,
+    StoreError, Unfinished,
 };
 use crate::base::Digest;
 use crate::base::digest::Hasher;
@@ -242,6 +242,17 @@ impl ReadStore for SftpStore {
         })
     }
 
+    fn unfinished(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
+        let prefix = prefix.to_owned();
+        Box::pin(async move {
+            let session = self.0.session().await?;
+            self.0.present(&session).await?;
+            let mut found = self.0.unfinished(&session, &prefix).await?;
+            found.sort_by(|one, other| one.key.cmp(&other.key));
+            Ok(found)
+        })
+    }
+
     fn capacity(&self) -> BoxFuture<'_, Result<Option<Capacity>, StoreError>> {
         Box::pin(self.0.capacity())
     }
@@ -261,6 +272,11 @@ impl Store for SftpStore {
     fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
         let key = key.clone();
         Box::pin(async move { self.0.delete(&key).await })
+    }
+
+    fn discard(&self, unfinished: &Unfinished) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let unfinished = unfinished.clone();
+        Box::pin(async move { self.0.discard(&unfinished).await })
     }
 
     fn as_read(&self) -> &dyn ReadStore {

@@ -12,12 +12,25 @@ use openssh_sftp_client::metadata::{MetaDataBuilder, Permissions};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::session::Session;
+use crate::base::Timestamp;
 use crate::base::digest::Hasher;
 use crate::store::deferred_cleanup::deferred_cleanup;
 use crate::store::sidecar::{Known, hidden_name};
 
 const FILE_MODE: u16 = 0o640;
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// What the hidden names of half-written files say of them.
+const KIND: &str = "tmp";
+
+/// What the hidden name of a half-written file tells: its own part of the name, and when it was created by its writer's clock.
+/// `None` for any other name.
+pub(super) fn begun(name: &str) -> Option<(&str, Timestamp)> {
+    let own = name.strip_prefix(hidden_name("", KIND).as_str())?;
+    let created = uuid::Uuid::try_parse(own).ok().filter(|id| id.simple().to_string() == own)?.get_timestamp()?;
+    let (seconds, _) = created.to_unix();
+    Some((own, Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?))
+}
 
 /// What went wrong between a source and the server.
 pub(super) enum CopyError {
@@ -38,7 +51,7 @@ pub(super) struct Temporary {
 impl Temporary {
     /// Creates a file that nobody else writes, in the folder of `beside`.
     pub(super) async fn create(session: &Arc<Session>, beside: &Path) -> Result<Self, Error> {
-        let path = beside.with_file_name(hidden_name(&uuid::Uuid::now_v7().simple().to_string(), "tmp"));
+        let path = beside.with_file_name(hidden_name(&uuid::Uuid::now_v7().simple().to_string(), KIND));
         // Its name is its own from here on: a request that was sent may be carried out although nobody waits for it.
         let mut temporary = Self { session: Arc::clone(session), path, file: None, kept: false };
         let mut options = session.sftp().options();

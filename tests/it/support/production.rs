@@ -1,8 +1,10 @@
 //! A production cluster with its inventory, for drills and recoveries by the real program.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use runbook::language::inventory::StoreEntry;
+use runbook::store::Opening;
 use serde_json::Value;
 
 use super::cli::{Cli, listing, processes_of};
@@ -52,6 +54,18 @@ impl Production {
         cluster.sql("INSERT INTO t SELECT generate_series(501, 1000)");
         site.archive();
         Self { site, cli }
+    }
+
+    /// The same, with its backups in the folder `second` too, a store that is made for it.
+    pub fn with_second(self, second: &Path) -> Self {
+        let url = format!("file://{}", second.display());
+        let entry = StoreEntry { url: url.clone(), ..StoreEntry::default() };
+        Opening::plain(&entry, "second").initialize().unwrap();
+        let text = self.cli.read("inventory.yaml");
+        let text = text.replace("store: primary,", "store: primary, backup_stores: [second],");
+        let text = text.replace("stores: { primary: ", &format!("stores: {{ second: {{ url: \"{url}\" }}, primary: "));
+        self.cli.file("inventory.yaml", &text);
+        self
     }
 
     /// What a drill must not change: the server, its data, its configuration, its store.

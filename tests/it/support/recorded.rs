@@ -65,6 +65,7 @@ fn started(plan: Digest) -> EventKind {
         version: "0.1.0".to_owned(),
         plan,
         incident_at: Some("2026-01-28T14:21:00Z".parse().unwrap()),
+        locks: None,
         origin: None,
     }))
 }

@@ -330,6 +330,7 @@ impl Scenario {
             version: "0".to_owned(),
             plan: digest(),
             incident_at: self.plan.incident_at,
+            locks: None,
             origin: None,
         }
     }

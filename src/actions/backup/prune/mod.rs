@@ -7,6 +7,8 @@ mod bond;
 mod carry;
 mod order;
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +26,9 @@ use crate::action::{
 use crate::actions::store::catalog_failed;
 use crate::base::units::ByteSize;
 use crate::base::{RunId, clock};
+use crate::catalog::elsewhere::{self, Further, further};
 use crate::catalog::freeze::{self, Freeze};
-use crate::catalog::retention::{ClockTrust, Moment, Policy, Refusal, RetentionPlan, plan};
+use crate::catalog::retention::{ClockTrust, Moment, Policy, Refusal, RetentionPlan, WalWhy, plan};
 use crate::catalog::survey::{Holdings, holdings};
 use crate::language::inventory::Inventory;
 
@@ -61,7 +64,8 @@ pub struct PruneParams {
 pub struct PruneOutput {
     /// The backups that are gone.
     pub removed: Vec<String>,
-    /// The backups that stay though they were planned to go, each with the reason.
+    /// What stays though it was planned to go, and WAL of which nothing goes while another store does not tell what it needs,
+    /// each with the reason.
     pub spared: Vec<String>,
     /// How many backups are left.
     pub kept: u64,
@@ -95,17 +99,30 @@ fn databases<'a>(place: &'a Place, inventory: &'a Inventory) -> impl Iterator<It
     inventory.databases.iter().filter(lies_there).map(|(name, _)| name)
 }
 
-/// What the store holds, and what of it may go.
+/// What the store holds, and what of it may go. `open` opens the other stores that this depends on.
 async fn judge(
-    store: &dyn ReadStore,
-    prefix: &str,
+    (store, place): (&dyn ReadStore, &Place),
     (policy, inventory): (&Policy, &Inventory),
     trust: ClockTrust,
+    open: impl Fn(&str) -> Result<Arc<dyn ReadStore>, ActionError>,
 ) -> Result<(Holdings, RetentionPlan), ActionError> {
-    let found = holdings(&vouched(store, inventory)?, prefix).await.map_err(catalog_failed)?;
+    let found = holdings(&vouched(store, inventory)?, &place.prefix).await.map_err(catalog_failed)?;
     let now = clock::now();
-    let planned = plan(&found.survey(now), policy, &Moment::at(now).trusted(trust));
+    let mut survey = found.survey(now);
+    if let Some(further) = further(inventory, (&place.store, &place.prefix)) {
+        let open = |name: &str| open(name).map_err(|error| error.to_string());
+        elsewhere::complete(&mut survey, (&further, &place.prefix), open, now).await;
+    }
+    let planned = plan(&survey, policy, &Moment::at(now).trusted(trust));
     Ok((found, planned))
+}
+
+/// The WAL that stays because the stores with its backups do not tell what they need of it.
+fn spared(planned: &RetentionPlan) -> impl Iterator<Item = String> {
+    planned.wal.spared.iter().filter_map(|(system_id, why)| match why {
+        WalWhy::Elsewhere(why) => Some(format!("WAL of {system_id}: {why}")),
+        WalWhy::NoBackup | WalWhy::DamagedManifest | WalWhy::SegmentSizes => None,
+    })
 }
 
 /// The recovery that is open there, of another run than this one; none when there is a reason to prune all the same.
@@ -160,6 +177,9 @@ impl Action for Prune {
         }
         let target = Target::Store { name: place.store.clone(), prefix: place.prefix.clone() };
         let effects = Effects::of(EffectClass::Destroy).target(Access::Destroy, target);
+        let read = |one: Further| Target::Store { name: one.store, prefix: String::new() };
+        let others = further(cx.inventory, (&place.store, &place.prefix)).into_iter().flatten().map(read);
+        let effects = others.fold(effects, |effects, other| effects.target(Access::Read, other));
         Ok(databases(&place, cx.inventory).fold(effects, Effects::hold))
     }
 
@@ -182,7 +202,8 @@ impl Action for Prune {
         if let Some(freeze) = open(params, (&*store, &place.prefix), &cx.about.run).await? {
             return Ok(Findings::default().refuse(freeze.fact(), help(&freeze)));
         }
-        let (found, planned) = judge(&*store, &place.prefix, (&policy, &cx.about.inventory), params.trust()).await?;
+        let by = (&policy, &*cx.about.inventory);
+        let (found, planned) = judge((&*store, &place), by, params.trust(), |name| cx.store(name)).await?;
         if let Some(refusal) = planned.refusals.first() {
             return Ok(Findings::default().refuse(refusal.to_string(), Refusal::HELP));
         }
@@ -204,6 +225,9 @@ impl Action for Prune {
             let message = format!("the manifest `{}` cannot be used: {}", damaged.key, damaged.why);
             findings = findings.warn(message, "look at it with `runbook backups list`; it is never pruned");
         }
+        for stays in spared(&planned) {
+            findings = findings.warn(stays, "nothing of that WAL goes meanwhile");
+        }
         Ok(findings)
     }
 
@@ -214,8 +238,9 @@ impl Action for Prune {
         if let Some(freeze) = open(params, (store.as_read(), &place.prefix), &cx.about.run).await? {
             return Err(ActionError::fatal(freeze.fact()).help(help(&freeze)));
         }
-        let (found, planned) =
-            judge(store.as_read(), &place.prefix, (&policy, &cx.about.inventory), params.trust()).await?;
+        let by = (&policy, &*cx.about.inventory);
+        let open_other = |name: &str| cx.store(name).map(|store| store as Arc<dyn ReadStore>);
+        let (found, planned) = judge((store.as_read(), &place), by, params.trust(), open_other).await?;
         if let Some(refusal) = planned.refusals.first() {
             return Err(ActionError::fatal(refusal.to_string()).help(Refusal::HELP));
         }
@@ -223,7 +248,12 @@ impl Action for Prune {
             asked.held_against(&planned).map_err(|difference| ActionError::fatal(difference).help(order::ANEW))?;
         }
         let order = Order::of(params, &found, &planned, clock::now());
-        Carrier::new(&*store, cx, &place.prefix, params).carry_out(&order, planned.keep.len()).await
+        let mut done = Carrier::new(&*store, cx, &place.prefix, params).carry_out(&order, planned.keep.len()).await?;
+        for stays in spared(&planned) {
+            cx.reporter.note(stays.clone(), serde_json::json!({ "store": place.store }));
+            done.spared.push(stays);
+        }
+        Ok(done)
     }
 }
 
