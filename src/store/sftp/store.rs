@@ -170,7 +170,9 @@ impl Place {
             return Ok(false);
         }
         let mut file = session.sftp().options().read(true).write(true).open(path).await.map_err(at)?;
+        let syncing = session.syncing();
         file.sync_all().await.map_err(at)?;
+        drop(syncing);
         if self.known(session, path).await.is_ok_and(|known| known.iter().any(|known| known.sha256 == content.sha256)) {
             return Ok(true);
         }
