@@ -77,6 +77,14 @@ impl ReadStore for Retry {
         let prefix = prefix.to_owned();
         Box::pin(async move { again(|| self.0.list(&prefix)).await })
     }
+    fn get_told(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(ObjectFacts, ByteStream), StoreError>> {
+        let key = key.clone();
+        Box::pin(async move { again(|| self.0.get_told(&key)).await })
+    }
+    fn which(&self, stem: &str, endings: &[String]) -> BoxFuture<'_, Result<Vec<ObjectKey>, StoreError>> {
+        let (stem, endings) = (stem.to_owned(), endings.to_vec());
+        Box::pin(async move { again(|| self.0.which(&stem, &endings)).await })
+    }
     fn browse(&self, prefix: &str) -> BoxFuture<'_, Result<Listing, StoreError>> {
         let prefix = prefix.to_owned();
         Box::pin(async move { again(|| self.0.browse(&prefix)).await })

@@ -1,5 +1,6 @@
 //! Delivers one WAL file to a server in recovery.
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,10 +14,15 @@ use super::{Identity, WalError};
 use crate::action::StoreError;
 use crate::base::clock::monotonic;
 use crate::catalog::recovery::Requirement;
-use crate::pgformat::{SegmentName, WalFileName};
+use crate::pgformat::{SegmentName, SegmentSize, WalFileName};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long each of several stores is waited for, turn by turn. One that hangs keeps nobody from what the others have; one
+/// that is only slow gets more time where no other one has the file.
+const TURNS: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(4 * 60), Duration::from_secs(16 * 60)];
+/// Segments that are as many times as large get as many times as long.
+const LARGE_BYTES: u64 = 256 << 20;
 
 /// How a fetch ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,28 +130,67 @@ async fn look_patiently(
 }
 
 async fn look_everywhere(
-    (sources, preferred): (&[Source<'_>], &PreferredStore),
+    stores: (&[Source<'_>], &PreferredStore),
     wanted: (WalFileName, &Path),
 ) -> Result<Look, WalError> {
+    look_in_turns(stores, wanted, &TURNS).await
+}
+
+async fn look_in_turns(
+    (sources, preferred): (&[Source<'_>], &PreferredStore),
+    wanted: (WalFileName, &Path),
+    turns: &[Duration],
+) -> Result<Look, WalError> {
     let mut heard = Heard::default();
-    for place in preferred.order(sources.len()) {
-        match look(&sources[place], wanted).await {
-            Ok(Look::Found(staged_file)) => match staged_file.breaks_off() {
-                // It may be the last of its timeline, or the beginning of one that another store has more of.
-                Some(off) if sources.len() > 1 => heard.breaks_off(place, off.end),
-                Some(_) | None => {
-                    preferred.gave(place);
-                    return Ok(Look::Found(staged_file));
-                }
-            },
-            Ok(Look::Absent) => {}
-            Err(error) => heard.failed(place, error),
+    let mut asked: Vec<usize> = preferred.order(sources.len()).collect();
+    for turn in turns {
+        let mut silent = Vec::new();
+        for place in asked {
+            let Some(looked) = in_time(sources, place, (*turn, look(&sources[place], wanted))).await else {
+                silent.push(place);
+                continue;
+            };
+            match looked {
+                Ok(Look::Found(staged_file)) => match staged_file.breaks_off() {
+                    // It may be the last of its timeline, or the beginning of one that another store has more of.
+                    Some(off) if sources.len() > 1 => heard.breaks_off(place, off.end),
+                    Some(_) | None => {
+                        preferred.gave(place);
+                        return Ok(Look::Found(staged_file));
+                    }
+                },
+                Ok(Look::Absent) => {}
+                Err(error) => heard.failed(place, error),
+            }
         }
+        asked = silent;
     }
+    asked.into_iter().for_each(|place| heard.failed(place, unanswered(&sources[place], wanted.0)));
     match heard.longest(sources, wanted.0).await? {
         None => Ok(Look::Absent),
         Some(place) => look_at_the_end(sources, place, wanted).await,
     }
+}
+
+/// Waits for one of several stores no longer than its time; for the only one there is as long as it takes, since nobody else
+/// has what is asked for. `None`: it is over.
+async fn in_time<T>(
+    sources: &[Source<'_>],
+    place: usize,
+    (turn, asked): (Duration, impl Future<Output = T>),
+) -> Option<T> {
+    if sources.len() < 2 {
+        return Some(asked.await);
+    }
+    let size_bytes = sources[place].identity.segment_size.map_or(0, SegmentSize::bytes);
+    let times = u32::try_from(size_bytes / LARGE_BYTES).unwrap_or_default() + 1;
+    tokio::time::timeout(turn * times, asked).await.ok()
+}
+
+fn unanswered(source: &Source<'_>, name: WalFileName) -> WalError {
+    let (store, what) =
+        (source.store.name().to_owned(), format!("it does not answer, or is too slow to give `{name}`"));
+    StoreError::Unavailable { store, what, source: std::io::ErrorKind::TimedOut.into() }.into()
 }
 
 /// Gives the copy that goes furthest of those that all break off, where no store proves that there is more of the segment.
@@ -170,13 +215,14 @@ pub(super) async fn seek(
     let name = WalFileName::Segment(segment);
     let mut failures = Vec::new();
     for place in preferred.order(sources.len()) {
-        match read_whole(&sources[place], name, make).await {
-            Ok(staged_file) => {
+        match in_time(sources, place, (TURNS[0], read_whole(&sources[place], name, make))).await {
+            Some(Ok(staged_file)) => {
                 preferred.gave(place);
                 return Ok(Some(staged_file));
             }
-            Err(WalError::Store(StoreError::NotFound { .. })) => {}
-            Err(error) => failures.push((place, error)),
+            Some(Err(WalError::Store(StoreError::NotFound { .. }))) => {}
+            Some(Err(error)) => failures.push((place, error)),
+            None => failures.push((place, unanswered(&sources[place], name))),
         }
     }
     gravest(sources, failures).map_or(Ok(None), Err)
@@ -246,5 +292,94 @@ async fn look(source: &Source<'_>, (name, target): (WalFileName, &Path)) -> Resu
             }
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::action::{BoxFuture, ByteStream, GetOptions, ObjectFacts, ObjectKey, ReadStore};
+    use crate::base::{Digest, Timestamp};
+    use crate::catalog::packed_wal_key;
+    use crate::pgformat::SystemId;
+    use crate::wal::packed::Keys;
+
+    const HISTORY: &[u8] = b"1\t0/3000000\tno recovery target specified\n";
+    /// A store with one object or none, which answers after a while or never.
+    struct Slow {
+        name: &'static str,
+        object: Option<ObjectKey>,
+        answers_after: Duration,
+    }
+
+    impl Slow {
+        fn answer<T: Send + 'static>(&self, answer: Result<T, StoreError>) -> BoxFuture<'_, Result<T, StoreError>> {
+            Box::pin(async move {
+                tokio::time::sleep(self.answers_after).await;
+                answer
+            })
+        }
+
+        fn has(&self, key: &ObjectKey) -> Result<(), StoreError> {
+            let missing = || StoreError::NotFound { store: self.name.to_owned(), key: key.to_string() };
+            if self.object.as_ref() == Some(key) { Ok(()) } else { Err(missing()) }
+        }
+
+        fn facts(key: &ObjectKey) -> ObjectFacts {
+            let metadata = [("sha256".to_owned(), Digest::of(HISTORY).to_string())].into();
+            ObjectFacts { metadata, ..ObjectFacts::new(key.clone(), HISTORY.len() as u64, Timestamp::UNIX_EPOCH) }
+        }
+    }
+
+    impl ReadStore for Slow {
+        fn name(&self) -> &str {
+            self.name
+        }
+        fn get_with(&self, key: &ObjectKey, _: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
+            self.answer(self.has(key).map(|()| Box::new(HISTORY) as ByteStream))
+        }
+        fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
+            self.answer(self.has(key).map(|()| Self::facts(key)))
+        }
+        fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
+            let object = self.object.iter().filter(|key| key.as_str().starts_with(prefix));
+            self.answer(Ok(object.map(Self::facts).collect()))
+        }
+    }
+
+    /// Asks a store that answers after a while, and one that answers at once; each has the file or lacks it.
+    async fn asked(
+        answers_after: Duration,
+        (first_has, second_has): (bool, bool),
+        turns: [u64; 2],
+    ) -> Result<Look, WalError> {
+        let identity = Identity { system_id: SystemId(7), segment_size: Some(SegmentSize::DEFAULT) };
+        let name: WalFileName = "00000002.history".parse().unwrap();
+        let key = packed_wal_key("main", identity.system_id, name, "").unwrap();
+        let stores = [
+            Slow { name: "nas", object: first_has.then(|| key.clone()), answers_after },
+            Slow { name: "s3", object: second_has.then(|| key.clone()), answers_after: Duration::ZERO },
+        ];
+        let sources = stores.each_ref().map(|store| Source { store, prefix: "main", identity, keys: Keys::none() });
+        let home = tempfile::tempdir().unwrap();
+        let turns = turns.map(Duration::from_millis);
+        look_in_turns((&sources, &PreferredStore::default()), (name, &home.path().join("to")), &turns).await
+    }
+
+    #[tokio::test]
+    async fn a_store_that_hangs_keeps_no_recovery_from_what_another_one_has() {
+        let never = Duration::from_secs(3600);
+        assert!(matches!(asked(never, (true, true), [500, 1000]).await, Ok(Look::Found(_))));
+        let told = asked(never, (true, false), [500, 1000]).await.err().unwrap();
+        assert!(told.is_passing() && told.to_string().contains("nas"), "it may have it: {told}");
+        assert!(matches!(asked(Duration::ZERO, (false, false), [10_000; 2]).await, Ok(Look::Absent)));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_only_slow_gives_what_no_other_one_has() {
+        let found = asked(Duration::from_millis(150), (true, false), [200, 30_000]).await;
+        assert!(matches!(found, Ok(Look::Found(_))), "{:?}", found.err());
     }
 }

@@ -4,15 +4,17 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use runbook::action::{ActionError, Findings, ReadStore, Store};
+use runbook::action::{ActionError, Findings, ObjectKey, ReadStore, Store, StoreError};
 use runbook::actions::backup::ReadBudget;
 use runbook::base::units::ByteSize;
 use runbook::catalog::Index;
+use runbook::event::ErrorClass;
 use runbook::language::inventory::{Inventory, StoreEntry};
 use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
 use crate::support::host::{Bench, action};
+use crate::support::interposed::{Interposer, interposed};
 
 const STORES: [&str; 2] = ["primary", "offsite"];
 
@@ -453,6 +455,66 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     assert!(torn.out.contains("DAMAGED") && torn.out.contains("manifest.json"), "{torn:?}");
     let torn = near(&["verify", &id]).ends(10);
     assert!(torn.err.contains("cannot be used"), "{torn:?}");
+}
+
+#[tokio::test]
+async fn what_pg_dump_did_not_write_and_what_pg_restore_does_not_know_is_no_damage() {
+    let bench = bench();
+    // A custom dump of a version to come, one that a script packed, and its sum.
+    fs::write(bench.path("orders.dump"), b"PGDMP\x01\x63\x00\x04\x08\x01").unwrap();
+    fs::write(bench.path("orders.sql.gz"), b"\x1f\x8b\x08\x00\x00\x00\x00\x00").unwrap();
+    fs::write(bench.path("orders.dump.sha256"), "5f8b0c  orders.dump\n").unwrap();
+    let paths = ["orders.dump", "orders.sql.gz", "orders.dump.sha256"].map(|name| bench.path(name));
+    let with = json!({ "source": "orders", "kind": "postgres.dump", "paths": paths, "stores": STORES });
+    let made = run(&bench, "backup.create", with).await.unwrap();
+    let verify =
+        |made: &Value| json!({ "source": "orders", "store": "primary", "backup": made["backup"], "level": "content" });
+    let verified = run(&bench, "backup.verify", verify(&made)).await.unwrap();
+    let skipped = verified["skipped"].as_array().unwrap();
+    assert_eq!((&verified["verified"][0], skipped.len()), (&made["id"], 3), "{verified}");
+    for (words, told) in ["older than the dump", "gzip", "text without"].iter().zip(skipped) {
+        assert!(told.as_str().unwrap().contains(words), "{told}");
+    }
+    fs::write(bench.path("cut.sql"), "--\n-- PostgreSQL database dump\n--\nSELECT 1;\n").unwrap();
+    let with = json!({ "source": "orders", "kind": "postgres.dump", "tier": "weekly", "paths": [bench.path("cut.sql")], "stores": STORES });
+    let cut = run(&bench, "backup.create", with).await.unwrap();
+    let error = run(&bench, "backup.verify", verify(&cut)).await.unwrap_err();
+    assert!(error.to_string().contains("ends before the end of its dump"), "{error}");
+}
+
+/// A store that breaks off in what lies below a folder.
+struct BreaksOff(&'static str);
+
+impl Interposer for BreaksOff {
+    fn before_get(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        if !key.as_str().contains(self.0) || !key.as_str().contains("notes.txt") {
+            return Ok(());
+        }
+        let source = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        Err(StoreError::Unavailable { store: "primary".into(), what: format!("cannot read `{key}`"), source })
+    }
+}
+
+#[tokio::test]
+async fn damage_that_was_found_is_told_although_a_later_backup_could_not_be_read() {
+    let bench = bench();
+    let with =
+        |tier: &str| json!({ "source": "n", "tier": tier, "paths": [bench.path("notes.txt")], "stores": STORES });
+    let first = run(&bench, "backup.create", with("daily")).await.unwrap();
+    run(&bench, "backup.create", with("weekly")).await.unwrap();
+    let names = fs::read_dir(folder(&bench, "primary", &first)).unwrap().map(|entry| entry.unwrap().path());
+    let is_object = |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("notes.txt");
+    fs::write(names.into_iter().find(is_object).unwrap(), "other").unwrap();
+    let mut cx = bench.run_context(inventory(&bench));
+    let store = interposed(open(&bench, "primary"), BreaksOff("/weekly/"));
+    cx.stores = Arc::new(move |_| Ok(Arc::clone(&store)));
+    let verify = json!({ "source": "n", "store": "primary", "budget": "1GB" });
+    let error = action("backup.verify").run(&verify, &cx).await.unwrap_err();
+    assert_eq!(error.info().class, ErrorClass::Fatal, "a retry would begin with the others: {error}");
+    for words in ["1 of 2 backups do not hold", "SHA-256", "could not be read"] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert!(bench.lines.0.lock().unwrap().iter().any(|line| line.contains("does not hold")), "it is told at once");
 }
 
 #[test]

@@ -166,3 +166,19 @@ async fn sftp_what_a_killed_writer_had_begun_is_listed_and_removed_unless_it_was
     store.discard(&astray).await.unwrap_err();
     assert_eq!(content(store.as_read(), "app/a").await, b"one");
 }
+
+#[tokio::test]
+async fn sftp_a_few_names_are_looked_for_without_a_listing() {
+    // A server that refuses to list: among very many names that takes minutes.
+    let (server, dir) = (Sshd::with("Subsystem sftp internal-sftp -P opendir,readdir"), tempfile::tempdir().unwrap());
+    let store = open(&server, &dir, server.access());
+    let endings = ["", ".zst", ".lz4"].map(str::to_owned);
+    let unborn = store.which("wal/1/segment", &endings).await.unwrap_err();
+    assert!(matches!(unborn, StoreError::Unavailable { .. }), "no store is no empty one: {unborn}");
+    store.put(&key("wal/1/segment.zst"), body("one"), PutOptions::default()).await.unwrap();
+    assert!(store.list("wal").await.is_err(), "it would be refused");
+    assert_eq!(store.which("wal/1/segment", &endings).await.unwrap(), [key("wal/1/segment.zst")]);
+    assert_eq!(store.which("wal/2/segment", &endings).await.unwrap(), []);
+    let (facts, _) = store.get_told(&key("wal/1/segment.zst")).await.unwrap();
+    assert_eq!(facts.size_bytes, 3);
+}

@@ -4,10 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::copy::digest;
+use super::dump_listing::{self, CLOSING_BYTES, Listed, Origin, is_text};
 use super::failure::transfer_failed;
 use super::pipe::{Read, read};
 use super::tarball;
-use crate::action::{ActionError, CommandSpec, ReadHost, ReadStore, Secrets, StoreError};
+use crate::action::{ActionError, ReadHost, ReadStore, Secrets, StoreError};
 use crate::actions::store::{catalog_failed, store_failed};
 use crate::base::units::ByteSize;
 use crate::catalog::attest::{Level, Verdict, Verification};
@@ -179,7 +180,7 @@ impl Inspector<'_> {
                     read((self.store, &key), &unpacking, object, move |from| tarball::keep(from, "toc.dat", &contents));
                 let kept = kept.await;
                 let listed = match &kept {
-                    Ok(Read::Whole(_)) => self.list_dump(&folder, &object.name, found).await,
+                    Ok(Read::Whole(_)) => self.list_dump(&folder, (backup, object), found).await,
                     Ok(Read::Damaged(_)) | Err(_) => Ok(None),
                 };
                 // It lies in a folder of the attempt's own, which goes as a whole.
@@ -197,7 +198,7 @@ impl Inspector<'_> {
                 let into = path.clone();
                 let unpacked = read((self.store, &key), &unpacking, object, move |from| unpack(from, &into)).await?;
                 let listed = match &unpacked {
-                    Read::Whole(_) => self.list_dump(&path, &object.name, found).await,
+                    Read::Whole(_) => self.list_dump(&path, (backup, object), found).await,
                     Read::Damaged(_) => Ok(None),
                 };
                 // It lies in a folder of the attempt's own, which goes as a whole.
@@ -214,26 +215,23 @@ impl Inspector<'_> {
         })
     }
 
-    /// Has PostgreSQL's own program read a dump.
-    async fn list_dump(&self, path: &Path, name: &str, found: &mut Inspected) -> Result<Option<String>, ActionError> {
-        if path.is_file() && is_text(path) {
-            return Ok((!is_complete_text(path)).then(|| format!("`{name}` ends before the end of its dump")));
-        }
-        let Some(program) = self.host.find_program("pg_restore").map(|program| program.display().to_string()) else {
-            found.skipped.push(format!("`{name}` was not listed: the program `pg_restore` is missing"));
-            return Ok(None);
-        };
-        let failed = |error| ActionError::retryable("`pg_restore` cannot be asked").because(&error);
-        // Debian's is a wrapper that is there without the program: its failure says nothing of a dump.
-        let works = self.host.probe(CommandSpec::new(program.clone()).arg("--version")).await.map_err(failed)?;
-        if !works.success() {
-            let why = works.tail(1).join("; ");
-            found.skipped.push(format!("`{name}` was not listed: the program `pg_restore` does not work: {why}"));
-            return Ok(None);
-        }
-        let spec = CommandSpec::new(program).arg("--list").arg(path.display().to_string());
-        let listed = self.host.probe(spec).await.map_err(failed)?;
-        Ok((!listed.success()).then(|| format!("`pg_restore` cannot list `{name}`: {}", listed.tail(2).join("; "))))
+    /// Lists a dump; what cannot be listed here is told as skipped.
+    async fn list_dump(
+        &self,
+        path: &Path,
+        (backup, object): (&Backup, &ManifestObject),
+        found: &mut Inspected,
+    ) -> Result<Option<String>, ActionError> {
+        let name = &object.name;
+        let origin = if backup.manifest.dump.is_some() { Origin::Dumped } else { Origin::Given };
+        Ok(match dump_listing::list(self.host, path, origin).await? {
+            Listed::Whole => None,
+            Listed::Fault(what) => Some(format!("`{name}`: {what}")),
+            Listed::Unknown(why) => {
+                found.skipped.push(format!("`{name}` was not listed: {why}"));
+                None
+            }
+        })
     }
 }
 
@@ -266,9 +264,6 @@ fn inside(object: &ManifestObject) -> Inside {
 /// No table of contents is larger; `pg_restore --list` reads nothing behind it.
 const CONTENTS_BYTES: u64 = 256 << 20;
 
-/// Where text says that it is whole.
-pub(super) const CLOSING_BYTES: usize = 4096;
-
 /// Reads a dump to its end, and keeps what is needed to list it: where it begins, and of text where it ends. The whole
 /// would want as much room as the database.
 fn unpack(from: &mut impl io::Read, into: &PathBuf) -> io::Result<u64> {
@@ -293,7 +288,7 @@ fn unpack(from: &mut impl io::Read, into: &PathBuf) -> io::Result<u64> {
     }
     let (read, left) = (from.read, from.left);
     // What was kept of a short one has its end already.
-    if left == 0 && is_text(into) {
+    if left == 0 && is_text(into)? {
         file.write_all(&closing)?;
     }
     Ok(read)
@@ -315,37 +310,6 @@ impl<R: io::Read> io::Read for Keeping<'_, R> {
         (self.left, self.read) = (self.left - kept as u64, self.read + count as u64);
         Ok(count)
     }
-}
-
-/// Whether a dump is SQL text: the other formats begin with a mark or are archives.
-fn is_text(path: &Path) -> bool {
-    use std::io::Read as _;
-    let mut begin = [0; 512];
-    let count = std::fs::File::open(path).and_then(|mut file| file.read(&mut begin)).unwrap_or_default();
-    begins_as_text(&begin[..count])
-}
-
-/// Whether bytes that a dump begins with are SQL text.
-pub(super) fn begins_as_text(begin: &[u8]) -> bool {
-    !begin.starts_with(b"PGDMP") && !begin.contains(&0)
-}
-
-/// Whether SQL text has the closing line of `pg_dump` or `pg_dumpall`; without it, it was cut off.
-fn is_complete_text(path: &Path) -> bool {
-    use std::io::{Read as _, Seek as _, SeekFrom};
-    let tail = std::fs::File::open(path).and_then(|mut file| {
-        let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(CLOSING_BYTES as u64)))?;
-        let mut tail = Vec::new();
-        file.read_to_end(&mut tail)?;
-        Ok(tail)
-    });
-    is_closed(&tail.unwrap_or_default())
-}
-
-/// Whether the last bytes of SQL text, [`CLOSING_BYTES`] of them, have its closing line.
-pub(super) fn is_closed(tail: &[u8]) -> bool {
-    String::from_utf8_lossy(tail).contains("dump complete")
 }
 
 /// Holds a backup against what is demanded of it and against its like.

@@ -3,6 +3,7 @@
 mod candidates;
 mod copy;
 mod create;
+mod dump_listing;
 mod failure;
 pub(in crate::actions) mod find;
 pub(in crate::actions) mod find_check;

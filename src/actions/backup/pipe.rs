@@ -66,7 +66,7 @@ pub(in crate::actions) async fn read<T: Send + 'static>(
 
 /// Whether an error speaks of what was read, and not of where it was written to.
 fn unreadable(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::Other)
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// A body that a blocking writer fills; ask the second half how it went once the body was read.
@@ -81,4 +81,19 @@ pub(in crate::actions) fn written<T: Send + 'static>(
         Ok(value)
     });
     (Box::new(ours), writing)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::unreadable;
+
+    #[test]
+    fn a_disk_that_takes_nothing_says_nothing_of_what_was_read() {
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::PermissionDenied, ErrorKind::Other] {
+            assert!(!unreadable(&Error::from(kind)), "{kind}");
+        }
+        assert!(unreadable(&ErrorKind::InvalidData.into()) && unreadable(&ErrorKind::UnexpectedEof.into()));
+    }
 }

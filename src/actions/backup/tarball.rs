@@ -113,6 +113,21 @@ pub(in crate::actions) fn keep(from: impl io::Read, name: &str, into: &Path) -> 
 
 fn walk_with<R: io::Read>(
     from: R,
+    look: impl FnMut(&mut tar::Entry<'_, Bounded<R>>) -> io::Result<()>,
+) -> io::Result<u64> {
+    each_entry(from, look).map_err(of_archive)
+}
+
+/// The reader of archives gives no kind to what is wrong with one; what the system says to a write has its own.
+fn of_archive(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::Other => io::Error::new(io::ErrorKind::InvalidData, error),
+        _ => error,
+    }
+}
+
+fn each_entry<R: io::Read>(
+    from: R,
     mut look: impl FnMut(&mut tar::Entry<'_, Bounded<R>>) -> io::Result<()>,
 ) -> io::Result<u64> {
     let (bounded, allowance) = Bounded::new(from);
@@ -130,7 +145,14 @@ fn walk_with<R: io::Read>(
 
 /// Extracts an archive into a folder that exists, never out of it; gives the number of its entries. Folders get their mode
 /// and their time when everything is in them. Blocking.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] or [`io::ErrorKind::UnexpectedEof`] where the archive is damaged, else what the system says.
 pub(in crate::actions) fn extract(from: impl io::Read, into: &Path) -> io::Result<u64> {
+    extract_entries(from, into).map_err(of_archive)
+}
+
+fn extract_entries(from: impl io::Read, into: &Path) -> io::Result<u64> {
     let (bounded, allowance) = Bounded::new(from);
     let mut archive = Archive::new(bounded);
     archive.set_preserve_permissions(true);
@@ -308,6 +330,23 @@ mod tests {
             assert!(walk_folder(cut).is_err());
         }
         assert_eq!(extract(archive.as_slice(), home.path()).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_archive_has_another_kind_than_what_the_disk_says() {
+        let (from, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(from.path().join("file"), "content").unwrap();
+        let mut archive = Vec::new();
+        write(&files(), from.path(), &mut archive).unwrap();
+        let gone = extract(archive.as_slice(), &into.path().join("gone")).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound, "{gone}");
+        // Its name, which the sum of the header covers.
+        archive[0] ^= 1;
+        for error in [walk(archive.as_slice()), extract(archive.as_slice(), into.path())].map(Result::unwrap_err) {
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        }
+        let cut = extract(&archive[..300], into.path()).unwrap_err();
+        assert_eq!(cut.kind(), io::ErrorKind::InvalidData, "{cut}");
     }
 
     #[test]

@@ -227,6 +227,15 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
                 unread.push((told_of_others(&error, (&place, backup), cx).await, error));
                 continue;
             }
+            // What was found is told now: another attempt would begin with those that were not looked at yet, and may not
+            // come to what is damaged any more.
+            Err(error) if !faults.is_empty() => {
+                let (id, store) = (&backup.manifest.id, &place.store);
+                let told =
+                    format!("`{id}` could not be read in store `{store}`, and none after it: {}", error.in_full());
+                unread.push((told, error));
+                break;
+            }
             found => found?,
         };
         output.read_bytes += found.read_bytes;
@@ -240,7 +249,15 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
         output.skipped.extend(found.skipped);
         match found.faults.is_empty() {
             true => output.verified.push(backup.manifest.id.clone()),
-            false => faults.extend(found.faults.iter().map(|fault| format!("`{}`: {fault}", backup.manifest.id))),
+            false => {
+                let id = &backup.manifest.id;
+                if params.budget.is_some() {
+                    // The others may take hours yet.
+                    let data = serde_json::json!({ "backup": id, "faults": found.faults });
+                    cx.reporter.note(format!("warning: backup `{id}` does not hold"), data);
+                }
+                faults.extend(found.faults.iter().map(|fault| format!("`{id}`: {fault}")));
+            }
         }
     }
     if faults.is_empty() {

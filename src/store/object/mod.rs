@@ -8,6 +8,7 @@ mod client;
 mod fault;
 mod metadata;
 mod parts;
+mod pending;
 mod store;
 mod upload;
 

@@ -14,6 +14,7 @@ use super::client::{Account, Client, Provider};
 use super::fault::{fault, unread};
 use super::metadata;
 use super::parts::Parts;
+use super::pending::Looks;
 use super::upload::{Hidden, Upload};
 use crate::action::{
     BoxFuture, ByteStream, GetOptions, Listing, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Secrets,
@@ -269,12 +270,13 @@ impl Place {
         (first, parts): (bytes::Bytes, &mut Parts),
     ) -> Result<bool, StoreError> {
         match self.head(upload.key).await {
-            Ok(_) => {
+            // A name without bytes is what a copy leaves that is not done, or never will be.
+            Ok(there) if there.size_bytes > 0 => {
                 while !parts.next().await?.is_empty() {}
                 upload.options.prove(&self.name, upload.key, parts.so_far().1)?;
                 return Ok(false);
             }
-            Err(StoreError::NotFound { .. }) => {}
+            Ok(_) | Err(StoreError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
         let name = hidden_name(&uuid::Uuid::now_v7().simple().to_string(), "tmp");
@@ -286,11 +288,60 @@ impl Place {
         let hidden = Hidden::beside(upload.client, beside.clone());
         let sent = upload.in_parts(&beside, first, parts).await;
         let copied = match sent {
-            Ok(()) => self.copy_object(upload.client, (&beside, path), CopyMode::Create).await,
+            Ok(()) => self.copy_new(upload.key, (&beside, path), parts.so_far().0).await,
             Err(error) => Err(error),
         };
+        // Not before the copy is done: it would fail for good.
         hidden.remove().await;
-        copied
+        if let Ok((_, 0)) = copied {
+            return Err(self.give_up(upload.key).await);
+        }
+        copied.map(|(new, _)| new)
+    }
+
+    /// Copies to a name that must be free, and waits until what has the name has bytes; gives whether it is new, and its size.
+    async fn copy_new(
+        self: &Arc<Self>,
+        key: &ObjectKey,
+        names: (&Path, &Path),
+        size_bytes: u64,
+    ) -> Result<(bool, u64), StoreError> {
+        let new = self.copy_object(self.client().await?, names, CopyMode::Create).await?;
+        let there = self.copied_size(key, size_bytes).await?;
+        match new && there != 0 && there != size_bytes {
+            true => Err(self.unfinished(key)),
+            false => Ok((new, there)),
+        }
+    }
+
+    /// Waits until what has a name has bytes, and tells how many; 0 where its copy came to no end.
+    async fn copied_size(self: &Arc<Self>, key: &ObjectKey, size_bytes: u64) -> Result<u64, StoreError> {
+        let mut looks = Looks::at(size_bytes);
+        loop {
+            let there = self.head(key).await?.size_bytes;
+            if there > 0 || size_bytes == 0 {
+                return Ok(there);
+            }
+            match looks.next_in() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Ok(0),
+            }
+        }
+    }
+
+    /// Frees a name that a copy took and never filled, so that a later attempt can have it. One that is still under way, by
+    /// whomever, keeps it: the provider refuses to delete it.
+    async fn give_up(self: &Arc<Self>, key: &ObjectKey) -> StoreError {
+        if self.head(key).await.is_ok_and(|there| there.size_bytes == 0) {
+            // What cannot be removed is looked at again by the next attempt.
+            let _ = self.delete(key).await;
+        }
+        self.unfinished(key)
+    }
+
+    fn unfinished(&self, key: &ObjectKey) -> StoreError {
+        let what = format!("the copy to `{key}` inside the store came to no end");
+        StoreError::Unavailable { store: self.name.clone(), what, source: std::io::ErrorKind::TimedOut.into() }
     }
 
     /// Copies inside the store. `Ok(false)`: the name is taken and must stay what it is.
@@ -336,10 +387,15 @@ impl Place {
         };
         let mode = if options.if_absent { CopyMode::Create } else { CopyMode::Overwrite };
         let new = self.copy_object(client, (&source, &target), mode).await?;
+        // Until the copy is done the name has no bytes.
+        let there = self.copied_size(to, facts.size_bytes).await?;
+        if there == 0 && facts.size_bytes > 0 {
+            return Err(self.unfinished(to));
+        }
         if !new && !self.holds(to, (facts.size_bytes, sha256)).await? {
             return Err(StoreError::Exists { store: self.name.clone(), key: to.to_string() });
         }
-        if self.head(to).await?.size_bytes != facts.size_bytes {
+        if there != facts.size_bytes {
             return Err(self.refused(format!("the copy of `{from}` is not whole")));
         }
         Ok(PutOutcome { size_bytes: facts.size_bytes, sha256, existed: !new, version: None })

@@ -1,11 +1,13 @@
 //! Sorts what `ssh` and the server say into absent, passing and lasting failures, with what to do next.
 
 use std::io;
+use std::time::Duration;
 
 use openssh_sftp_client::Error;
 use openssh_sftp_client::error::SftpErrorKind;
 
 use crate::action::StoreError;
+use crate::base::units::Span;
 
 /// What an answer amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,14 @@ pub(super) fn fault(store: &str, what: &str, error: Error) -> StoreError {
             unavailable(store, what, io::ErrorKind::ConnectionReset)
         }
     }
+}
+
+/// Makes a store's error of a server that kept the answer to `what`.
+pub(super) fn silent(store: &str, what: &str, silence: Duration) -> StoreError {
+    let silence = Span(silence);
+    let what =
+        format!("{what}: the connection stands, and the server has answered nothing for {silence}; does its disk?");
+    unavailable(store, what, io::ErrorKind::TimedOut)
 }
 
 fn unavailable(store: &str, what: String, kind: io::ErrorKind) -> StoreError {

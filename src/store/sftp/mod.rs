@@ -16,5 +16,6 @@ mod reader;
 mod session;
 mod store;
 mod temporary;
+mod watch;
 
 pub use store::SftpStore;

@@ -11,7 +11,7 @@ use openssh_sftp_client::metadata::MetaData;
 use openssh_sftp_client::{Error, UnixTimeStamp};
 use tokio::sync::Mutex;
 
-use super::fault::{Verdict, fault, verdict};
+use super::fault::{Verdict, fault, silent, verdict};
 use super::session::Session;
 use super::temporary::{self, Temporary};
 use crate::action::{ObjectFacts, ObjectKey, StoreError, Unfinished};
@@ -45,6 +45,9 @@ impl Place {
     pub(super) fn fault(&self, session: &Session, what: &str, error: Error) -> StoreError {
         if verdict(&error) == Verdict::Lost {
             session.give_up();
+            if let Some(silence) = session.silence() {
+                return silent(&self.name, what, silence);
+            }
         }
         fault(&self.name, what, error)
     }

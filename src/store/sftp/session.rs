@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openssh_sftp_client::fs::Fs;
@@ -13,6 +13,7 @@ use openssh_sftp_client::{Error, Sftp, SftpOptions};
 use tokio::process::{Child, Command};
 
 use super::fault::unconnected;
+use super::watch::{Syncing, Watch};
 use crate::action::StoreError;
 use crate::language::inventory::{SftpPlace, SshAccess};
 
@@ -28,6 +29,7 @@ pub(super) struct Session {
     sftp: Sftp,
     child: Mutex<Child>,
     broken: AtomicBool,
+    watch: Arc<Watch>,
 }
 
 impl Session {
@@ -45,9 +47,11 @@ impl Session {
             return Err(unconnected(store, &place.host, "", io::Error::other("`ssh` has no pipes")));
         };
         let options = SftpOptions::new().tokio_compat_file_write_limit(UNACKNOWLEDGED_BYTES);
-        let greeted = tokio::time::timeout(PATIENCE, Sftp::new(stdin, stdout, options)).await;
+        let watch = Watch::new();
+        let (to, from) = watch.over(stdin, stdout);
+        let greeted = tokio::time::timeout(PATIENCE, Sftp::new(to, from, options)).await;
         let error = match greeted {
-            Ok(Ok(sftp)) => return Ok(Self { sftp, child: Mutex::new(child), broken: AtomicBool::new(false) }),
+            Ok(Ok(sftp)) => return Ok(Self { sftp, child: Mutex::new(child), broken: AtomicBool::new(false), watch }),
             Ok(Err(error)) => io::Error::other(error.to_string()),
             Err(_) => io::Error::new(io::ErrorKind::TimedOut, "the server did not answer within a minute"),
         };
@@ -71,6 +75,16 @@ impl Session {
     /// Says that a request found no server: nobody shall use this connection again.
     pub(super) fn give_up(&self) {
         self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Gives the server the time that a sync may take, for as long as what is returned lives.
+    pub(super) fn syncing(&self) -> Syncing {
+        self.watch.syncing()
+    }
+
+    /// How long the server had kept an answer when the connection was ended for that; `None` where it was not.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.watch.silence()
     }
 
     /// Whether requests can still be answered.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Mutex;
 
@@ -169,7 +170,9 @@ impl Place {
             return Ok(false);
         }
         let mut file = session.sftp().options().read(true).write(true).open(path).await.map_err(at)?;
+        let syncing = session.syncing();
         file.sync_all().await.map_err(at)?;
+        drop(syncing);
         if self.known(session, path).await.is_ok_and(|known| known.iter().any(|known| known.sha256 == content.sha256)) {
             return Ok(true);
         }
@@ -202,6 +205,22 @@ impl Place {
         }
         lock.release().await;
         removed.map_err(at)
+    }
+
+    /// Looks for each of several names, all at once: to list a folder with very many is a request for each hundred of them.
+    async fn which(&self, keys: Vec<ObjectKey>) -> Result<Vec<ObjectKey>, StoreError> {
+        let paths = keys.iter().map(|key| self.path(key)).collect::<Result<Vec<_>, _>>()?;
+        let session = self.session().await?;
+        let answers = join_all(paths.iter().map(|path| stat(&session, path))).await;
+        let mut found = Vec::new();
+        for (key, answer) in keys.into_iter().zip(answers) {
+            let there = answer.map_err(|error| self.fault(&session, &format!("cannot look for `{key}`"), error))?;
+            if there.is_some_and(|there| is_file(&there)) {
+                found.push(key);
+            }
+        }
+        self.present(&session).await?;
+        Ok(found)
     }
 
     async fn capacity(&self) -> Result<Option<Capacity>, StoreError> {
@@ -251,6 +270,11 @@ impl ReadStore for SftpStore {
             found.sort_by(|one, other| one.key.cmp(&other.key));
             Ok(found)
         })
+    }
+
+    fn which(&self, stem: &str, endings: &[String]) -> BoxFuture<'_, Result<Vec<ObjectKey>, StoreError>> {
+        let keys = endings.iter().filter_map(|ending| format!("{stem}{ending}").parse().ok()).collect();
+        Box::pin(async move { self.0.which(keys).await })
     }
 
     fn capacity(&self) -> BoxFuture<'_, Result<Option<Capacity>, StoreError>> {

@@ -85,14 +85,20 @@ impl Temporary {
 
     /// Writes a small content, durably.
     pub(super) async fn write(&mut self, content: &[u8]) -> Result<(), Error> {
+        let syncing = self.session.syncing();
         let file = self.file()?;
         file.write_all(content).await?;
-        file.sync_all().await
+        let synced = file.sync_all().await;
+        drop(syncing);
+        synced
     }
 
     /// Makes its bytes, and the name it has by now, durable.
     pub(super) async fn sync(&mut self) -> Result<(), Error> {
-        self.file()?.sync_all().await
+        let syncing = self.session.syncing();
+        let synced = self.file()?.sync_all().await;
+        drop(syncing);
+        synced
     }
 
     /// When it was last written, by the server's clock, in seconds.

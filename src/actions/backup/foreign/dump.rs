@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::super::inspect::{CLOSING_BYTES, begins_as_text, is_closed};
+use super::super::dump_listing::{CLOSING_BYTES, begins_as_text, is_closed};
 use super::Reader;
 use super::name::file;
 use crate::action::{ActionError, ObjectKey};

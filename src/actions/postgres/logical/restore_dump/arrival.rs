@@ -76,10 +76,10 @@ impl Arrival {
         let archived = object.archive_of.is_some();
         let brought = read((reading.store, &key), &unpacking, object, move |from| {
             if archived {
-                files.create_dir(&into, 0o700).map_err(io::Error::other)?;
+                files.create_dir(&into, 0o700).map_err(of_disk)?;
                 return tarball::extract(from, &into);
             }
-            let mut file = files.create(&into, 0o600).map_err(io::Error::other)?;
+            let mut file = files.create(&into, 0o600).map_err(of_disk)?;
             io::copy(from, &mut file)
         });
         match brought.await? {
@@ -142,6 +142,17 @@ fn of_begin(begin: &[u8]) -> Result<DumpFormat, &'static str> {
         _ if begin.contains(&0) => Err("something binary"),
         _ => Ok(DumpFormat::Plain),
     }
+}
+
+/// Keeps what the system said: a full disk is no damage of what is written to it.
+fn of_disk(error: HostError) -> io::Error {
+    let kind = match &error {
+        HostError::File { source, .. } => source.kind(),
+        HostError::Spawn { .. } | HostError::Timeout { .. } | HostError::Cancelled { .. } | HostError::Lost { .. } => {
+            io::ErrorKind::Other
+        }
+    };
+    io::Error::new(kind, error)
 }
 
 fn unmade(error: &HostError) -> ActionError {
