@@ -269,7 +269,7 @@ fn stage(into: &Path, run: &RunId) -> PathBuf {
     into.with_file_name(format!(".{name}.{run}.runbook-part"))
 }
 
-/// Fetches every object; gives their names and bytes. Whoever unpacks holds a share of `unpacks`.
+/// Fetches every object, durably; gives their names and bytes. Whoever unpacks holds a share of `unpacks`.
 async fn fill(
     (store, backup): (&dyn ReadStore, &Backup),
     stage: &Path,
@@ -284,6 +284,13 @@ async fn fill(
         names.push(fetched.inspect_err(|error| sighting::noted(error, backup, cx))?);
         done += object.plain_facts().size_bytes;
     }
+    let stage = stage.to_owned();
+    // Only then may it get its name: a power cut would leave a folder of empty files that counts as whole.
+    on_files(cx.host.files(), move |files| {
+        let unsynced = |source| HostError::File { operation: "sync", path: stage.clone(), source };
+        rustix::fs::syncfs(files.open(&stage)?).map_err(|error| unsynced(error.into()))
+    })
+    .await?;
     Ok((names, done))
 }
 
