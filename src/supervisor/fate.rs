@@ -77,7 +77,7 @@ fn judge(dir: &Path) -> io::Result<AttemptFate> {
                     Owner::Known(identity) => identity,
                     Owner::Nobody | Owner::Forgotten => return Err(io::ErrorKind::NotFound.into()),
                 },
-                // Without a folder no supervisor can claim it either.
+                // Without a folder no supervisor can claim it either; none did, since a claim is durable with the folder's name.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AttemptFate::NeverStarted),
                 Err(error) => return Err(error),
             }

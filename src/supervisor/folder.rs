@@ -2,9 +2,10 @@
 //!
 //! `identity.json` is created once and for all before the program starts: whoever creates it owns the
 //! attempt. `child.json` follows the start, `exit.json` the end; `stdout` and `stderr` hold the output.
-//! They must survive the engine, not the machine, so nothing here is synced. What a power cut leaves is a name with nothing
-//! in it; so the boot of the machine stands in a name, too: `boot.ID`, made before the attempt is claimed. File systems
-//! keep the order of names.
+//! They must survive the engine, not the machine, so nothing here is synced but the names of a claim, before the program
+//! starts: without them an attempt that a power cut ended would be one that never began. What the cut leaves is a name with
+//! nothing in it; so the boot of the machine stands in a name, too: `boot.ID`, made before the attempt is claimed. File
+//! systems keep the order of names: with those in a new folder its own name is there, and those of the folders above it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -69,15 +70,24 @@ impl Folder {
         self.0.join("stderr")
     }
 
-    /// Creates the identity, whole and exclusively: a link cannot be made twice.
+    /// Creates the identity, whole and exclusively: a link cannot be made twice. A supervisor's claim is durable.
+    ///
+    /// # Errors
+    /// Fails when it cannot be made, or not be made durable: nothing may be started then.
     pub(super) fn claim(&self, identity: &Identity) -> io::Result<Claim> {
+        self.claim_with(identity, |folder| File::open(folder)?.sync_all())
+    }
+
+    fn claim_with(&self, identity: &Identity, sync: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<Claim> {
         create(&self.boot(&identity.boot))?;
         let whole = self.0.join(format!("identity.{}", std::process::id()));
         write(&whole, identity)?;
         let linked = fs::hard_link(&whole, self.0.join("identity.json"));
         fs::remove_file(&whole)?;
         match linked {
-            Ok(()) => Ok(Claim::Ours),
+            // What a resumed run claims is never started, so it may be forgotten.
+            Ok(()) if identity.supervisor.is_none() => Ok(Claim::Ours),
+            Ok(()) => sync(&self.0).map(|()| Claim::Ours),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Claim::Taken),
             Err(error) => Err(error),
         }
@@ -169,6 +179,9 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use super::super::identity::ProcessId;
     use super::{Claim, Folder, Identity, Owner};
 
     #[test]
@@ -184,6 +197,31 @@ mod tests {
             2,
             "nothing but that and the boot remains"
         );
+    }
+
+    #[test]
+    fn a_supervisor_has_the_attempt_only_when_all_names_of_its_claim_are_durable() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = |name: &str| {
+            std::fs::create_dir(dir.path().join(name)).expect("makes");
+            Folder::new(&dir.path().join(name))
+        };
+        let supervisor = ProcessId::own().expect("this process");
+        let ours = Identity { boot: "b".to_owned(), supervisor: Some(supervisor), program: "true".to_owned() };
+        let mut synced = Vec::new();
+        let look = |place: &std::path::Path| {
+            for entry in std::fs::read_dir(place)? {
+                synced.push(entry?.file_name().into_string().expect("text"));
+            }
+            Ok(())
+        };
+        assert_eq!(folder("a").claim_with(&ours, look).expect("a claim"), Claim::Ours);
+        synced.sort();
+        assert_eq!(synced, ["boot.b", "identity.json"]);
+        let broken = |_: &std::path::Path| Err(io::Error::other("on purpose"));
+        assert!(folder("b").claim_with(&ours, broken).is_err(), "no program may start");
+        let nobodys = Identity { supervisor: None, ..ours };
+        assert_eq!(folder("c").claim_with(&nobodys, broken).expect("a claim"), Claim::Ours);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use runbook::action::{ActionError, Findings, ObjectKey, ReadStore, Store, StoreError};
+use runbook::action::{ActionError, Findings, ObjectKey, ReadStore, Recovery, Store, StoreError};
 use runbook::actions::backup::ReadBudget;
 use runbook::base::units::ByteSize;
 use runbook::catalog::Index;
@@ -201,6 +201,61 @@ async fn a_backup_with_an_empty_folder_is_whole_and_comes_back() {
     let get = json!({ "source": "media", "store": "primary", "backup": made["backup"], "into": bench.path("back") });
     run(&bench, "backup.get", get).await.unwrap();
     assert_eq!(fs::read_dir(bench.path("back/uploads")).unwrap().count(), 0);
+}
+
+/// What a fetch has left beside the folder that it was to make.
+fn hidden(bench: &Bench) -> Vec<String> {
+    let names = fs::read_dir(bench.dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with('.')).collect()
+}
+
+/// Cancels the attempt that reads the archive of the folder.
+struct Cancelling(tokio_util::sync::CancellationToken);
+
+impl Interposer for Cancelling {
+    fn before_get(&self, key: &runbook::action::ObjectKey) -> Result<(), runbook::action::StoreError> {
+        if key.as_str().contains("media.tar") {
+            self.0.cancel();
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_that_fails_or_is_cancelled_leaves_nothing_behind_and_one_that_was_cut_off_is_known() {
+    let bench = bench();
+    // The file comes first, and is whole.
+    let made = json!({ "source": "media", "paths": [bench.path("notes.txt"), bench.path("media")], "stores": STORES });
+    let made = run(&bench, "backup.create", made).await.unwrap();
+    let into = bench.path("back");
+    let with = json!({ "source": "media", "store": "primary", "backup": made["backup"], "into": into });
+    let object = folder(&bench, "primary", &made);
+    let names = fs::read_dir(&object).unwrap().map(|entry| entry.unwrap().path());
+    let tar = names.into_iter().find(|path| path.to_string_lossy().contains("/media.tar")).unwrap();
+    let whole = fs::read(&tar).unwrap();
+    fs::write(&tar, &whole[..whole.len() / 2]).unwrap();
+    assert!(run(&bench, "backup.get", with.clone()).await.is_err());
+    assert_eq!(hidden(&bench), [""; 0], "no plain content stays");
+    fs::write(&tar, &whole).unwrap();
+    let mut cx = bench.run_context(inventory(&bench));
+    cx.cancel = tokio_util::sync::CancellationToken::new();
+    let store = interposed(open(&bench, "primary"), Cancelling(cx.cancel.clone()));
+    cx.stores = Arc::new(move |_| Ok(Arc::clone(&store)));
+    let error = action("backup.get").run(&with, &cx).await.unwrap_err();
+    assert!(error.to_string().contains("the folder was not made"), "{error}");
+    assert!(hidden(&bench).is_empty() && !into.exists(), "{:?}", hidden(&bench));
+    let recover = async || {
+        action("backup.get").recover(&with, &bench.interrupted(), &bench.check_context(inventory(&bench))).await
+    };
+    assert_eq!(recover().await.unwrap(), Recovery::Rerun);
+    let got = run(&bench, "backup.get", with.clone()).await.unwrap();
+    assert_eq!(recover().await.unwrap(), Recovery::Adopt(got), "the folder is this attempt's");
+    fs::remove_file(bench.attempt().join("fetched.json")).unwrap();
+    assert_eq!(
+        recover().await.unwrap(),
+        Recovery::Rerun,
+        "somebody else's folder: the next attempt says that it exists"
+    );
 }
 
 #[tokio::test]

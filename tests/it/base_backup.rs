@@ -389,6 +389,29 @@ async fn an_archive_that_gives_no_answer_at_the_end_costs_no_backup() {
 }
 
 #[tokio::test]
+async fn a_backup_whose_wal_does_not_reach_the_archive_is_committed_first_and_outlives_a_cancel_of_the_wait() {
+    let site = Site::new();
+    site.cluster.sql("ALTER SYSTEM SET archive_command = 'false # wal push '");
+    site.cluster.sql("SELECT pg_reload_conf()");
+    let run = site.run();
+    let cx = run.context();
+    let params = serde_json::from_value(json!({ "database": "main" })).unwrap();
+    let committed = async {
+        while !site.stored().iter().any(|name| name == "manifest.json") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert!(!site.said().contains("in the archive"), "it waits: {}", site.said());
+        cx.cancel.cancel();
+    };
+    let (taken, ()) = tokio::join!(BaseBackup.run(&params, &cx), committed);
+    let taken = taken.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    assert!(!taken.wal_archived && site.said().contains("the backup is kept"), "{}", site.said());
+    let again = BaseBackup.run(&params, &run.context()).await.unwrap();
+    assert_eq!(again, taken, "the backup is there, and none is taken anew");
+    verify(&site, &taken.backup).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_role_that_is_not_told_everything_is_warned_before_and_the_backup_says_what_it_may_lack() {
     let site = Site::new();
     site.cluster.with_outside_hba();

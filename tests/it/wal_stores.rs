@@ -519,6 +519,37 @@ async fn a_file_that_no_store_has_whole_is_not_replaced() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_read_keeps_no_damaged_copy_from_being_replaced_and_is_told() {
+    let site = Site::new();
+    site.archive_offsite();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let unreadable = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    site.archive();
+    site.cluster.sql("INSERT INTO t VALUES (1)");
+    let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    site.archive();
+    let offsite = site.cluster.dir().join("offsite");
+    let (first, damaged) = (object(&offsite, &unreadable), object(&offsite, &name));
+    // What the store knows of the first file cannot be read.
+    let known = first.with_file_name(format!(".rb-meta-{}", first.file_name().unwrap().to_string_lossy()));
+    assert!(known.is_file());
+    fs::write(&known, "nonsense").unwrap();
+    let whole = fs::read(&damaged).unwrap();
+    let mut bytes = whole.clone();
+    bytes[whole.len() / 2] ^= 1;
+    fs::write(&damaged, &bytes).unwrap();
+    let cli = asking(&site, "offsite");
+    let planned = cli.run(&["wal", "mend", "main", "--digests", "--plan", "--json"]).ends(10);
+    let planned: Value = serde_json::from_str(&planned.out).unwrap();
+    let told = planned.as_array().unwrap().iter().find(|one| one["unread"].is_array()).unwrap();
+    assert_eq!((&told["unread"][0]["file"], &told["damaged"]), (&json!(unreadable), &json!([name])));
+    let mended = cli.run(&["wal", "mend", "main", "--digests"]).ends(10);
+    assert!(mended.out.contains("store `offsite`: 1 of 1 damaged copies replaced"), "{}", mended.out);
+    assert!(mended.err.contains(&format!("whether `{unreadable}` is damaged is not known")), "{}", mended.err);
+    assert_eq!(fs::read(&damaged).unwrap(), whole);
+}
+
+#[tokio::test]
 async fn a_segment_whose_records_end_although_the_next_one_is_there_is_found() {
     let site = Site::new();
     site.cluster.sql("CREATE TABLE t(n int)");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::failure::transfer_failed;
 use super::pipe::{Read, expected, read};
@@ -14,12 +15,19 @@ use super::tarball;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, Findings,
-    HostError, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreError, Target,
+    HostError, Idempotency, Interrupted, Late, ParamFault, PlanContext, ReadStore, Recovery, RunContext, Store,
+    StoreError, Target,
 };
+use crate::actions::store::body::on_files;
 use crate::actions::store::catalog_failed;
+use crate::base::RunId;
 use crate::catalog::{self, Backup, CatalogError, ManifestObject, Query};
 use crate::event::Progress;
 use crate::transfer::{Unpacking, download};
+
+/// Kept in the attempt's folder before the rename: what an interrupted attempt had done.
+const RECEIPT: &str = "fetched.json";
+const RECEIPT_BYTES: u64 = 8 << 20;
 
 /// Fetches a backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -165,61 +173,147 @@ impl Action for Get {
     }
 
     async fn run(&self, params: &GetParams, cx: &RunContext) -> Result<BackupFiles, ActionError> {
-        let work = get(params, cx);
-        tokio::select! {
-            done = work => done,
-            () = cx.cancel.cancelled() => Err(ActionError::cancelled("fetching the backup was cancelled; the folder was not made")),
-        }
+        let (store, backup) = until_cancelled(cx, wanted(params, cx)).await?;
+        get((store.as_read(), &backup), &params.into, cx).await
     }
+
+    /// The receipt is written before the folder gets its name: both there means that it happened.
+    async fn recover(
+        &self,
+        params: &GetParams,
+        cut: &Interrupted,
+        cx: &CheckContext,
+    ) -> Result<Recovery<BackupFiles>, ActionError> {
+        let files = cx.host.read_files();
+        let receipt = files.read(&cut.attempt_dir.join(RECEIPT), RECEIPT_BYTES).ok();
+        let output = receipt.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let is_there = files.facts(&params.into).map_err(failed)?.is_some();
+        let staged = files.facts(&stage(&params.into, &cx.about.run)).map_err(failed)?;
+        Ok(output.filter(|_| is_there && staged.is_none()).map_or(Recovery::Rerun, Recovery::Adopt))
+    }
+}
+
+/// Ends `work` when the attempt is cancelled.
+async fn until_cancelled<T>(
+    cx: &RunContext,
+    work: impl Future<Output = Result<T, ActionError>>,
+) -> Result<T, ActionError> {
+    let done = cx.cancel.run_until_cancelled(work).await;
+    done.unwrap_or_else(|| Err(ActionError::cancelled("fetching the backup was cancelled; the folder was not made")))
 }
 
 fn plain_bytes(backup: &Backup) -> u64 {
     backup.manifest.objects.iter().map(|object| object.plain_facts().size_bytes).sum()
 }
 
-async fn get(params: &GetParams, cx: &RunContext) -> Result<BackupFiles, ActionError> {
+/// The backup, and the store that it is read from.
+async fn wanted(params: &GetParams, cx: &RunContext) -> Result<(Arc<dyn Store>, Backup), ActionError> {
     let inventory = &cx.about.inventory;
     let place = params.place.resolve(inventory).map_err(|fault| ActionError::fatal(fault.message))?;
     let handle = params.backup.as_ref().map(Late::get).transpose()?;
     let place = place.of_chosen(handle, params.place.store.as_ref(), inventory);
     let store = cx.store(&place.store)?;
     let backup = chosen(store.as_read(), &place, handle).await?;
+    Ok((store, backup))
+}
+
+/// Brings everything into a hidden folder that gets its name in the end, and goes when that fails.
+async fn get(
+    (store, backup): (&dyn ReadStore, &Backup),
+    into: &Path,
+    cx: &RunContext,
+) -> Result<BackupFiles, ActionError> {
     let files = cx.host.files();
-    if files.facts(&params.into).map_err(failed)?.is_some() {
-        let fact = format!("`{}` exists", params.into.display());
+    if files.facts(into).map_err(failed)?.is_some() {
+        let fact = format!("`{}` exists", into.display());
         return Err(ActionError::fatal(fact).help("name a folder that does not exist: nothing is ever overwritten"));
     }
-    let stage = stage(&params.into, cx);
-    if files.facts(&stage).map_err(failed)?.is_some() {
-        files.remove_tree(&stage).map_err(failed)?;
+    let stage = stage(into, &cx.about.run);
+    let made = stage.clone();
+    on_files(Arc::clone(&files), move |files| {
+        if files.facts(&made)?.is_some() {
+            files.remove_tree(&made)?;
+        }
+        files.create_dir(&made, 0o700)
+    })
+    .await?;
+    let (unpacks, mut unpacked) = mpsc::channel(1);
+    let filled = until_cancelled(cx, fill((store, backup), &stage, unpacks, cx)).await;
+    // Whoever still unpacks ends with the bytes: nothing is removed below it.
+    let _ = unpacked.recv().await;
+    let got = match filled {
+        Ok((names, size_bytes)) => {
+            let got = BackupFiles { backup: backup.handle(), into: into.to_owned(), names, size_bytes };
+            place(&got, &stage, cx).await.map(|()| got)
+        }
+        Err(error) => Err(error),
+    };
+    if got.is_err() {
+        let left = stage.clone();
+        let removed = on_files(files, move |files| files.facts(&left)?.map_or(Ok(()), |_| files.remove_tree(&left)));
+        if let Err(error) = removed.await {
+            let message = format!(
+                "warning: `{}` holds plain content of the backup and could not be removed: {}",
+                stage.display(),
+                error.in_full()
+            );
+            cx.reporter.note(message, serde_json::json!({ "path": stage }));
+        }
     }
-    files.create_dir(&stage, 0o700).map_err(failed)?;
-    let (mut names, mut done) = (Vec::new(), 0);
-    for object in &backup.manifest.objects {
-        let total = Some(plain_bytes(&backup));
-        cx.reporter.progress(Progress::Units { done, total, unit: "bytes" });
-        let fetched = fetch(store.as_read(), (&backup, object), &stage, cx).await;
-        names.push(fetched.inspect_err(|error| sighting::noted(error, &backup, cx))?);
-        done += object.plain_facts().size_bytes;
-    }
-    files.rename(&stage, &params.into).map_err(failed)?;
-    if let Some(parent) = params.into.parent() {
-        files.sync(parent).map_err(failed)?;
-    }
-    Ok(BackupFiles { backup: backup.handle(), into: params.into.clone(), names, size_bytes: done })
+    got
 }
 
 /// Where the content lies until all of it is verified; an earlier attempt of this step used the same place.
-fn stage(into: &Path, cx: &RunContext) -> PathBuf {
+fn stage(into: &Path, run: &RunId) -> PathBuf {
     let name = tarball::name(into).unwrap_or_default();
-    into.with_file_name(format!(".{name}.{}.runbook-part", cx.about.run))
+    into.with_file_name(format!(".{name}.{run}.runbook-part"))
+}
+
+/// Fetches every object, durably; gives their names and bytes. Whoever unpacks holds a share of `unpacks`.
+async fn fill(
+    (store, backup): (&dyn ReadStore, &Backup),
+    stage: &Path,
+    unpacks: mpsc::Sender<()>,
+    cx: &RunContext,
+) -> Result<(Vec<String>, u64), ActionError> {
+    let (mut names, mut done) = (Vec::new(), 0);
+    for object in &backup.manifest.objects {
+        let total = Some(plain_bytes(backup));
+        cx.reporter.progress(Progress::Units { done, total, unit: "bytes" });
+        let fetched = fetch(store, (backup, object), (stage, &unpacks), cx).await;
+        names.push(fetched.inspect_err(|error| sighting::noted(error, backup, cx))?);
+        done += object.plain_facts().size_bytes;
+    }
+    let stage = stage.to_owned();
+    // Only then may it get its name: a power cut would leave a folder of empty files that counts as whole.
+    on_files(cx.host.files(), move |files| {
+        let unsynced = |source| HostError::File { operation: "sync", path: stage.clone(), source };
+        rustix::fs::syncfs(files.open(&stage)?).map_err(|error| unsynced(error.into()))
+    })
+    .await?;
+    Ok((names, done))
+}
+
+/// Gives the folder its name, durably, or leaves it hidden.
+async fn place(got: &BackupFiles, stage: &Path, cx: &RunContext) -> Result<(), ActionError> {
+    let receipt =
+        serde_json::to_vec(got).map_err(|error| ActionError::fatal("the receipt cannot be written").because(&error))?;
+    let (stage, into, at) = (stage.to_owned(), got.into.clone(), cx.attempt_dir.join(RECEIPT));
+    on_files(cx.host.files(), move |files| {
+        files.replace(&at, &receipt, 0o600)?;
+        files.rename(&stage, &into)?;
+        let synced = into.parent().map_or(Ok(()), |parent| files.sync(parent));
+        // A failure must not leave a folder that the next attempt takes for somebody else's.
+        synced.or_else(|error| files.rename(&into, &stage).and(Err(error)))
+    })
+    .await
 }
 
 /// Fetches one object; gives the name it has in the folder.
 async fn fetch(
     store: &dyn ReadStore,
     (backup, object): (&Backup, &ManifestObject),
-    stage: &Path,
+    (stage, unpacks): (&Path, &mpsc::Sender<()>),
     cx: &RunContext,
 ) -> Result<String, ActionError> {
     let keys = cx.about.inventory.stores.get(&backup.store).and_then(|entry| entry.encryption.as_ref());
@@ -229,8 +323,13 @@ async fn fetch(
     if let Some(folder) = &object.archive_of {
         let root = stage.join(folder);
         files.create_dir(&root, 0o755).map_err(failed)?;
-        let extracted = read((store, &key), &unpacking, object, move |from| tarball::extract(from, &root)).await?;
-        return match extracted {
+        let unpacks = unpacks.clone();
+        let extracted = read((store, &key), &unpacking, object, move |from| {
+            let extracted = tarball::extract(from, &root);
+            drop(unpacks);
+            extracted
+        });
+        return match extracted.await? {
             Read::Whole(_) => Ok(folder.clone()),
             Read::Damaged(what) => Err(ActionError::fatal(format!("the backup is damaged: {what}"))
                 .help("use another copy of it")

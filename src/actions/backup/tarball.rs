@@ -1,7 +1,8 @@
 //! A folder as a tar archive, and back.
 //!
 //! Regular files, folders and symbolic links; sockets, pipes and devices are left out and named. A file that
-//! is written to while it is read fails the archive: a torn copy is no backup.
+//! is written to while it is read fails the archive: a torn copy is no backup. What is moved within the folder while it is
+//! read comes along, under its old name or its new one.
 
 use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read as _, Write};
@@ -13,36 +14,18 @@ use std::time::{Duration, SystemTime};
 
 use tar::{Archive, Builder, EntryType, Header};
 
-use crate::action::{FileFacts, FileKind, HostError, ReadFiles};
+use crate::action::{FileFacts, HostError, ReadFiles};
 use crate::actions::archive::{Bounded, Ending};
+
+mod walk;
+
+use walk::Walk;
 
 /// Writes the content of a folder, by name; gives the paths that were left out. Blocking.
 pub(in crate::actions) fn write(files: &Arc<dyn ReadFiles>, root: &Path, out: impl Write) -> io::Result<Vec<PathBuf>> {
-    let mut builder = Builder::new(out);
-    let mut left_out = Vec::new();
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        for entry in files.list(&root.join(&folder)).map_err(failed)? {
-            let own = folder.join(&entry.name);
-            let path = root.join(&own);
-            match entry.facts.kind {
-                FileKind::Directory => {
-                    let mut header = header(&entry.facts, EntryType::Directory);
-                    header.set_mtime(modified(&files.open(&path).map_err(failed)?)?);
-                    builder.append_data(&mut header, &own, io::empty())?;
-                    folders.push(own);
-                }
-                FileKind::File => file(files, (&path, &own), &mut builder)?,
-                FileKind::Symlink => {
-                    let target = files.read_link(&path).map_err(failed)?;
-                    builder.append_link(&mut header(&entry.facts, EntryType::Symlink), &own, target)?;
-                }
-                FileKind::Other => left_out.push(own),
-            }
-        }
-    }
-    builder.into_inner()?.flush()?;
-    Ok(left_out)
+    let mut walk = Walk::new(files, root, Builder::new(out));
+    walk.everything()?;
+    walk.finish()
 }
 
 fn file<W: Write>(files: &Arc<dyn ReadFiles>, (path, own): (&Path, &Path), builder: &mut Builder<W>) -> io::Result<()> {
@@ -317,6 +300,56 @@ mod tests {
             fs::rename(path.with_extension("new"), path).unwrap();
         };
         assert!(told(replace).is_ok(), "what was read is whole");
+    }
+
+    #[test]
+    fn what_is_moved_within_the_folder_while_it_is_read_is_in_the_archive() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("spool");
+        for folder in ["cur", "new", "old/deep"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        for file in ["new/mail", "new/other", "old/deep/letter"] {
+            fs::write(root.join(file), file).unwrap();
+        }
+        fs::write(root.join("state.db"), vec![1; 1 << 20]).unwrap();
+        // While the large file is read, a mail that was not listed yet goes to where it has been looked already ...
+        let meddle = |path: &Path| {
+            let root = path.parent().unwrap();
+            let first = root.join("zzz");
+            fs::rename(root.join("new/mail"), first.join("mail")).unwrap();
+            fs::rename(root.join("old/deep"), first.join("deep")).unwrap();
+        };
+        // ... which is the folder that comes first of all: the last one by name, which holds the large file.
+        fs::create_dir(root.join("zzz")).unwrap();
+        fs::rename(root.join("state.db"), root.join("zzz/state.db")).unwrap();
+        let path = root.join("zzz");
+        let mut archive = Vec::new();
+        let mut out = Tapped { into: &mut archive, meddler: Meddler { path, bytes: 0, meddle } };
+        write(&files(), &root, &mut out).unwrap();
+        let into = tempfile::tempdir().unwrap();
+        extract(archive.as_slice(), into.path()).unwrap();
+        let read = |name: &str| fs::read_to_string(into.path().join(name)).unwrap();
+        assert_eq!((read("zzz/mail"), read("new/other")), ("new/mail".to_owned(), "new/other".to_owned()));
+        assert_eq!(read("zzz/deep/letter"), "old/deep/letter", "a folder comes with what is in it");
+    }
+
+    /// An archive that is kept, and told to a meddler.
+    struct Tapped<'a> {
+        into: &'a mut Vec<u8>,
+        meddler: Meddler,
+    }
+
+    impl Write for Tapped<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = self.meddler.write(bytes)?;
+            self.into.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]

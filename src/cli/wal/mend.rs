@@ -23,7 +23,7 @@ use crate::wal::{Destination, Identity, Keys, Lack, LackedFile, Since, Source, b
 /// Arguments of `wal mend`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook wal mend orders --plan     what does each store lack?\n  runbook wal mend orders            copy it\n  runbook wal mend orders --all      also what a store does not need\n  runbook wal mend orders --digests  read every copy, and replace those that are damaged\n\nEach file is read whole, decrypted and unpacked, held against its digest and its own header, and packed anew as the\nother store packs: the keys to read are needed here, which the server itself may not have. Nothing is overwritten but, with\n--digests, a copy whose bytes are not those of its own digest.\nCode 0: nothing is lacking any more; 5: some could not be copied."
+    after_help = "Examples:\n  runbook wal mend orders --plan     what does each store lack?\n  runbook wal mend orders            copy it\n  runbook wal mend orders --all      also what a store does not need\n  runbook wal mend orders --digests  read every copy, and replace those that are damaged\n\nEach file is read whole, decrypted and unpacked, held against its digest and its own header, and packed anew as the\nother store packs: the keys to read are needed here, which the server itself may not have. Nothing is overwritten but, with\n--digests, a copy whose bytes are not those of its own digest.\nCode 0: nothing is lacking any more; 5: some could not be copied; 10: some could not be read with --digests."
 )]
 pub struct Args {
     /// The database; default: the only one that has a store
@@ -225,16 +225,22 @@ impl Args {
         replaced.iter().filter(|_| !self.json).for_each(|one| self.tell(one));
         let is_whole =
             mended.iter().all(|one| one.failed.is_empty()) && replaced.iter().all(|one| one.failed.is_empty());
-        Ok(if is_whole { Exit::Success } else { Exit::Exceptions })
+        let is_read = replaced.iter().all(|one| one.unread.is_empty());
+        Ok(match (is_read, is_whole) {
+            (false, _) => Exit::Failed,
+            (true, false) => Exit::Exceptions,
+            (true, true) => Exit::Success,
+        })
     }
 
     /// What became of a store's damaged copies, for a machine.
     fn document(&self, one: &Replaced) -> serde_json::Value {
-        let failed: Vec<_> =
-            one.failed.iter().map(|(name, why)| json!({ "file": name.to_string(), "why": why })).collect();
+        let told = |(name, why): &(WalFileName, String)| json!({ "file": name.to_string(), "why": why });
+        let failed: Vec<_> = one.failed.iter().map(told).collect();
+        let unread: Vec<_> = one.unread.iter().map(told).collect();
         let damaged: Vec<String> = one.damaged.iter().map(ToString::to_string).collect();
         let replaced = if self.plan { 0 } else { one.damaged.len() - one.failed.len() };
-        json!({ "store": one.store, "damaged": damaged, "replaced": replaced, "failed": failed })
+        json!({ "store": one.store, "damaged": damaged, "replaced": replaced, "failed": failed, "unread": unread })
     }
 
     /// The same for people.
@@ -242,11 +248,15 @@ impl Args {
         let names: Vec<String> = one.damaged.iter().map(|name| format!("`{name}`")).collect();
         let (store, count, names) = (&one.store, one.damaged.len(), names.join(", "));
         match self.plan {
+            _ if count == 0 => {}
             true => out!("store `{store}` has {count} damaged copies: {names}"),
             false => out!("store `{store}`: {} of {count} damaged copies replaced: {names}", count - one.failed.len()),
         }
         for (name, why) in &one.failed {
             tell!("  `{name}` was not replaced: {why}");
+        }
+        for (name, why) in &one.unread {
+            tell!("store `{store}`: whether `{name}` is damaged is not known: {why}");
         }
     }
 }

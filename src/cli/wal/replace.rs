@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::action::{Secrets, Store};
+use crate::action::{Secrets, Store, StoreError};
 use crate::catalog::{CatalogError, wal_file_of};
 use crate::cli::site::Site;
 use crate::cli::{Exit, Failure};
@@ -13,6 +13,9 @@ use crate::wal::{Destination, Repaired, Source, WalError, read_file, repair};
 
 use super::mend::Archive;
 
+/// How many files in a row a store may fail to give before the rest of it is left: it is gone, and each would be waited for.
+const GONE_AFTER: usize = 3;
+
 /// What became of the damaged copies in one store.
 pub(super) struct Replaced {
     /// The store.
@@ -21,6 +24,15 @@ pub(super) struct Replaced {
     pub(super) damaged: Vec<WalFileName>,
     /// Those that were not replaced, and why.
     pub(super) failed: Vec<(WalFileName, String)>,
+    /// The files of which nobody knows whether they are damaged, and why.
+    pub(super) unread: Vec<(WalFileName, String)>,
+}
+
+/// What the files of one store are when they are read.
+#[derive(Default)]
+struct Looked {
+    damaged: Vec<WalFileName>,
+    unread: Vec<(WalFileName, String)>,
 }
 
 /// Whether damaged copies are replaced, or only named.
@@ -32,11 +44,11 @@ pub(super) enum Way {
     Do,
 }
 
-/// Reads every copy of every file, and replaces those that are damaged by what another store has whole. A store that has
-/// none damaged is not told.
+/// Reads every copy of every file, and replaces those that are damaged by what another store has whole. What cannot be read
+/// keeps nothing else from being replaced. A store that has nothing of either kind is not told.
 ///
 /// # Errors
-/// Fails when a store gives no answer or cannot be written to.
+/// Fails when a store cannot be listed or cannot be written to.
 pub(super) async fn replace(
     site: &Site,
     (archives, sources): (&[Archive], &[Source<'_>]),
@@ -44,15 +56,15 @@ pub(super) async fn replace(
 ) -> Result<Vec<Replaced>, Failure> {
     let mut all = Vec::new();
     for (at, archive) in archives.iter().enumerate() {
-        let damaged = damaged(&sources[at]).await.map_err(|error| {
-            let what = format!("the WAL in store `{}` cannot be read", archive.name);
+        let Looked { damaged, unread } = look(&sources[at]).await.map_err(|error| {
+            let what = format!("the WAL in store `{}` cannot be listed", archive.name);
             Failure::new(Exit::Failed, what).because(&error)
         })?;
-        if damaged.is_empty() {
+        if damaged.is_empty() && unread.is_empty() {
             continue;
         }
-        let mut replaced = Replaced { store: archive.name.clone(), damaged, failed: Vec::new() };
-        if way == Way::Do {
+        let mut replaced = Replaced { store: archive.name.clone(), damaged, failed: Vec::new(), unread };
+        if way == Way::Do && !replaced.damaged.is_empty() {
             let others: Vec<Source<'_>> =
                 sources.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, source)| *source).collect();
             replaced.failed = replace_in(site, (archive, &sources[at]), &others, &replaced.damaged).await?;
@@ -89,19 +101,27 @@ async fn replace_in(
     Ok(failed)
 }
 
-/// The files of a store that are there and cannot be read as what was stored.
-async fn damaged(source: &Source<'_>) -> Result<Vec<WalFileName>, WalError> {
+/// Reads every file of a store: which are there and are not what was stored, and which cannot be read.
+async fn look(source: &Source<'_>) -> Result<Looked, WalError> {
     let folder = format!("{}/wal/{}/", source.prefix, source.identity.system_id);
     let listed = source.store.list(&folder).await.map_err(CatalogError::from)?;
     let named = listed.iter().filter_map(|facts| wal_file_of(facts.key.as_str().rsplit('/').next()?));
     let names: BTreeSet<WalFileName> = named.map(|(name, _)| name).collect();
-    let mut damaged = Vec::new();
+    let (mut looked, mut silent) = (Looked::default(), 0);
     for name in names {
-        match read_file(source, name).await {
+        if silent >= GONE_AFTER {
+            looked.unread.push((name, "it was not asked for: the store gives no answer".to_owned()));
+            continue;
+        }
+        let read = read_file(source, name).await;
+        silent = if matches!(read, Err(WalError::Store(StoreError::Unavailable { .. }))) { silent + 1 } else { 0 };
+        match read {
             Ok(_) => {}
-            Err(WalError::Damaged { .. }) => damaged.push(name),
-            Err(other) => return Err(other),
+            // Pruned since it was listed.
+            Err(WalError::Store(StoreError::NotFound { .. })) => {}
+            Err(WalError::Damaged { .. }) => looked.damaged.push(name),
+            Err(other) => looked.unread.push((name, other.to_string())),
         }
     }
-    Ok(damaged)
+    Ok(looked)
 }

@@ -158,6 +158,13 @@ impl Action for BaseBackup {
         let manifest = taking.manifest(id, taken?)?;
         let arrivals = arrivals.into_inner();
         delivery.close(&arrivals, clock.elapsed(), cx);
+        // First of all: whatever ends the step from here on, what took hours is a backup.
+        for (backup_store, arrival) in backup_stores.iter().zip(arrivals) {
+            let manifest = arrival.map(|objects| Manifest { objects, ..manifest.clone() });
+            let manifest = manifest.map_err(ActionError::from);
+            copies.commit(&mut outcome, backup_store, manifest).await;
+        }
+        copies.judge(0, &mut outcome, cx)?;
         note_slots(&facts, cx);
         if params.source.is_some() {
             last_wal::switch(&primary, cx).await;
@@ -168,14 +175,8 @@ impl Action for BaseBackup {
         }
         // What never comes is not waited for.
         if archives(&facts.archiving) && !archiving_config::is_elsewhere(&cluster, known.0, &facts.archiving.command) {
-            last_wal::wait(&manifest, cx, &cluster).await?;
+            last_wal::wait(&manifest, cx, &cluster).await;
         }
-        for (backup_store, arrival) in backup_stores.iter().zip(arrivals) {
-            let manifest = arrival.map(|objects| Manifest { objects, ..manifest.clone() });
-            let manifest = manifest.map_err(ActionError::from);
-            copies.commit(&mut outcome, backup_store, manifest).await;
-        }
-        copies.judge(0, &mut outcome, cx)?;
         output(outcome.backups, &cluster, cx).await
     }
 

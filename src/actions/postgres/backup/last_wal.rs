@@ -53,23 +53,26 @@ pub(crate) async fn switch(primary: &MaintenanceDb, cx: &RunContext) {
     }
 }
 
-/// Waits until all WAL of the backup is in the archive; says so when it is not, and when nobody knows: the backup carries
-/// a copy of its own in any case, and nothing that was stored is thrown away for it.
-///
-/// # Errors
-/// Fails when it is cancelled.
-pub(crate) async fn wait(manifest: &Manifest, cx: &RunContext, cluster: &Cluster) -> Result<(), ActionError> {
-    let least = match whereabouts(manifest, ARCHIVED_WITHIN, cx, cluster).await {
-        Ok(None) => return Ok(()),
-        Ok(Some(least)) => least,
-        Err(error) if error.info().class == ErrorClass::Cancelled => return Err(error),
-        Err(error) => {
+/// Waits until all WAL of a committed backup is in the archive; says so when it is not, and when nobody knows: the backup
+/// carries a copy of its own in any case, and nothing that was stored is thrown away for it. A cancel ends the wait alone.
+pub(crate) async fn wait(manifest: &Manifest, cx: &RunContext, cluster: &Cluster) {
+    let seen = cx.cancel.run_until_cancelled(whereabouts(manifest, ARCHIVED_WITHIN, cx, cluster)).await;
+    let least = match seen {
+        Some(Ok(None)) => return,
+        Some(Ok(Some(least))) => least,
+        Some(Err(error)) if error.info().class != ErrorClass::Cancelled => {
             let message = format!(
                 "whether its WAL reached the archive is not known ({}): the backup restores on its own",
                 error.in_full()
             );
             cx.reporter.note(message, json!({ "causes": error.info().causes }));
-            return Ok(());
+            return;
+        }
+        Some(Err(_)) | None => {
+            let message = "the step was told to end before all WAL of the backup was seen in the archive: the backup is \
+                           kept, and restores on its own";
+            cx.reporter.note(message.to_owned(), serde_json::Value::Null);
+            return;
         }
     };
     let segment = least.segment;
@@ -81,11 +84,10 @@ pub(crate) async fn wait(manifest: &Manifest, cx: &RunContext, cluster: &Cluster
             Some(apart) => {
                 format!("warning: {apart}: what only one store has is lost with it; see `runbook wal status`")
             }
-            None => return Ok(()),
+            None => return,
         },
     };
     cx.reporter.note(message, json!({ "segment": segment.to_string(), "lacking": least.lacking }));
-    Ok(())
 }
 
 /// Waits until every segment of the backup is in as many stores of its cluster's WAL as the inventory wants, and a
@@ -149,8 +151,10 @@ async fn look(facts: &PostgresFacts, cx: &RunContext, cluster: &Cluster) -> Resu
     Ok(found)
 }
 
-/// Tells whether every segment of a backup was seen in the archive, in any of its stores; without an answer none was.
+/// Tells whether every segment of a backup was seen in the archive, in any of its stores; without an answer, or the time to
+/// wait for one, none was.
 pub(crate) async fn is_archived(manifest: &Manifest, cx: &RunContext, cluster: &Cluster) -> bool {
     let Ok(facts) = manifest.cluster() else { return false };
-    look(facts, cx, cluster).await.is_ok_and(|all| all.iter().all(|one| !one.there.is_empty()))
+    let seen = cx.cancel.run_until_cancelled(look(facts, cx, cluster)).await;
+    seen.is_some_and(|seen| seen.is_ok_and(|all| all.iter().all(|one| !one.there.is_empty())))
 }

@@ -162,7 +162,7 @@ impl Action for RestoreSnapshot {
         freezing::begin(&cluster, cx).await;
         stage.shape.make(Existing::KeepBeside, files.as_ref(), &owner).map_err(|error| cannot(&error))?;
         cx.reporter.progress(Progress::Doing { text: "copying the snapshot".to_owned() });
-        let copied = copy((sources, &stage), &owner, Arc::clone(&files)).await?;
+        let copied = copy((sources, &stage), &owner, Arc::clone(&files), cx).await?;
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
         let object = backup.manifest.objects.iter().find(|object| object.plain_name() == "backup_label");
         let object = object.ok_or_else(|| ActionError::fatal("the backup has no `backup_label`"))?;
@@ -291,23 +291,31 @@ impl Sources {
     }
 }
 
+/// Copies on a thread of its own, which ends soon after a cancel, or when nobody waits for it any more: until then nobody may
+/// have the staged folder.
 async fn copy(
     (sources, stage): (Sources, &Stage),
     owner: &Owner,
     files: Arc<dyn Files>,
+    cx: &RunContext,
 ) -> Result<Copied, ActionError> {
-    let (shape, owner) = (stage.shape.clone(), owner.clone());
+    let (shape, owner, cancel) = (stage.shape.clone(), owner.clone(), cx.cancel.child_token());
+    let _ends_with_us = cancel.clone().drop_guard();
     let copying = tokio::task::spawn_blocking(move || {
-        let mut copied = Tree::Data.copy((&sources.data, &shape.dir), &owner, files.as_ref())?;
+        let with = (files.as_ref(), &cancel);
+        let mut copied = Tree::Data.copy((&sources.data, &shape.dir), &owner, with)?;
         for (oid, folder) in &sources.tablespaces {
             let Some(link) = shape.links.iter().find(|link| link.tablespace() == Some(*oid)) else { continue };
-            let more = Tree::Tablespace.copy((folder, &link.staged), &owner, files.as_ref())?;
+            let more = Tree::Tablespace.copy((folder, &link.staged), &owner, with)?;
             copied = Copied { files: copied.files + more.files, bytes: copied.bytes + more.bytes };
         }
         Ok(copied)
     });
     let copied = copying.await.map_err(|error| ActionError::fatal("copying the snapshot panicked").because(&error))?;
-    copied.map_err(|error: HostError| cannot(&error))
+    copied.map_err(|error: HostError| match cx.cancel.is_cancelled() {
+        true => ActionError::cancelled("copying the snapshot was cancelled; only the staged folder was written"),
+        false => cannot(&error),
+    })
 }
 
 async fn opened(

@@ -1,7 +1,10 @@
 //! Copies a data directory out of a snapshot, without what a server makes anew at its start.
 
 use std::ffi::OsStr;
+use std::io::{self, Read as _};
 use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::action::{DirEntry, FileKind, Files, HostError, ReadFiles};
 use crate::actions::postgres::cluster::owner::Owner;
@@ -21,6 +24,8 @@ const LEFT: [&str; 7] = [
 ];
 /// What temporary files and folders begin with.
 const TEMPORARY: &str = "pgsql_tmp";
+/// Bytes that are copied before it is asked again whether anybody wants them: some tenths of a second on a slow disk.
+const BLOCK_BYTES: u64 = 16 << 20;
 /// A cache that the server writes anew.
 const CACHE: &str = "pg_internal.init";
 
@@ -43,18 +48,20 @@ pub(super) struct Copied {
 }
 
 impl Tree {
-    /// Copies everything below `from` that counts into the folder `to`, which exists. Blocking.
+    /// Copies everything below `from` that counts into the folder `to`, which exists. Blocking; a cancel ends it within a
+    /// block of a file.
     ///
     /// # Errors
-    /// Fails when a file cannot be read or written.
+    /// Fails when a file cannot be read or written, and when it is cancelled.
     pub(super) fn copy(
         self,
         (from, to): (&Path, &Path),
         owner: &Owner,
-        files: &dyn Files,
+        (files, cancel): (&dyn Files, &CancellationToken),
     ) -> Result<Copied, HostError> {
         let mut copied = Copied::default();
         for entry in self.content(from, files)? {
+            demand_wanted(cancel).map_err(|error| broken(from, error))?;
             let (source, target) = (from.join(&entry.name), to.join(&entry.name));
             match entry.facts.kind {
                 FileKind::Directory => {
@@ -63,11 +70,11 @@ impl Tree {
                     if self.is_emptied(&entry.name) {
                         continue;
                     }
-                    let below = Self::Tablespace.copy((&source, &target), owner, files)?;
+                    let below = Self::Tablespace.copy((&source, &target), owner, (files, cancel))?;
                     copied = Copied { files: copied.files + below.files, bytes: copied.bytes + below.bytes };
                 }
                 FileKind::File => {
-                    let bytes = file((&source, &target), files)?;
+                    let bytes = file((&source, &target), (files, cancel))?;
                     files.chown(&target, owner.uid, owner.gid)?;
                     copied = Copied { files: copied.files + 1, bytes: copied.bytes + bytes };
                 }
@@ -127,9 +134,53 @@ impl Tree {
     }
 }
 
-fn file((source, target): (&Path, &Path), files: &dyn Files) -> Result<u64, HostError> {
+fn file((source, target): (&Path, &Path), (files, cancel): (&dyn Files, &CancellationToken)) -> Result<u64, HostError> {
     let mut reader = files.open(source)?;
     let mut writer = files.create(target, 0o600)?;
-    let failed = |error| HostError::File { operation: "copy", path: source.to_owned(), source: error };
-    std::io::copy(&mut reader, &mut writer).map_err(failed)
+    let mut bytes = 0;
+    loop {
+        let block = io::copy(&mut (&mut reader).take(BLOCK_BYTES), &mut writer);
+        let block = block.and_then(|count| demand_wanted(cancel).map(|()| count));
+        match block.map_err(|error| broken(source, error))? {
+            0 => return Ok(bytes),
+            count => bytes += count,
+        }
+    }
+}
+
+/// Refuses to go on with what nobody waits for any more.
+fn demand_wanted(cancel: &CancellationToken) -> io::Result<()> {
+    if cancel.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+}
+
+fn broken(path: &Path, source: io::Error) -> HostError {
+    HostError::File { operation: "copy", path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::allow_attributes, reason = "tests")]
+    use std::fs::{self, File};
+
+    use super::{BLOCK_BYTES, CancellationToken, Copied, Tree, file};
+    use crate::actions::postgres::cluster::owner::Owner;
+    use crate::host::local_files;
+
+    #[test]
+    fn a_cancel_ends_a_copy_within_a_file() {
+        let (home, files, cancel) = (tempfile::tempdir().unwrap(), local_files(), CancellationToken::new());
+        let (from, to) = (home.path().join("from"), home.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&to).unwrap();
+        File::create(from.join("16384")).unwrap().set_len(3 * BLOCK_BYTES + 7).unwrap();
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let owner = Owner { become_user: None, uid, gid };
+        let copied = Tree::Data.copy((&from, &to), &owner, (files.as_ref(), &cancel)).unwrap();
+        assert_eq!(copied, Copied { files: 1, bytes: 3 * BLOCK_BYTES + 7 });
+        assert_eq!(fs::metadata(to.join("16384")).unwrap().len(), copied.bytes);
+        cancel.cancel();
+        fs::remove_file(to.join("16384")).unwrap();
+        file((&from.join("16384"), &to.join("16384")), (files.as_ref(), &cancel)).unwrap_err();
+        assert_eq!(fs::metadata(to.join("16384")).unwrap().len(), BLOCK_BYTES, "it is over after a block");
+    }
 }
