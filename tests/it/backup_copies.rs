@@ -14,7 +14,7 @@ use runbook::store::Opening;
 use serde_json::{Value, json};
 
 use crate::support::interposed::{Interposer, interposed};
-use crate::support::recovery::{Run, Site};
+use crate::support::recovery::{Depot, Run, Site};
 
 /// Manifests cannot be read the first time.
 struct Flapping(Arc<AtomicBool>);
@@ -101,4 +101,42 @@ async fn a_copy_that_only_the_store_has_that_gave_no_answer_once_is_brought_to_t
     assert_eq!(again, taken, "it is that very backup: {}", site.said());
     assert_eq!(content(&second, &taken[0], "base"), before);
     assert!(site.said().contains("store `primary` gets a copy of the backup"), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_lacking_store_gets_a_base_backup_of_its_own_where_no_key_here_reads_the_one_of_the_others() {
+    let mut depot = Depot::default().encrypted();
+    depot.entry.encryption.as_mut().unwrap().identities.clear();
+    let site = Site::over(depot, &[]);
+    let url = format!("file://{}", site.cluster.folder("second").display());
+    let closed = StoreEntry { url: format!("{url}-closed"), read_only: true, ..StoreEntry::default() };
+    site.beside.lock().unwrap().insert("second".to_owned(), closed);
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let run = site.run();
+    let params: BaseBackupParams = serde_json::from_value(with()).unwrap();
+    let attempt = async || BaseBackup.run(&params, &run.context()).await;
+    assert_eq!(attempt().await.unwrap().copies.len(), 1, "{}", site.said());
+    let only = StoreEntry { url: url.clone(), ..StoreEntry::default() };
+    Opening::plain(&only, "second").initialize().unwrap();
+    site.beside.lock().unwrap().insert("second".to_owned(), only);
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    let taken = attempt().await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    assert!(site.said().contains("store `second` gets a base backup of its own"), "{}", site.said());
+    let [first, second] = taken.copies.as_slice() else { panic!("{taken:?}") };
+    assert_eq!((second.store.as_str(), second.id.as_str()), ("second", format!("{}.second", first.id).as_str()));
+    // Another attempt finds both, and takes none anew.
+    assert_eq!(attempt().await.unwrap().copies, taken.copies);
+    // Each is whole, and of its own moment.
+    let begins = |root: &Path, id: &str| {
+        let folder = root.join(format!("main/base/{id}"));
+        let manifest: Value = serde_json::from_slice(&fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+        for object in manifest["objects"].as_array().unwrap() {
+            let stored = Digest::of(&fs::read(folder.join(object["name"].as_str().unwrap())).unwrap());
+            assert_eq!(object["sha256"], stored.to_string().as_str(), "{object}");
+        }
+        let lsn = manifest["postgres"]["start_lsn"].as_str().unwrap().to_owned();
+        site.cluster.sql(&format!("SELECT '{lsn}'::pg_lsn - '0/0'::pg_lsn")).parse::<u64>().unwrap()
+    };
+    let own = begins(&site.cluster.dir().join("second"), &second.id);
+    assert!(begins(&site.depot.root, &first.id) < own, "{taken:?}");
 }

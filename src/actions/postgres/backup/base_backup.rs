@@ -6,8 +6,7 @@
 
 use super::base_backup_by_hand;
 use super::copies::Copies;
-use super::delivery::{Arrivals, Delivery};
-use super::increment::{self, Wanted};
+use super::increment;
 use super::last_wal;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
@@ -16,20 +15,21 @@ use crate::action::{
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::session::connect::Endpoint;
-use crate::actions::postgres::session::facts::{ServerFacts, archives};
+use crate::actions::postgres::session::facts::ServerFacts;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::{archive, archiving_config, tenant};
-use crate::base::clock;
-use crate::catalog::{self, Backup, BackupPlace, Manifest};
+use crate::catalog::Backup;
 use crate::pgformat::SystemId;
 
+mod filling;
 mod origin;
 mod params;
+mod round;
 mod taking;
 
 use origin::{judge, same_cluster, source};
 pub use params::{BaseBackupOutput, BaseBackupParams, Checkpoint, OnBadPage};
-use taking::Taking;
+use round::{Others, Round, Server, place};
 pub(crate) use taking::server_time;
 
 /// Takes a base backup.
@@ -127,55 +127,21 @@ impl Action for BaseBackup {
     async fn run(&self, params: &BaseBackupParams, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let copies = Copies::of(params, &cluster)?;
-        let id = catalog::backup_id(&cx.about.run.to_string(), &cx.step.to_string());
-        let place = BackupPlace::new(copies.prefix, (catalog::KIND_POSTGRES_BASE, params.tier.as_deref()), &id);
+        let place = place(&cx.step.to_string(), (params, &copies), cx);
         let mut outcome = copies.there(&place, cx).await?;
+        if outcome.backups.is_empty() {
+            let server = Server::of(&cluster, cx).await?;
+            let backup_stores = copies.ready(&mut outcome, (&place, SystemId(server.facts.system_id)), cx).await;
+            if outcome.backups.is_empty() {
+                let round = Round { params, cluster: &cluster, copies: &copies, server: &server, cx };
+                let others = Others { needed: copies.at_least, hopeful: 0 };
+                round.bring(&place, (backup_stores, others), &mut outcome).await?;
+                return output(outcome.backups, &cluster, cx).await;
+            }
+        }
+        // An earlier attempt brought it there, or a store had it all along and gave no answer before.
         if let Some(original) = outcome.backups.first().cloned() {
-            copies.complete(&mut outcome, &original, cx).await?;
-            return output(outcome.backups, &cluster, cx).await;
-        }
-        let primary = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?;
-        let facts = ServerFacts::of(&mut primary.open().await?).await?;
-        let mut backup_stores = copies.ready(&mut outcome, (&place, SystemId(facts.system_id)), cx).await;
-        // A store had it all along, and gave no answer before.
-        if let Some(original) = outcome.backups.first().cloned() {
-            copies.complete(&mut outcome, &original, cx).await?;
-            return output(outcome.backups, &cluster, cx).await;
-        }
-        let wanted = Wanted { params, cluster: &cluster, facts: &facts, place: &place, prefix: copies.prefix, cx };
-        let prior = wanted.prior(&mut backup_stores, &mut outcome).await?;
-        copies.judge(backup_stores.len(), &mut outcome, cx)?;
-        let delivery = Delivery { backup_stores: &backup_stores, place: &place, needed: copies.at_least };
-        let (mut arrivals, clock) = (Arrivals::new(&backup_stores), clock::monotonic());
-        let taking =
-            Taking { params, cluster: &cluster, primary: &primary, facts: &facts, prior, delivery: &delivery, cx };
-        let taken = taking.take(&mut arrivals).await;
-        if arrivals.whole() < copies.at_least && !cx.cancel.is_cancelled() {
-            copies.fail(&backup_stores, arrivals, &mut outcome);
-            copies.judge(0, &mut outcome, cx)?;
-            return output(outcome.backups, &cluster, cx).await;
-        }
-        let manifest = taking.manifest(id, taken?)?;
-        let arrivals = arrivals.into_inner();
-        delivery.close(&arrivals, clock.elapsed(), cx);
-        // First of all: whatever ends the step from here on, what took hours is a backup.
-        for (backup_store, arrival) in backup_stores.iter().zip(arrivals) {
-            let manifest = arrival.map(|objects| Manifest { objects, ..manifest.clone() });
-            let manifest = manifest.map_err(ActionError::from);
-            copies.commit(&mut outcome, backup_store, manifest).await;
-        }
-        copies.judge(0, &mut outcome, cx)?;
-        note_slots(&facts, cx);
-        if params.source.is_some() {
-            last_wal::switch(&primary, cx).await;
-        }
-        let known = (&*cx.about.inventory, cx.about.secrets.as_ref());
-        for (fact, help) in archiving_config::otherwise(&cluster, known, &facts.archiving.command) {
-            cx.reporter.note(format!("warning: {fact}; {help}"), serde_json::Value::Null);
-        }
-        // What never comes is not waited for.
-        if archives(&facts.archiving) && !archiving_config::is_elsewhere(&cluster, known.0, &facts.archiving.command) {
-            last_wal::wait(&manifest, cx, &cluster).await;
+            filling::complete((params, &cluster, &copies), &mut outcome, &original, cx).await?;
         }
         output(outcome.backups, &cluster, cx).await
     }
@@ -207,15 +173,6 @@ async fn judge_tenants(
         true => findings.warn(fact, help),
         false => findings.refuse(fact, help),
     })
-}
-
-/// Slots are recorded, since no base backup holds them (facts 2.10.21).
-fn note_slots(facts: &ServerFacts, cx: &RunContext) {
-    if !facts.slots.is_empty() {
-        let names: Vec<&str> = facts.slots.iter().map(|slot| slot.name.as_str()).collect();
-        let message = format!("replication slots are recorded, not backed up: {}", names.join(", "));
-        cx.reporter.note(message, serde_json::json!({ "slots": names }));
-    }
 }
 
 async fn output(copies: Vec<Backup>, cluster: &Cluster, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {

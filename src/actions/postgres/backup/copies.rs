@@ -176,39 +176,6 @@ impl<'a> Copies<'a> {
         }
     }
 
-    /// Copies a backup that one of the stores has into those that lack it. What they failed with before is asked anew.
-    ///
-    /// # Errors
-    /// Fails when too few stores have it in the end, and when it is cancelled.
-    pub(crate) async fn complete(
-        &self,
-        outcome: &mut Outcome,
-        original: &Backup,
-        cx: &RunContext,
-    ) -> Result<(), ActionError> {
-        let system_id = original.manifest.cluster().map_err(|error| archive::broken(&error))?.system_id;
-        outcome.failures.clear();
-        let backup_stores = self.ready(outcome, (&original.place(), system_id), cx).await;
-        self.judge(backup_stores.len(), outcome, cx)?;
-        self.duplicate(outcome, (original, &backup_stores), cx).await
-    }
-
-    /// Copies a backup that one of the stores has into others that take it.
-    ///
-    /// # Errors
-    /// Fails as [`Copies::complete`].
-    async fn duplicate(
-        &self,
-        outcome: &mut Outcome,
-        (original, backup_stores): (&Backup, &[BackupStore]),
-        cx: &RunContext,
-    ) -> Result<(), ActionError> {
-        for backup_store in backup_stores {
-            self.copy_into(outcome, (original, backup_store), cx).await?;
-        }
-        self.judge(0, outcome, cx)
-    }
-
     /// Copies a backup that one of the stores has into another one. What fails there is noted.
     ///
     /// # Errors

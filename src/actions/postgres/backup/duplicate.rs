@@ -2,7 +2,7 @@
 //!
 //! A backup has one id in all its stores, so it must be one backup: another one that is taken later for the stores that
 //! failed would begin elsewhere in the WAL, and an increment that rests on the first could not be put together with the
-//! second.
+//! second. Where no key here can bring it over, a store gets one of its own, under an id of its own.
 
 use super::delivery::{BackupStore, Item};
 use super::increment;
