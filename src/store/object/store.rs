@@ -14,7 +14,7 @@ use super::client::{Account, Client, Provider};
 use super::fault::{fault, unread};
 use super::metadata;
 use super::parts::Parts;
-use super::pending::Looks;
+use super::pending::{By, Looks, is_unfilled};
 use super::upload::{Hidden, Upload};
 use crate::action::{
     BoxFuture, ByteStream, GetOptions, Listing, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Secrets,
@@ -270,8 +270,7 @@ impl Place {
         (first, parts): (bytes::Bytes, &mut Parts),
     ) -> Result<bool, StoreError> {
         match self.head(upload.key).await {
-            // A name without bytes is what a copy leaves that is not done, or never will be.
-            Ok(there) if there.size_bytes > 0 => {
+            Ok(there) if !is_unfilled(&there) => {
                 while !parts.next().await?.is_empty() {}
                 upload.options.prove(&self.name, upload.key, parts.so_far().1)?;
                 return Ok(false);
@@ -293,46 +292,49 @@ impl Place {
         };
         // Not before the copy is done: it would fail for good.
         hidden.remove().await;
-        if let Ok((_, 0)) = copied {
-            return Err(self.give_up(upload.key).await);
+        match copied? {
+            (new, Some(_)) => Ok(new),
+            (new, None) => Err(self.give_up(upload.key, By::of(new)).await),
         }
-        copied.map(|(new, _)| new)
     }
 
-    /// Copies to a name that must be free, and waits until what has the name has bytes; gives whether it is new, and its size.
+    /// Copies to a name that must be free, and waits for what has the name then; gives whether it is new, and its size.
     async fn copy_new(
         self: &Arc<Self>,
         key: &ObjectKey,
         names: (&Path, &Path),
         size_bytes: u64,
-    ) -> Result<(bool, u64), StoreError> {
+    ) -> Result<(bool, Option<u64>), StoreError> {
         let new = self.copy_object(self.client().await?, names, CopyMode::Create).await?;
-        let there = self.copied_size(key, size_bytes).await?;
-        match new && there != 0 && there != size_bytes {
+        let there = self.copied_size(key, size_bytes, By::of(new)).await?;
+        match new && there.is_some_and(|there| there != size_bytes) {
             true => Err(self.unfinished(key)),
             false => Ok((new, there)),
         }
     }
 
-    /// Waits until what has a name has bytes, and tells how many; 0 where its copy came to no end.
-    async fn copied_size(self: &Arc<Self>, key: &ObjectKey, size_bytes: u64) -> Result<u64, StoreError> {
+    /// Waits until a copy is done, and tells the size; `None` where it came to no end.
+    async fn copied_size(
+        self: &Arc<Self>,
+        key: &ObjectKey,
+        size_bytes: u64,
+        by: By,
+    ) -> Result<Option<u64>, StoreError> {
         let mut looks = Looks::at(size_bytes);
         loop {
-            let there = self.head(key).await?.size_bytes;
-            if there > 0 || size_bytes == 0 {
-                return Ok(there);
-            }
-            match looks.next_in() {
+            let there = self.head(key).await?;
+            let is_awaited = size_bytes > 0 && by.left_unfilled(&there);
+            match looks.next_in().filter(|_| is_awaited) {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => return Ok(0),
+                None => return Ok((!is_awaited).then_some(there.size_bytes)),
             }
         }
     }
 
     /// Frees a name that a copy took and never filled, so that a later attempt can have it. One that is still under way, by
     /// whomever, keeps it: the provider refuses to delete it.
-    async fn give_up(self: &Arc<Self>, key: &ObjectKey) -> StoreError {
-        if self.head(key).await.is_ok_and(|there| there.size_bytes == 0) {
+    async fn give_up(self: &Arc<Self>, key: &ObjectKey, by: By) -> StoreError {
+        if self.head(key).await.is_ok_and(|there| by.left_unfilled(&there)) {
             // What cannot be removed is looked at again by the next attempt.
             let _ = self.delete(key).await;
         }
@@ -388,10 +390,9 @@ impl Place {
         let mode = if options.if_absent { CopyMode::Create } else { CopyMode::Overwrite };
         let new = self.copy_object(client, (&source, &target), mode).await?;
         // Until the copy is done the name has no bytes.
-        let there = self.copied_size(to, facts.size_bytes).await?;
-        if there == 0 && facts.size_bytes > 0 {
+        let Some(there) = self.copied_size(to, facts.size_bytes, By::of(new)).await? else {
             return Err(self.unfinished(to));
-        }
+        };
         if !new && !self.holds(to, (facts.size_bytes, sha256)).await? {
             return Err(StoreError::Exists { store: self.name.clone(), key: to.to_string() });
         }
