@@ -115,6 +115,7 @@ mod tests {
 
     /// Whoever is not root may have to give a password to `sudo`: there only the words are held against what they shall be.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a shell as a person has it")]
     fn a_line_as_another_user_is_one_that_runs_on_the_machine_it_is_printed_on() {
         let (nobody, root) = (as_user("nobody", ["id", "-un"]), as_root(["id", "-un"]));
         if !rustix::process::geteuid().is_root() {

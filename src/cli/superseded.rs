@@ -239,6 +239,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test's own file")]
     fn an_interrupted_run_goes_on_beside_one_without_a_plan_that_held_other_locks() {
         let holds = |lock: &'static str| {
             move |plan: Digest| match sample::started_with(plan) {
