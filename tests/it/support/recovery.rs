@@ -262,7 +262,12 @@ impl Site {
         let mut found = Vec::new();
         let mut folders = vec![self.depot.root.clone()];
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap().flatten() {
+            let entries = match fs::read_dir(&folder) {
+                // A writer at work may remove an empty one again.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries.unwrap(),
+            };
+            for entry in entries.flatten() {
                 if entry.path().is_dir() {
                     folders.push(entry.path());
                 } else {
