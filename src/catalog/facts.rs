@@ -118,6 +118,9 @@ pub struct DatabaseState {
     /// The most connections; -1 is no limit.
     #[serde(default)]
     pub connection_limit: i32,
+    /// Whether it is a template: whoever may create databases may copy it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_template: bool,
     /// The default tablespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tablespace: Option<String>,

@@ -16,6 +16,7 @@ use super::signature::AllowedSigners;
 use crate::base::digest::Hasher;
 use crate::base::{Digest, RunId};
 use crate::event::{EventKind, Outcome};
+use crate::port::JournalError;
 
 /// What the audit of one run found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,6 +67,8 @@ pub struct Problem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
+    /// Its files may not be read by who asks: nothing is known of them.
+    Unread,
     /// The journal or the plan cannot be read or does not hold together.
     Journal,
     /// Events stand where none may.
@@ -91,6 +94,12 @@ impl RunAudit {
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.problems.is_empty()
+    }
+
+    /// Whether nothing can be told of it, since its files may not be read here.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.problems.iter().any(|problem| problem.kind == ProblemKind::Unread)
     }
 
     pub(super) fn empty(run: RunId) -> Self {
@@ -128,6 +137,11 @@ pub fn verify_run(dir: &RunDir) -> RunAudit {
 
 fn verify_files(dir: &RunDir) -> RunAudit {
     let mut audit = RunAudit::empty(dir.id().clone());
+    if let Some(what) = unread(dir) {
+        let help = "ask as the user who owns the run: `ls -l` of its folder tells".to_owned();
+        audit.problems.push(Problem { kind: ProblemKind::Unread, message: what, help: Some(help) });
+        return audit;
+    }
     match reader::chain_of(dir.path()) {
         Ok(chain) => verify_identity(dir, &chain, &mut audit),
         Err(error) => audit.problem(ProblemKind::Journal, chained(&error)),
@@ -179,6 +193,22 @@ pub fn verify_all(runs: &Runs, signers: &AllowedSigners) -> Result<AuditReport, 
         ledger_head: ledger.head,
         ledger_problems: ledger_problems.collect(),
     })
+}
+
+/// Says why nothing can be told of a run: who asks may not read its files.
+fn unread(dir: &RunDir) -> Option<String> {
+    let denied = |error: &JournalError| {
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(cause) = source {
+            let io = cause.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+                return true;
+            }
+            source = cause.source();
+        }
+        false
+    };
+    dir.read().err().filter(denied).map(|error| chained(&error))
 }
 
 fn verify_identity(dir: &RunDir, chain: &Chain, audit: &mut RunAudit) {
@@ -252,6 +282,9 @@ fn verify_blobs(dir: &RunDir, audit: &mut RunAudit) {
 /// engine anchors the end before it lets the run go: while it holds the run, the end may be missing.
 fn verify_against(ledger: &LedgerContent, (runs, signers): (&Runs, &AllowedSigners), dir: &RunDir) -> RunAudit {
     let mut audit = verify_files(dir);
+    if audit.is_unread() {
+        return audit;
+    }
     let lacks_start = audit.events > 0 && ledger.started(dir.id()).is_none();
     let lacks_end = audit.outcome.is_some() && ledger.finished(dir.id()).is_none();
     if !(lacks_start || lacks_end) {

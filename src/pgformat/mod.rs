@@ -16,6 +16,8 @@ mod custom_dump;
 mod data_page;
 mod fields;
 mod file_sum;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod history;
 mod landmark;
 mod lsn;

@@ -71,17 +71,17 @@ impl<'a> TouchedPage<'a> {
 
     fn read(record: &WalRecord<'a>) -> Option<Vec<Self>> {
         let (bytes, mut at) = (record.raw(), RECORD_HEADER_BYTES);
-        let mut heads: Vec<Head> = Vec::new();
-        while bytes.get(at).is_some_and(|id| *id <= LAST_PAGE_ID) {
+        let (mut heads, mut all): (Vec<Head>, usize) = (Vec::new(), 0);
+        // Where a record has no data of its own, the first page's bytes stand right behind the last head.
+        while bytes.len().saturating_sub(at) > all && bytes.get(at).is_some_and(|id| *id <= LAST_PAGE_ID) {
             let (head, length) = head(bytes.get(at..)?, heads.last().map(|last| last.file), record.major())?;
+            all += head.data + head.image.as_ref().map_or(0, |image| image.length);
             heads.push(head);
             at += length;
         }
         if heads.is_empty() {
             return Some(Vec::new());
         }
-        let of_page = |head: &Head| head.data + head.image.as_ref().map_or(0, |image| image.length);
-        let all: usize = heads.iter().map(of_page).sum();
         // Its own data stands behind those of the pages, which end where it begins.
         let mut at = bytes.len().checked_sub(record.main_data().ok()?.len())?.checked_sub(all)?;
         let mut take = |length: usize| {
@@ -195,7 +195,53 @@ fn pglz(packed: &[u8], length: usize) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::pglz;
+    #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+    use super::super::fixture::{Touched, parsed, record};
+    use super::super::record::RM_XLOG;
+    use super::*;
+
+    /// A page as it begins after `high` times 4 GiB of WAL, with line pointers that read as heads of pages would add up to
+    /// more than the record has.
+    fn page(high: u8) -> Vec<u8> {
+        let mut page = vec![0; DATA_PAGE_BYTES];
+        page[0] = high;
+        page[4..8].copy_from_slice(&0x0100_4000_u32.to_le_bytes());
+        page[12..14].copy_from_slice(&1000_u16.to_le_bytes());
+        (24..1000).step_by(4).for_each(|at| page[at..at + 4].copy_from_slice(&0x0158_1F00_u32.to_le_bytes()));
+        page
+    }
+
+    #[test]
+    fn a_record_of_nothing_but_whole_pages_is_not_read_on_into_them() {
+        const WHOLE_PAGE: u8 = 0xB0;
+        const WHOLE_PAGE_FOR_HINT: u8 = 0xA0;
+        let file = RelationFile { tablespace: 1663, database: 5, file: 1259 };
+        for (info, count) in [(WHOLE_PAGE_FOR_HINT, 1), (WHOLE_PAGE, 1), (WHOLE_PAGE, 3)] {
+            for high in [0, 1, 31, 32, 33] {
+                let touched = |number| Touched { file, number, image: Some(page(high)), data: Vec::new() };
+                let pages: Vec<Touched> = (7..7 + count).map(touched).collect();
+                let bytes = record((RM_XLOG, info, 0), &pages, &[]);
+                let read = TouchedPage::all(&parsed(&bytes, 0x0100_0028));
+                assert_eq!(read.iter().map(|page| page.number).collect::<Vec<_>>(), (7..7 + count).collect::<Vec<_>>());
+                for one in read {
+                    assert_eq!(one.image.unwrap().page(), Some(page(high)), "{count} pages, high byte {high}");
+                    assert_eq!((one.file, one.data), (file, [].as_slice()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_pages_of_a_record_with_data_of_its_own_stand_before_it() {
+        let file = RelationFile { tablespace: 1663, database: 5, file: 1259 };
+        let touched = |number, image, data: &[u8]| Touched { file, number, image, data: data.to_vec() };
+        let pages = [touched(1, Some(page(0)), &[]), touched(2, None, b"row")];
+        let bytes = record((10, 0x20, 9), &pages, b"own data");
+        let read = TouchedPage::all(&parsed(&bytes, 0x0100_0028));
+        assert_eq!(read.len(), 2);
+        assert_eq!(read[0].image.as_ref().unwrap().page(), Some(page(0)));
+        assert_eq!((read[1].number, read[1].image.is_none(), read[1].data), (2, true, b"row".as_slice()));
+    }
 
     #[test]
     fn what_the_server_compressed_is_read_again_and_nothing_else() {

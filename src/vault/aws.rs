@@ -61,7 +61,7 @@ fn missed(who: &str, secret: &AwsSecret, error: &Failure) -> Miss {
             let words = error.message().map(|words| format!(": {words}")).unwrap_or_default();
             Miss::failed(format!("{who} refuses `{id}` ({code}){words}"))
         }
-        None => Miss::failed(format!("{who} cannot be asked for `{id}`: {}", one_line(error)))
+        None => Miss::unreached(format!("{who} cannot be asked for `{id}`: {}", one_line(error)))
             .help("credentials and region are found as the AWS tools find them: `aws sts get-caller-identity`"),
     }
 }

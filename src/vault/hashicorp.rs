@@ -158,7 +158,7 @@ impl Server {
     }
 
     fn silent(&self, error: reqwest::Error) -> Miss {
-        Miss::failed(format!("{} does not answer", self.who)).because(&error.without_url())
+        Miss::unreached(format!("{} does not answer", self.who)).because(&error.without_url())
     }
 
     /// The server's own words of refusal name paths and rights, never values.
@@ -166,7 +166,8 @@ impl Server {
         let errors = answer["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let words = errors.map(|words| words.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
         let words = if words.is_empty() { String::new() } else { format!(": {}", words.join("; ")) };
-        Miss::failed(format!("{} refuses {what} (status {}){words}", self.who, status.as_u16()))
+        let told = format!("{} refuses {what} (status {}){words}", self.who, status.as_u16());
+        if is_passing(status) { Miss::unreached(told) } else { Miss::failed(told) }
     }
 }
 

@@ -21,6 +21,11 @@ impl Miss {
         Self::Failed(ActionError::fatal(message))
     }
 
+    /// What is there and may answer later.
+    pub(super) fn unreached(message: impl Into<String>) -> Self {
+        Self::Failed(ActionError::retryable(message))
+    }
+
     pub(super) fn because(self, cause: &(dyn std::error::Error + 'static)) -> Self {
         self.map(|error| error.because(cause))
     }

@@ -10,6 +10,7 @@ use super::{aws, command, env, file, hashicorp};
 use crate::action::{ActionError, CommandOutput, HostError, Secrets};
 use crate::base::redact::{Redactor, SHORTEST_SECRET};
 use crate::base::secret::SecretText;
+use crate::event::ErrorClass;
 use crate::language::inventory::{SecretEntry, SecretSpec};
 
 /// Runs a command to its end, blocking; its output must not be shown or kept.
@@ -138,7 +139,9 @@ fn none_answers(name: &str, misses: Vec<Miss>) -> ActionError {
         std::iter::once(message).chain(info.causes.iter().cloned()).collect::<Vec<_>>().join(": ")
     };
     let tries: Vec<String> = errors.iter().map(told).collect();
-    let error = ActionError::fatal(format!("secret `{name}`: no source has it: {}", tries.join("; ")));
+    let fact = format!("secret `{name}`: no source has it: {}", tries.join("; "));
+    let may_answer = errors.iter().any(|error| error.info().class == ErrorClass::Retryable);
+    let error = if may_answer { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
     error.help("any one of its sources is enough")
 }
 

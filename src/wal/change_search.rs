@@ -229,18 +229,14 @@ impl ChangeSearch {
         rows: Rows,
     ) {
         // Rows are replaced for other reasons as well.
-        let dropped = end.dropped.as_deref().unwrap_or_default();
-        let is_dropped =
-            |one: &NamedRelation| dropped.iter().any(|of| (of.database, of.oid) == (one.database, one.oid));
-        let has_lost = |one: &NamedRelation| {
-            one.file != 0 && end.dropped_files.iter().any(|of| (of.database, of.file) == (one.database, one.file))
-        };
+        let dropped: BTreeSet<(u32, u32)> = end.dropped.iter().flatten().map(|one| (one.database, one.oid)).collect();
+        let lost: BTreeSet<(u32, u32)> = end.dropped_files.iter().map(|one| (one.database, one.file)).collect();
+        let is_dropped = |one: &NamedRelation| dropped.contains(&(one.database, one.oid));
+        let has_lost = |one: &NamedRelation| one.file != 0 && lost.contains(&(one.database, one.file));
         relations.retain(|one| is_dropped(one) || has_lost(one));
-        // Of several rows of one relation the last is as it was dropped.
-        relations.reverse();
+        // Of several rows of one relation the first is what others saw, and what a recovery to just before it has.
         let mut told = BTreeSet::new();
         relations.retain(|one| told.insert((one.database, one.oid)));
-        relations.reverse();
         self.found.push(Sighting {
             xid: Some(end.xid),
             committed: end.outcome == Outcome::Committed,

@@ -15,7 +15,7 @@ use crate::pgformat::{
     Commit, Halt, Lsn, SegmentName, SegmentScan, SegmentSize, WalFileName, WalRecord, WalWalker, Walked,
 };
 
-pub use first_lost::LostBeside;
+pub use first_lost::{LossBegin, LostBeside};
 
 /// WAL that replay will find although the archive does not have it.
 pub trait UnarchivedSegments: Sync {
@@ -83,6 +83,11 @@ impl<'a> CommitTimes<'a> {
         if let Some(bytes) = unarchived.and_then(|unarchived| unarchived.read(name)) {
             return Ok(bytes);
         }
+        self.archived(name).await
+    }
+
+    /// The same of what the archive has.
+    async fn archived(&self, name: SegmentName) -> Result<Vec<u8>, WalError> {
         read_first(&self.sources, WalFileName::Segment(name)).await
     }
 

@@ -141,11 +141,12 @@ async fn look_in_turns(
     wanted: (WalFileName, &Path),
     turns: &[Duration],
 ) -> Result<Look, WalError> {
-    let mut heard = Heard::default();
+    let (mut heard, begun) = (Heard::default(), monotonic());
     let mut asked: Vec<usize> = preferred.order(sources.len()).collect();
     for turn in turns {
         let mut silent = Vec::new();
         for place in asked {
+            let waited = begun.elapsed();
             let Some(looked) = in_time(sources, place, (*turn, look(&sources[place], wanted))).await else {
                 silent.push(place);
                 continue;
@@ -155,7 +156,7 @@ async fn look_in_turns(
                     // It may be the last of its timeline, or the beginning of one that another store has more of.
                     Some(off) if sources.len() > 1 => heard.breaks_off(place, off.end),
                     Some(_) | None => {
-                        preferred.gave(place);
+                        preferred.gave(place, waited);
                         return Ok(Look::Found(staged_file));
                     }
                 },
@@ -213,11 +214,12 @@ pub(super) async fn seek(
     make: &(dyn Fn() -> Result<StagedFile, WalError> + Sync),
 ) -> Result<Option<StagedFile>, WalError> {
     let name = WalFileName::Segment(segment);
-    let mut failures = Vec::new();
+    let (mut failures, begun) = (Vec::new(), monotonic());
     for place in preferred.order(sources.len()) {
+        let waited = begun.elapsed();
         match in_time(sources, place, (TURNS[0], read_whole(&sources[place], name, make))).await {
             Some(Ok(staged_file)) => {
-                preferred.gave(place);
+                preferred.gave(place, waited);
                 return Ok(Some(staged_file));
             }
             Some(Err(WalError::Store(StoreError::NotFound { .. }))) => {}

@@ -68,7 +68,7 @@ pub use absence::{Absence, Archive};
 pub use ahead::Ahead;
 pub use backlog::{Backlog, Pressure};
 pub use command::main;
-pub use commit_times::{CommitTimes, LostBeside, Stop, UnarchivedSegments};
+pub use commit_times::{CommitTimes, LossBegin, LostBeside, Stop, UnarchivedSegments};
 pub use config::differing_keys;
 pub(crate) use config::encrypts_otherwise;
 pub use config::{Config, Location, Otherwise};

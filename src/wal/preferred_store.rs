@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::base::{Timestamp, clock};
 
-/// How long the store that gave a file stays the first to be asked.
+/// How long the store that gave a file stays the first to be asked, at least.
 const LASTS: Duration = Duration::from_secs(60);
+/// As many times as long as the stores before it kept it waiting: to try them anew costs a twentieth of the time then.
+const TIMES: u32 = 20;
 
 /// The store that gave a file when those before it did not, by its place among the stores. It says nothing of what is
 /// absent: that is asked of all of them.
@@ -27,16 +29,17 @@ impl PreferredStore {
         std::iter::once(first).chain((0..count).filter(move |place| *place != first)).take(count)
     }
 
-    /// Takes note of the store that gave a file. One that is kept lasts from when it was found: then the first is tried
-    /// anew.
-    pub(super) fn gave(&self, place: usize) {
+    /// Takes note of the store that gave a file after the others had been waited for. One that is kept lasts from when it was
+    /// found: then the first is tried anew.
+    pub(super) fn gave(&self, place: usize, waited: Duration) {
         let Some(path) = self.path.as_ref().filter(|_| self.first().unwrap_or(0) != place) else { return };
         // What cannot be noted costs time only.
         let _ = match place {
             0 => std::fs::remove_file(path),
             place => {
                 let new = path.with_extension("new");
-                super::spool::write(&new, place.to_string().as_bytes()).and_then(|()| std::fs::rename(&new, path))
+                let text = format!("{place} {}", (waited * TIMES).max(LASTS).as_secs());
+                super::spool::write(&new, text.as_bytes()).and_then(|()| std::fs::rename(&new, path))
             }
         };
     }
@@ -44,8 +47,10 @@ impl PreferredStore {
     fn first(&self) -> Option<usize> {
         let path = self.path.as_ref()?;
         let noted_at = Timestamp::try_from(std::fs::metadata(path).ok()?.modified().ok()?).ok()?;
-        let is_fresh = clock::between(noted_at, clock::now()) < LASTS;
-        is_fresh.then(|| std::fs::read_to_string(path).ok()?.parse().ok()).flatten()
+        let text = std::fs::read_to_string(path).ok()?;
+        let (place, lasts) = text.split_once(' ')?;
+        let is_fresh = clock::between(noted_at, clock::now()) < Duration::from_secs(lasts.parse().ok()?);
+        is_fresh.then(|| place.parse().ok()).flatten()
     }
 }
 
@@ -62,17 +67,28 @@ mod tests {
         let preferred = PreferredStore::at(path.clone());
         let order = |count| preferred.order(count).collect::<Vec<_>>();
         assert_eq!(order(3), [0, 1, 2]);
-        preferred.gave(0);
+        preferred.gave(0, Duration::ZERO);
         assert!(!path.exists(), "nothing is to be remembered of the first");
-        preferred.gave(2);
+        preferred.gave(2, Duration::ZERO);
         assert_eq!((order(3), order(2), order(0)), (vec![2, 0, 1], vec![0, 1], vec![]));
         let old = std::fs::File::options().write(true).open(&path).unwrap();
         let hour_ago = std::fs::metadata(&path).unwrap().modified().unwrap() - Duration::from_secs(3600);
         old.set_modified(hour_ago).unwrap();
         assert_eq!(order(3), [0, 1, 2], "the first may be back");
-        preferred.gave(1);
-        preferred.gave(0);
+        preferred.gave(1, Duration::ZERO);
+        preferred.gave(0, Duration::ZERO);
         assert_eq!((order(3), path.exists()), (vec![0, 1, 2], false));
+        // What hung for a minute is not waited for every other minute.
+        preferred.gave(1, Duration::from_secs(60));
+        let aged = |seconds| {
+            let noted = std::fs::File::options().write(true).open(&path).unwrap();
+            let now = noted.metadata().unwrap().modified().unwrap();
+            noted.set_modified(now - Duration::from_secs(seconds)).unwrap();
+        };
+        aged(19 * 60);
+        assert_eq!(order(2), [1, 0]);
+        aged(2 * 60);
+        assert_eq!(order(2), [0, 1]);
         assert_eq!(PreferredStore::default().order(2).collect::<Vec<_>>(), [0, 1]);
     }
 }

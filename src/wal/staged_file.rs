@@ -1,14 +1,26 @@
 //! A file of the WAL on its way to its place: written beside it, proven, renamed.
+//!
+//! Who gave up waiting for one leaves a thread behind that still writes it, and the next one is begun under the same name:
+//! each has a file of its own there, and touches no other.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::push::{verify, verify_segment};
 use super::{Identity, WalError};
 use crate::pgformat::{Halt, Lsn, SegmentWalk, WAL_PAGE_BYTES, WalFileName, WalWalker};
+
+/// Held while it is looked whose file has a name, and the name is given away or taken.
+static NAMES: Mutex<()> = Mutex::new(());
+
+fn names() -> MutexGuard<'static, ()> {
+    // It guards no data.
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A file that nobody sees under its name before it is whole and proven. Dropped before, it is gone.
 #[derive(Debug)]
@@ -25,7 +37,12 @@ impl StagedFile {
     /// Begins a file that is written at `temporary`, on the disk of its place.
     pub(super) fn at(temporary: PathBuf) -> Result<Self, WalError> {
         let mut options = File::options();
-        options.write(true).create(true).truncate(true).mode(0o600);
+        options.write(true).create_new(true).mode(0o600);
+        let _names = names();
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("create", &temporary)(error)),
+            Ok(()) | Err(_) => {}
+        }
         let file = options.open(&temporary).map_err(failed("create", &temporary))?;
         Ok(Self { file, temporary, first_page: Vec::new(), size_bytes: 0, walk: None })
     }
@@ -70,8 +87,19 @@ impl StagedFile {
         self.file.sync_data().map_err(failed("write", &self.temporary))
     }
 
+    /// Whether the file under the name is still this one.
+    fn has_its_name(&self) -> bool {
+        let own = |facts: std::fs::Metadata| (facts.dev(), facts.ino());
+        let named = std::fs::symlink_metadata(&self.temporary).map(own);
+        self.file.metadata().map(own).is_ok_and(|own| named.is_ok_and(|named| named == own))
+    }
+
     /// Gives the file its name.
     pub(super) fn settle(mut self, target: &Path) -> Result<(), WalError> {
+        let _names = names();
+        if !self.has_its_name() {
+            return Err(failed("rename", &self.temporary)(io::ErrorKind::NotFound.into()));
+        }
         std::fs::rename(&self.temporary, target).map_err(failed("rename", &self.temporary))?;
         // There is nothing left to remove.
         self.temporary.clear();
@@ -118,7 +146,11 @@ impl Write for StagedFile {
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        if !self.temporary.as_os_str().is_empty() {
+        if self.temporary.as_os_str().is_empty() {
+            return;
+        }
+        let _names = names();
+        if self.has_its_name() {
             // What cannot be removed is written over by the next fetch.
             let _ = std::fs::remove_file(&self.temporary);
         }
@@ -135,4 +167,29 @@ pub(super) fn deliver(bytes: &[u8], target: &Path) -> Result<(), WalError> {
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WalError + use<> {
     let path = path.to_owned();
     move |source| WalError::File { operation, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn what_was_given_up_touches_nothing_of_the_next_one_under_the_same_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("RECOVERYXLOG");
+        let mut given_up = StagedFile::beside(&target).unwrap();
+        given_up.write_all(b"of the first store").unwrap();
+        let mut next = StagedFile::beside(&target).unwrap();
+        next.write_all(b"of the next one").unwrap();
+        given_up.write_all(b", which goes on").unwrap();
+        assert!(matches!(given_up.settle(&target), Err(WalError::File { .. })), "its name is another's by now");
+        next.settle(&target).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"of the next one");
+        // What a killed process left is no hindrance, and what is dropped is gone.
+        std::fs::write(dir.path().join("RECOVERYXLOG.rb-tmp"), "old").unwrap();
+        drop(StagedFile::beside(&target).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 }

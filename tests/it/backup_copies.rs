@@ -105,8 +105,17 @@ async fn a_copy_that_only_the_store_has_that_gave_no_answer_once_is_brought_to_t
 
 #[tokio::test]
 async fn a_lacking_store_gets_a_base_backup_of_its_own_where_no_key_here_reads_the_one_of_the_others() {
-    let mut depot = Depot::default().encrypted();
-    depot.entry.encryption.as_mut().unwrap().identities.clear();
+    let mut without = Depot::default().encrypted();
+    without.entry.encryption.as_mut().unwrap().identities.clear();
+    // An identity of another time, which fits none of the recipients.
+    let mut other = Depot::default().encrypted();
+    other.secrets = Depot::default().encrypted().secrets;
+    for depot in [without, other] {
+        gets_one_of_its_own(depot).await;
+    }
+}
+
+async fn gets_one_of_its_own(depot: Depot) {
     let site = Site::over(depot, &[]);
     let url = format!("file://{}", site.cluster.folder("second").display());
     let closed = StoreEntry { url: format!("{url}-closed"), read_only: true, ..StoreEntry::default() };

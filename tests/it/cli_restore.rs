@@ -1,5 +1,9 @@
 //! `runbook status`, `backup` and `restore` at three in the morning: one inventory, no YAML.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use runbook::catalog::{KIND_POSTGRES_SNAPSHOT, Manifest, Snapshot, commit};
 use runbook::store::Opening;
 use serde_json::Value;
@@ -215,4 +219,106 @@ fn a_restore_that_gives_the_old_data_up_brings_every_row_back_and_keeps_no_copy_
         let kept = kept.map(|entry| entry.path()).find(|path| path.to_string_lossy().contains(".runbook-old-"));
         assert!(!kept.expect("its WAL is kept").join("base").exists(), "the old data is gone");
     }
+}
+
+/// The most frequent outage: killed for its memory, a machine that was switched off, a full disk.
+#[test]
+fn a_server_that_crashed_is_started_before_anything_is_restored() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let plan = || {
+        let planned = cli.run(&["restore", "main"]).ends(0);
+        format!("{}{}", planned.out, planned.err)
+    };
+    let warning = "was at work until it went down, and its data looks whole";
+    assert!(!plan().contains(warning), "it runs");
+    cluster.sql("INSERT INTO t VALUES (1001)");
+    cluster.stop("immediate");
+    let down = status(&production);
+    assert_eq!(down["server"]["crashed"], true, "{down:#}");
+    let first = down["next"][0].as_str().unwrap();
+    let (start, restore) =
+        (first.find(" start -w -D "), first.find("only if it does not come up: runbook restore main"));
+    assert!(first.contains("read its log, then start it: ") && start.is_some() && start < restore, "{first}");
+    let planned = plan();
+    assert!(planned.contains(warning) && planned.contains("read its log and start it first: `"), "{planned}");
+    // What else such data may be keeps its own words.
+    for name in ["standby.signal", "backup_label"] {
+        let signal = cluster.pgdata().join(name);
+        fs::write(&signal, "").unwrap();
+        cluster.give(&signal);
+        let other = status(&production);
+        assert_eq!(other["server"]["crashed"], Value::Null, "{name}: {other:#}");
+        assert!(!other["next"].to_string().contains("start it"), "{name}: {other:#}");
+        fs::remove_file(&signal).unwrap();
+    }
+    for name in ["pg_wal", "base"] {
+        let (own, aside) = (cluster.pgdata().join(name), cluster.dir().join("aside"));
+        fs::rename(&own, &aside).unwrap();
+        let lost = status(&production);
+        assert_eq!(lost["server"]["crashed"], Value::Null, "{name}: {lost:#}");
+        advises(&lost, "the server does not answer: runbook restore main");
+        fs::rename(&aside, &own).unwrap();
+    }
+    cluster.up();
+    assert_eq!(rows(&production), "1001|501501", "what was said is so");
+}
+
+#[test]
+fn the_full_disk_of_a_server_that_is_down_is_told_first() {
+    if std::env::var_os("RUNBOOK_TEST_NO_MOUNTS").is_some() {
+        return;
+    }
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.stop("immediate");
+    assert_eq!(status(&production)["server"]["full_disks"], Value::Null);
+    let (own, aside, disk) = (cluster.pgdata().join("pg_wal"), cluster.dir().join("aside"), cli.path("disk"));
+    fs::create_dir(&disk).unwrap();
+    fs::rename(&own, &aside).unwrap();
+    std::os::unix::fs::symlink(&disk, &own).unwrap();
+    let files = fs::read_dir(&aside).unwrap().flatten().map(|entry| entry.metadata().unwrap());
+    let bytes: u64 = files.filter(fs::Metadata::is_file).map(|file| file.len()).sum();
+    // In a namespace of users the data of another user is closed to root.
+    let script = "if [ \"$(id -u)\" = 0 ]; then user=; else user=--map-root-user; fi
+        exec unshare $user --mount sh -c 'mount -t tmpfs -o size=$SIZE none \"$DISK\" && cp -r \"$WAL\"/. \"$DISK\" && exec \"$0\" status main' \"$0\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_runbook")]);
+    cli.surround(&mut command);
+    command.env("DISK", &disk).env("WAL", &aside).env("SIZE", (bytes + (1 << 20)).to_string());
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let full = told.find(&format!("the disk of `{}` is full (", disk.display()));
+    let start = told.find("read its log, then start it: ");
+    assert!(full.is_some() && full < start, "{told}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_data_directory_that_is_a_link_is_refused_with_what_the_inventory_is_to_name() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let (link, place) = (cluster.pgdata(), cluster.folder("disk").join("main"));
+    cluster.stop("fast");
+    fs::rename(&link, &place).unwrap();
+    std::os::unix::fs::symlink(&place, &link).unwrap();
+    let words = format!("name the folder itself in the inventory: `pgdata: {}`", place.display());
+    for more in [&[][..], &["--existing", "delta"], &["--confirm", "production"]] {
+        let refused = cli.run(&[&["restore", "main"], more].concat()).ends(4);
+        let told = format!("{}{}", refused.out, refused.err);
+        assert!(told.contains(&words), "{more:?}: {told}");
+    }
+    assert!(link.is_symlink() && place.join("PG_VERSION").exists(), "nothing was touched");
+    let text = cli.read("inventory.yaml");
+    let named = |path: &Path| format!("pgdata: {},", path.display());
+    cli.file("inventory.yaml", &text.replacen(&named(&link), &named(&place), 1));
+    cli.run(&["restore", "main", "--confirm", "production"]).ends(0);
+    assert!(link.is_symlink() && place.join("PG_VERSION").exists());
+    let beside = fs::read_dir(place.parent().unwrap()).unwrap().flatten().map(|entry| entry.file_name());
+    assert!(beside.map(|name| name.into_string().unwrap()).any(|name| name.starts_with("main.runbook-old-")));
+    assert_eq!(rows(&production), "1000|500500");
+    // What starts it by the link goes on so.
+    cluster.stop("fast");
+    cluster.up();
+    assert_eq!(rows(&production), "1000|500500");
+    cli.run(&["doctor", "--servers"]).ends(0);
 }

@@ -292,6 +292,48 @@ fn one_damaged_database_keeps_no_other_from_its_dump_and_is_named_with_what_to_d
     assert_eq!(of("zeta"), 3);
 }
 
+#[test]
+fn the_daily_backup_takes_templates_and_fails_for_a_database_that_takes_no_connections() {
+    let shop = Shop::new();
+    let cluster = &shop.site.cluster;
+    cluster.sql("CREATE DATABASE forms TEMPLATE shop");
+    cluster.sql("ALTER DATABASE forms IS_TEMPLATE true");
+    cluster.sql("CREATE DATABASE noconn ALLOW_CONNECTIONS false");
+    // What a restore put aside and somebody shut, or what it left half loaded, is nobody's loss.
+    for aside in ["shop_old_20260128-143002-3fa9c1", "shop_runbook_20260128-143002-3fa9c1"] {
+        cluster.sql(&format!("CREATE DATABASE \"{aside}\" ALLOW_CONNECTIONS false"));
+    }
+    let daily = ["run", "daily-backup", "-p", "database=main", "--confirm", "production"];
+    let planned = shop.cli.run(&["dry-run", "daily-backup", "-p", "database=main"]);
+    let told = format!("{}{}", planned.out, planned.err);
+    assert!(
+        told.contains("database `noconn` takes no connections") && told.contains("the step will fail for it"),
+        "{told}"
+    );
+    let failed = shop.cli.run(&daily).ends(10);
+    for said in [
+        "1 of 4 databases have no dump of this run",
+        "`noconn`: database `noconn` takes no connections (`ALLOW_CONNECTIONS false`)",
+        "a dump of this run have `forms`, `postgres`, `shop`",
+        "ALTER DATABASE \"noconn\" ALLOW_CONNECTIONS true",
+    ] {
+        assert!(failed.err.contains(said), "{said}: {}", failed.err);
+    }
+    assert!(!failed.err.contains("shop_old_") && !failed.err.contains("shop_runbook_"), "{}", failed.err);
+    shop.cli.run(&args(&[&daily, &["-p", "exclude=noconn"]])).ends(0);
+    // A template comes back as one, also over itself.
+    let forms = ["-p", "database=main", "-p", "dbname=forms"];
+    let restored = shop.cli.run(&args(&[&["run", "restore-dump"], &forms, &REAL])).ends(0);
+    let is_template = "SELECT datistemplate FROM pg_database WHERE datname = 'forms'";
+    assert_eq!(cluster.sql(is_template), "t", "{}", restored.err);
+    cluster.sql("ALTER DATABASE forms IS_TEMPLATE false");
+    cluster.sql("DROP DATABASE forms");
+    shop.cli.run(&args(&[&["run", "restore-dump"], &forms, &REAL])).ends(0);
+    assert_eq!(cluster.sql(is_template), "t");
+    let orders = shop.psql("forms", "SELECT count(*) FROM orders").stdout;
+    assert_eq!(String::from_utf8_lossy(&orders).trim_end(), "300");
+}
+
 impl Shop {
     /// What a script of cron left in the store, taken into the catalog; gives its id.
     fn import(&self, file: &str, content: &[u8]) -> String {

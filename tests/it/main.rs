@@ -44,6 +44,7 @@ mod doctor_keys;
 mod drill;
 mod drill_procedures;
 mod dropped_database;
+mod dropped_table;
 mod dry_run;
 mod dump_procedures;
 mod earlier_keys;

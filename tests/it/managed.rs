@@ -183,6 +183,73 @@ fn one_table_comes_back_out_of_a_dump_beside_a_server_that_only_sessions_reach()
 }
 
 #[test]
+fn an_export_and_the_weekly_test_take_the_dump_of_the_database_that_is_wanted() {
+    let provider = Provider::start();
+    provider.inventory("sslmode: verify-full, root_cert: KEYS/ca.crt, dbname: shop");
+    let cluster = &provider.cluster;
+    for name in ["tenant_a", "tenant_z"] {
+        cluster.sql(&format!("CREATE DATABASE {name}"));
+    }
+    // The last one is dumped last, and is the newest of all.
+    provider.run(&["run", "daily-backup", "-p", "tier=monthly"]).ends(0);
+    let store = cluster.dir().join("store");
+    if rustix::process::geteuid().is_root() {
+        // No server here is ever to read it.
+        std::os::unix::fs::chown(&store, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&store, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    }
+    let cli = &provider.cli;
+    for pick in ["latest", "oldest"] {
+        let pick = format!("pick={pick}");
+        cli.run(&["drill", "restore-test-dump", "-p", "database=main", "-p", &pick])
+            .ends(0)
+            .says("restore proof of backup");
+    }
+    let export = |sql: &str, more: &[&str]| {
+        let (to, sql) = (format!("to={}", cli.path("export.csv").display()), format!("sql={sql}"));
+        let _ = fs::remove_file(cli.path("export.csv"));
+        let words = ["run", "compliance-export", "-p", "kind=postgres.dump", "-p", &to, "-p", &sql];
+        provider.run(&[&words[..], more].concat())
+    };
+    export("SELECT current_database() AS name, count(*) FROM orders", &[]).ends(0);
+    assert_eq!(cli.read("export.csv"), "name,count\nshop,300\n");
+    export("SELECT current_database() AS name", &["-p", "dbname=tenant_a"]).ends(0);
+    assert_eq!(cli.read("export.csv"), "name\ntenant_a\n");
+    let list = cli.run(&["backups", "list", "--json"]).ends(0).json();
+    let mut ids = list["backups"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap());
+    let last = format!("backup={}", ids.find(|id| id.ends_with(".tenant_z")).unwrap());
+    export("SELECT current_database() AS name", &["-p", &last]).ends(0);
+    assert_eq!(cli.read("export.csv"), "name\ntenant_z\n");
+    export("SELECT 1", &["-p", "dbname=never"]).ends(4).says("of its database `never`");
+}
+
+#[test]
+fn a_database_that_no_dump_names_is_told_whatever_dumps_of_others_there_are() {
+    let provider = Provider::start();
+    provider.inventory("sslmode: verify-full, root_cert: KEYS/ca.crt, dbname: shop");
+    let (cluster, cli) = (&provider.cluster, &provider.cli);
+    provider.run(&["run", "daily-backup", "-p", "exclude=shop"]).ends(0);
+    let backup = "runbook backup main --confirm production";
+    let own = "database `shop`, which the inventory names, has no dump";
+    cli.run(&["status", "main"]).ends(2).prints(own).prints(backup);
+    provider.run(&["run", "daily-backup"]).ends(0);
+    let fine = cli.run(&["status", "main"]);
+    assert!(!fine.out.contains("without a dump") && !fine.out.contains(own), "{}", fine.out);
+    cluster.sql("CREATE DATABASE crm");
+    // What a restore has put aside needs no dump, and its dump is none of the database that has its place.
+    let aside = "shop_old_20260128-143002-3fa9c1";
+    cluster.sql(&format!("CREATE DATABASE \"{aside}\""));
+    provider.run(&["run", "daily-backup", "-p", "exclude=crm"]).ends(0);
+    let told = cli.run(&["status", "main", "--json"]).ends(1).json();
+    assert_eq!(told[0]["undumped"], serde_json::json!({ "crm": { "dumped_at": null, "is_own": false } }), "{told:#}");
+    assert!(!told[0]["backup"]["id"].as_str().unwrap().contains("_old_"), "{told:#}");
+    let next = told[0]["next"].to_string();
+    assert!(next.contains("databases without a dump, `crm`: ") && !next.contains(aside), "{next}");
+    provider.run(&["run", "daily-backup"]).ends(0);
+    assert!(!cli.run(&["status", "main"]).out.contains("`crm`"));
+}
+
+#[test]
 fn who_cannot_prove_to_be_the_server_gets_nothing() {
     let provider = Provider::start();
     provider.cli.file(

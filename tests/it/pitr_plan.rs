@@ -20,7 +20,8 @@ impl Asked {
         Self::with(&[])
     }
 
-    fn with(settings: &[(&str, &str)]) -> Self {
+    /// The same with settings of the server.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
         let site = Site::with(settings);
         let asked = Self { site, cli: Cli::new() };
         asked.about("postgres");
@@ -65,7 +66,7 @@ impl Asked {
     }
 
     /// The object that holds a segment, however it is packed.
-    fn object(&self, segment: &str) -> PathBuf {
+    pub fn object(&self, segment: &str) -> PathBuf {
         let mut folders = vec![self.site.depot.root.clone()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -81,7 +82,7 @@ impl Asked {
     }
 
     /// The segment that holds what was written last, before it is archived.
-    fn current(&self) -> String {
+    pub fn current(&self) -> String {
         self.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
     }
 

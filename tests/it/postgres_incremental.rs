@@ -5,7 +5,7 @@ use std::fs;
 use runbook::action::{Action as _, ActionError, BackupHandle};
 use runbook::actions::postgres::{BaseBackup, BaseBackupOutput, RestoreBase, RestoreBaseOutput, VerifyBackup};
 use runbook::catalog::{self, Query};
-use runbook::language::inventory::{Compression, CompressionFormat, StoreEntry};
+use runbook::language::inventory::{Compression, CompressionFormat, Database, StoreEntry};
 use runbook::store::Opening;
 use serde_json::{Value, json};
 
@@ -29,9 +29,14 @@ async fn restore(run: &Run<'_>, backup: &BackupHandle, existing: &str) -> Result
     RestoreBase.run(&serde_json::from_value(params).unwrap(), &run.context()).await
 }
 
-/// A server that summarizes its WAL, with a big table and one in a tablespace.
+/// A server that summarizes its WAL.
+fn bare() -> Site {
+    Site::by(programs_of(18), Depot::default(), &[("summarize_wal", "on"), ("wal_level", "replica")])
+}
+
+/// The same with a big table and one in a tablespace.
 fn summarizing() -> Site {
-    let site = Site::by(programs_of(18), Depot::default(), &[("summarize_wal", "on"), ("wal_level", "replica")]);
+    let site = bare();
     let place = site.cluster.folder("space");
     site.cluster.sql(&format!("CREATE TABLESPACE space LOCATION '{}'", place.display()));
     site.cluster.sql("CREATE TABLE big AS SELECT n, repeat(n::text, 50) AS text FROM generate_series(1, 40000) AS n");
@@ -75,6 +80,35 @@ async fn a_chain_of_increments_comes_back_with_the_wal_after_it() {
         assert_eq!(site.cluster.sql("SELECT sum(n) FROM later"), "5050");
         assert_eq!(site.cluster.sql("SELECT to_regclass('big') IS NULL"), "t");
     }
+}
+
+#[tokio::test]
+async fn an_increment_from_a_standby_follows_at_once_on_a_backup_of_an_idle_primary() {
+    // Without a tablespace: a standby on the same machine has nowhere to put one.
+    let site = bare();
+    site.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 5000) AS n");
+    let standby = site.cluster.standby();
+    let entry =
+        Database { pgdata: standby.pgdata(), port: standby.port(), socket: Some(standby.socket_dir()), ..site.entry() };
+    site.others.lock().unwrap().insert("standby".to_owned(), entry);
+    let full = take(&site.run(), json!({})).await.unwrap();
+    let from_standby = json!({ "incremental": true, "source": "standby" });
+    // Not one transaction between them, and no checkpoint.
+    let first = take(&site.run(), from_standby.clone()).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    assert_eq!(first.parent, Some(full.backup.id.clone()));
+    assert!(site.said().contains("the primary makes a checkpoint"), "{}", site.said());
+    site.cluster.sql("INSERT INTO t VALUES (10000)");
+    let second = take(&site.run(), from_standby).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    assert_eq!(second.parent, Some(first.backup.id.clone()));
+    drop(standby);
+    site.cluster.sql("INSERT INTO t VALUES (20000)");
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let run = site.run();
+    let staged = run.stage(&second.backup).await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "5002 12532500", "{}", site.said());
 }
 
 #[tokio::test]

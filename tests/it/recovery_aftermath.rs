@@ -1,6 +1,7 @@
 //! What a recovery leaves behind: frozen backups and folders beside the data, and what ends each of them.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -125,4 +126,41 @@ fn the_undo_of_a_recovery_that_opened_and_was_never_proven_does_not_start_what_i
     cluster.give(&cluster.pgdata().join(name));
     cli.run(&["undo", "last", CONFIRM[0], CONFIRM[1]]).ends(10).says("whose recovery has not ended");
     assert!(!cluster.pgdata().join("postmaster.pid").exists());
+}
+
+#[test]
+fn the_undo_of_a_recovery_that_failed_after_the_swap_says_where_the_old_data_lies_also_where_no_server_ran_before() {
+    let production = Production::new();
+    let (cli, cluster) = (&production.cli, &production.site.cluster);
+    let staged = format!("{}.runbook-staged-*", cluster.pgdata().display());
+    cli.file(
+        "attempt.yaml",
+        &format!(
+            "version: 1\nname: attempt\nsteps:\n  \
+             - {{ id: choose, uses: backup.find, with: {{ database: main }} }}\n  \
+             - {{ id: stage, uses: postgres.restore_base, with: {{ database: main, backup: '{{{{ steps.choose.backup }}}}' }} }}\n  \
+             - {{ id: spoil, run: \"echo shared_preload_libraries = not_there >> $(echo {staged})/postgresql.conf\" }}\n  \
+             - id: stop_server\n    uses: postgres.stop\n    with: {{ database: main, if_running: true }}\n    \
+             undo: {{ uses: postgres.start, with: {{ database: main, only_if: stopped, stopped: '{{{{ steps.stop_server.stopped }}}}' }} }}\n  \
+             - {{ id: recover, uses: postgres.recover, with: {{ database: main, staged: '{{{{ steps.stage.staged }}}}' }} }}\n"
+        ),
+    );
+    cluster.stop("immediate");
+    cli.run(&["run", "attempt.yaml", CONFIRM[0], CONFIRM[1]]).ends(10).says("not_there").says("undo ");
+    let run = cli.id();
+    let kept = format!("{}.runbook-old-{run}", cluster.pgdata().display());
+    assert!(Path::new(&kept).exists(), "it failed after the swap");
+    let undone = cli.run(&["undo", "last", CONFIRM[0], CONFIRM[1]]).ends(10);
+    let undone = undone.says("no server ran before, so none is started").says("whose recovery has not ended");
+    let undone = undone.says(&format!("the old data lies in `{kept}`")).says("or take the old data back: ");
+    assert!(!undone.err.contains("nothing to undo"), "{}", undone.err);
+    // As it is printed, but for the start.
+    let back = undone.err.split("or take the old data back: `").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+    let (back, _start) = back.rsplit_once(" && ").unwrap();
+    assert!(Command::new("sh").args(["-c", back]).status().unwrap().success(), "{back}");
+    cluster.up();
+    assert_eq!(rows(&production), "1000|500500");
+    // Now there is nothing of that run any more.
+    cluster.stop("immediate");
+    cli.run(&["undo", &run, CONFIRM[0], CONFIRM[1]]).ends(0).says("that step stopped no server, so none is started");
 }

@@ -251,6 +251,10 @@ async fn slots_come_back_prepared_transactions_are_told_and_settings_the_wal_nee
     site.cluster.up();
     site.cluster.sql("SELECT pg_create_physical_replication_slot('standby_1')");
     site.cluster.sql("SELECT pg_create_logical_replication_slot('reports', 'pgoutput')");
+    site.cluster.sql(
+        "CREATE SUBSCRIPTION \"Prices\" CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = false, slot_name = 'prices')",
+    );
+    site.cluster.sql("ALTER SUBSCRIPTION \"Prices\" ENABLE");
     site.cluster.sql("BEGIN; INSERT INTO t VALUES (2); PREPARE TRANSACTION 'order-77'");
     site.cluster.sql("INSERT INTO t VALUES (3)");
     site.cluster.kill();
@@ -265,6 +269,12 @@ async fn slots_come_back_prepared_transactions_are_told_and_settings_the_wal_nee
     assert_eq!(fates, [("reports", Fate::Lost), ("standby_1", Fate::Recreated)]);
     assert_eq!(site.cluster.sql("SELECT string_agg(slot_name, ',') FROM pg_replication_slots"), "standby_1");
     assert!(site.said().contains("max_prepared_transactions"), "{}", site.said());
+    assert_eq!(recovered.subscriptions, ["Prices (postgres)"]);
+    let said = site.said();
+    assert!(
+        said.contains("slot `prices` of its publisher") && said.contains("ALTER SUBSCRIPTION \"Prices\" DISABLE"),
+        "{said}"
+    );
     site.cluster.sql("COMMIT PREPARED 'order-77'");
     assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "3");
 }

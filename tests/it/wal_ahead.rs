@@ -498,7 +498,7 @@ fn a_store_that_is_down_keeps_nothing_from_being_fetched_ahead() {
         stored[1..4].iter().all(is_kept)
     });
     let first = site.spooled("ahead").into_iter().find(|path| name(path) == "first").expect("a note");
-    assert_eq!(fs::read_to_string(first).unwrap(), "1", "the second store is asked first from now on");
+    assert_eq!(fs::read_to_string(first).unwrap(), "1 60", "the second store is asked first from now on");
     let fetched = site.wal(&["fetch", &stored[0].to_string(), "pg_wal/RECOVERYXLOG"]);
     assert_eq!(fetched.status.code(), Some(0), "{}", words(&fetched));
     let absent = stored.last().unwrap().to_string().replace("00000001000000", "000000010000F0");

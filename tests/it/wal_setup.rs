@@ -79,6 +79,95 @@ fn a_server_that_archives_nothing_does_so_afterwards_and_an_undo_puts_the_settin
     );
 }
 
+/// Has the database's programs be those of its version, but for this one.
+fn with_program(site: &Site, name: &str, script: &str) {
+    let folder = site.cluster.folder("programs");
+    for entry in fs::read_dir(site.cluster.bin()).unwrap().flatten() {
+        std::os::unix::fs::symlink(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+    fs::remove_file(folder.join(name)).unwrap();
+    fs::write(folder.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    let inventory = site.cli.read("inventory.yaml");
+    let (own, folder) = (site.cluster.bin().display().to_string(), folder.display().to_string());
+    site.cli.file("inventory.yaml", &inventory.replace(&own, &folder));
+}
+
+fn last_run(site: &Site) -> String {
+    site.cli.runs().last().unwrap().file_name().unwrap().to_string_lossy().into_owned()
+}
+
+#[test]
+fn a_server_that_other_programs_than_its_own_would_start_is_not_stopped() {
+    let site = Site::with(&[]);
+    let before = site.settings();
+    with_program(&site, "postgres", "echo 'postgres (PostgreSQL) 12.1'");
+    let own = format!("set `bin: {}`", fs::canonicalize(site.cluster.bin()).unwrap().display());
+    site.set_up(&["restart=allowed"], 4).says("but the data is of version").says(&own);
+    assert_eq!((site.settings(), site.show("archive_mode")), (before, "off".to_owned()));
+}
+
+#[test]
+fn a_server_that_does_not_come_up_with_the_new_settings_gets_the_old_ones_back_and_runs() {
+    let site = Site::with(&[]);
+    site.cluster.sql("ALTER SYSTEM SET archive_timeout = '7min'");
+    let before = site.settings();
+    let real = site.cluster.bin().join("pg_ctl").display().to_string();
+    let auto = site.cluster.pgdata().join("postgresql.auto.conf").display().to_string();
+    with_program(
+        &site,
+        "pg_ctl",
+        &format!(
+            "if [ $1 = start ] && grep -q archive_mode {auto}; then exec {real} \"$@\" -o '-c nonsense=1'; fi; exec {real} \"$@\""
+        ),
+    );
+    site.set_up(&["restart=allowed"], 10)
+        .says("it got the old ones back, and runs again with them")
+        .says("unrecognized configuration parameter \"nonsense\"");
+    assert_eq!((site.settings(), site.show("archive_mode")), (before.clone(), "off".to_owned()));
+    // The step told no outputs: its undo sets nothing up.
+    site.cli
+        .run(&["undo", &last_run(&site), "--confirm", "production"])
+        .ends(10)
+        .says("what was set before is not told");
+    assert_eq!((site.settings(), site.show("archive_mode")), (before, "off".to_owned()));
+}
+
+#[test]
+fn an_undo_puts_the_settings_of_a_server_that_is_down_back_and_leaves_it_down() {
+    let site = Site::with(&[]);
+    let before = site.settings();
+    site.set_up(&["restart=allowed"], 0);
+    assert_ne!(site.settings(), before);
+    site.cluster.stop("fast");
+    site.cli.run(&["undo", &last_run(&site), "--confirm", "production"]).ends(0).says("does not run: start it");
+    assert_eq!(site.settings(), before);
+    site.cluster.up();
+    assert_eq!(site.show("archive_mode"), "off");
+}
+
+#[test]
+fn a_run_that_was_killed_while_the_server_was_down_brings_it_up_again_when_it_goes_on() {
+    let site = Site::with(&[]);
+    let real = site.cluster.bin().join("pg_ctl").display().to_string();
+    let flag = site.cluster.folder("flags").join("down");
+    // The first start never comes: whoever is to make it is killed.
+    with_program(
+        &site,
+        "pg_ctl",
+        &format!(
+            "if [ $1 = start ] && [ ! -e {0} ]; then touch {0}; sleep 600; fi; exec {real} \"$@\"",
+            flag.display()
+        ),
+    );
+    let words = ["run", "setup-archiving", "-p", "database=main", "--confirm", "production", "-p", "restart=allowed"];
+    let running = site.cli.spawn(&words);
+    until("the server is to be started", || flag.exists());
+    assert!(running.kill());
+    site.cli.run(&["resume", &last_run(&site)]).ends(0).says("is down since an earlier attempt");
+    assert_eq!(site.show("archive_mode"), "on");
+}
+
 #[test]
 fn senders_kept_wal_and_checkpoints_are_set_where_they_are_asked_for_and_put_back() {
     let site = Site::with(&[("archive_mode", "on"), ("max_wal_senders", "3")]);

@@ -366,6 +366,9 @@ async fn a_store_of_wal_alone_is_pruned_by_the_backups_of_the_other_stores() {
     let away = site.cluster.dir().join("away");
     fs::rename(&own, &away).unwrap();
     cli.run(&["backups", "prune", "--store", "offsite", "--plan"]).ends(0).prints("store `primary` gives no answer");
+    let plan = cli.run(&["backups", "prune", "--store", "offsite", "--plan", "--json"]).ends(0).json();
+    let why = plan[0]["wal_spared"][0]["why"].as_str().unwrap();
+    assert!(why.contains("store `primary` gives no answer"), "{plan}");
     cli.run(&["run", "prune.yaml"]).ends(0);
     assert_eq!(segments(&offsite), all);
     // Nor where another, empty store lies in its place.

@@ -105,6 +105,10 @@ fn told(listed: &CommandOutput) -> Listed {
     if String::from_utf8_lossy(&listed.stderr).contains("unsupported version") {
         return Listed::Unknown(format!("the program `pg_restore` here is older than the dump: {why}"));
     }
+    let of_machine = ["out of memory", "could not open input file"];
+    if of_machine.iter().any(|words| String::from_utf8_lossy(&listed.stderr).contains(words)) {
+        return Listed::Unknown(format!("the program `pg_restore` could not read it here: {why}"));
+    }
     match listed.exit_code {
         Some(_) => Listed::Fault(format!("`pg_restore` cannot list it: {why}")),
         None => {
@@ -132,7 +136,8 @@ pub(super) fn begins_as_text(begin: &[u8]) -> bool {
 
 /// Whether text begins as `pg_dump` and `pg_dumpall` have it.
 fn is_of_pg_dump(begin: &[u8]) -> bool {
-    String::from_utf8_lossy(begin).contains("PostgreSQL database")
+    let marks = ["-- PostgreSQL database dump", "-- PostgreSQL database cluster dump"];
+    String::from_utf8_lossy(begin).lines().any(|line| marks.contains(&line.trim_end()))
 }
 
 /// Whether the last bytes of SQL text, [`CLOSING_BYTES`] of them, have the closing line of `pg_dump` or `pg_dumpall`;
@@ -179,6 +184,7 @@ mod tests {
         let older = "pg_restore: error: unsupported version (1.16) in file header\n";
         assert!(matches!(ended(Some(1), older), Listed::Unknown(why) if why.contains("1.16")));
         assert!(matches!(ended(None, ""), Listed::Unknown(_)));
+        assert!(matches!(ended(Some(1), "pg_restore: error: out of memory\n"), Listed::Unknown(_)));
         assert!(matches!(ended(Some(1), "pg_restore: error: could not read from input file\n"), Listed::Fault(_)));
     }
 
@@ -190,7 +196,13 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             judge(&path, origin).unwrap()
         };
-        for other in [&b"\x1f\x8b\x08\x00"[..], b"\x28\xb5\x2f\xfd", b"\x7fELF\0", b"5f8b  orders.dump\n"] {
+        for other in [
+            &b"\x1f\x8b\x08\x00"[..],
+            b"\x28\xb5\x2f\xfd",
+            b"\x7fELF\0",
+            b"5f8b  orders.dump\n",
+            b"These are dumps of the PostgreSQL database orders.\n",
+        ] {
             assert!(matches!(judged(other, Origin::Given), Some(Listed::Unknown(_))), "{other:?}");
             assert!(matches!(judged(other, Origin::Dumped), Some(Listed::Fault(_))), "{other:?}");
         }

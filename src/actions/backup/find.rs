@@ -15,12 +15,12 @@ use super::raw::{self, Layout, RawLocation};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, Findings,
-    Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, Target,
+    Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, Surroundings, Target,
 };
 use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::actions::store::catalog_failed;
 use crate::base::units::Span;
-use crate::base::{RunId, Timestamp, clock};
+use crate::base::{Timestamp, clock};
 use crate::catalog::attest::Level;
 use crate::catalog::{self, Backup, Pick, Proven, Query};
 use crate::language::inventory::Inventory;
@@ -46,6 +46,9 @@ pub struct FindParams {
     /// needed where those of several databases lie there.
     #[serde(default)]
     pub dbname: Option<String>,
+    /// Whether the `dbname` of the database's entry counts for dumps where neither `dbname` nor `id` is given. Default `ignore`.
+    #[serde(default)]
+    pub own_dbname: OwnDbname,
     /// Takes only backups that ended before this time, with an offset or `Z`.
     #[serde(default)]
     pub before: Option<Late<String>>,
@@ -92,6 +95,19 @@ pub enum Choice {
     Random,
 }
 
+/// Whether the `dbname` of an entry counts where no other is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnDbname {
+    /// It does not: dumps of any database within the server are taken.
+    #[default]
+    Ignore,
+    /// It does, unless it is `postgres`, which every server has.
+    Prefer,
+    /// It does.
+    Require,
+}
+
 /// The outputs of `backup.find`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FindOutput {
@@ -109,6 +125,9 @@ pub struct FindOutput {
     pub age_ms: u64,
     /// The sizes of its objects together.
     pub size_bytes: u64,
+    /// The database within the server that it is a dump of; null for any other backup, and where it does not say so.
+    #[serde(default)]
+    pub dbname: Option<String>,
     /// Its tier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
@@ -179,8 +198,21 @@ impl FindParams {
         faults
     }
 
+    /// The database within the server whose dumps are taken; `None`: any.
+    fn dbname(&self, inventory: &Inventory) -> Option<String> {
+        let is_of_entry =
+            self.kind.as_deref() == Some(catalog::KIND_POSTGRES_DUMP) && self.id.is_none() && self.location.is_none();
+        let entry = || inventory.databases.get(self.place.database.as_ref()?.as_str());
+        let own = || entry().map(|entry| entry.dbname.clone()).filter(|_| is_of_entry);
+        self.dbname.clone().or_else(|| match self.own_dbname {
+            OwnDbname::Ignore => None,
+            OwnDbname::Prefer => own().filter(|name| name != "postgres"),
+            OwnDbname::Require => own(),
+        })
+    }
+
     /// The query, or the expression it waits for.
-    pub(super) fn query(&self, place: &Place, run: &RunId) -> Result<Result<Query, &str>, ActionError> {
+    pub(super) fn query(&self, place: &Place, about: &Surroundings) -> Result<Result<Query, &str>, ActionError> {
         if let Some(fault) = self.faults().into_iter().next() {
             return Err(ActionError::fatal(fault.message));
         }
@@ -200,14 +232,14 @@ impl FindParams {
             kind: self.kind.clone().or(base),
             tier: self.tier.clone(),
             id: known(&self.id),
-            dbname: self.dbname.clone(),
+            dbname: self.dbname(&about.inventory),
             before: [point(&self.before)?, at, aged].into_iter().flatten().min(),
             verified: self.verified.then_some(Level::Digests),
             proven: self.proven,
             pick: match self.pick {
                 Choice::Latest => Pick::Latest,
                 Choice::Oldest => Pick::Oldest,
-                Choice::Random => Pick::Random { seed: run.to_string() },
+                Choice::Random => Pick::Random { seed: about.run.to_string() },
             },
         }))
     }
@@ -246,6 +278,10 @@ impl Action for Find {
         version: 2,
         examples: &[
             Example { title: "The newest", with: "{ database: orders }" },
+            Example {
+                title: "The newest dump of the database that the entry names",
+                with: "{ database: orders, kind: postgres.dump, own_dbname: prefer }",
+            },
             Example {
                 title: "The last one before a time",
                 with: "{ database: orders, kind: postgres.base, before: '2026-01-28T14:30:00Z' }",
@@ -307,7 +343,7 @@ impl Action for Find {
         let wanted = match &params.id {
             Some(id) => format!("the backup {}", id.shown(Clone::clone)),
             None => {
-                let of = params.dbname.as_ref().map(|dbname| format!(" of its database {dbname}"));
+                let of = params.dbname(cx.inventory).map(|dbname| format!(" of its database {dbname}"));
                 format!("the newest backup{}{}", of.unwrap_or_default(), before.unwrap_or_default())
             }
         };
@@ -326,7 +362,7 @@ impl Action for Find {
     async fn run(&self, params: &FindParams, cx: &RunContext) -> Result<FindOutput, ActionError> {
         let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
         let mut query = params
-            .query(&place, &cx.about.run)?
+            .query(&place, &cx.about)?
             .map_err(|expression| ActionError::fatal(format!("the value of `{expression}` is not known yet")))?;
         let store = cx.store(&place.store)?;
         let (backup, handle) = match &params.location {
@@ -371,6 +407,7 @@ impl Action for Find {
             stopped_at: manifest.stopped_at,
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             size_bytes: manifest.size_bytes(),
+            dbname: manifest.dump.as_ref().map(|dump| dump.dbname.clone()),
             tier: manifest.tier.clone(),
             proven_at: attested.proven_at(),
             verified_at: passed.map(|note| note.at),

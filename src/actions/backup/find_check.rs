@@ -25,7 +25,7 @@ pub(in crate::actions) const STILL_TO_COME: &str =
 /// Fails when the arguments make no sense and when a store gives no answer.
 pub(super) async fn told(params: &FindParams, cx: &CheckContext) -> Result<Findings, ActionError> {
     let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
-    let query = match params.query(&place, &cx.about.run)? {
+    let query = match params.query(&place, &cx.about)? {
         Ok(query) => query,
         Err(expression) => return Ok(Findings::default().pending(format!("`{expression}` is not known yet"))),
     };

@@ -33,6 +33,9 @@ pub(super) fn misfit(
     if cluster.is_scratch() || params.delta {
         return Ok(None);
     }
+    if let Some(fact) = cluster.linked(files) {
+        return Ok(Some((fact.what, "name the folder that it leads to as `pgdata` of the database; the link stays")));
+    }
     let place = cluster.pgdata.display();
     let facts = |path: &Path| files.facts(path).map_err(|error| cannot(&error));
     let above = cluster.pgdata.parent().map(facts).transpose()?.flatten();

@@ -31,10 +31,10 @@ pub use cluster::wal_location::WalLocation;
 pub use logical::dump::{
     AllDatabases, Compressor, DatabaseNames, Dump, DumpOutput, DumpParams, DumpedDatabase, Globals,
 };
-pub use logical::restore_dump::is_kept_old;
 pub use logical::restore_dump::{
     Compared, RestoreDump, RestoreDumpOutput, RestoreDumpParams, RestoreMode, RestoredLoss, Roles,
 };
+pub use logical::restore_dump::{is_half_loaded, is_kept_old};
 pub use logical::swap_back::{SwapBack, SwapBackOutput, SwapBackParams};
 pub use recovery::promote::{Promote, PromoteOutput, PromoteParams};
 pub use recovery::recover::{InstanceState, Landmark, Recover, RecoverLoss, RecoverOutput, RecoverParams, TargetSpec};

@@ -34,6 +34,19 @@ impl Archive {
             .collect()
     }
 
+    /// Where two timelines part that go on from one: what lies before is on both.
+    #[must_use]
+    pub fn parted_at(&self, one: Timeline, other: Timeline) -> Lsn {
+        let path = |timeline| self.history(timeline).unwrap_or_else(|| TimelineHistory::root(timeline)).path();
+        let mut spans = path(one).into_iter().zip(path(other));
+        let parted = spans.find_map(|(one, other)| match one.timeline == other.timeline {
+            false => Some(one.begin.min(other.begin)),
+            true if one.end == other.end => None,
+            true => one.end.into_iter().chain(other.end).min(),
+        });
+        parted.unwrap_or_default()
+    }
+
     /// Whether a timeline was written to after the way had gone on without it for the last time, or the way after it had begun.
     fn at_once(&self, way: &TimelineHistory, (timeline, newest): (Timeline, Timestamp)) -> bool {
         let history = self.history(timeline).unwrap_or_else(|| TimelineHistory::root(timeline));
@@ -92,6 +105,21 @@ mod tests {
         assert_eq!(beside(&standby, &one_after_another, 1), [], "that is given up by who names the older one");
         // What lies before the fork is on the way.
         assert_eq!(beside(&standby, &[(1, 4, "11:30"), (2, 8, "12:00")], 2), []);
+    }
+
+    #[test]
+    fn two_timelines_share_what_lies_before_the_first_place_at_which_one_of_them_left() {
+        let mut archive = Archive::empty(SegmentSize::DEFAULT);
+        for (timeline, history) in
+            [(2, "1\t0/7000000\ta"), (3, "1\t0/5000000\tb"), (4, "1\t0/7000000\ta\n2\t0/9000000\tc")]
+        {
+            let history = TimelineHistory::parse(Timeline(timeline), history).unwrap();
+            archive.branches.insert(Timeline(timeline), Branch { history, created_at: at("11:00") });
+        }
+        let parted = |one, other| archive.parted_at(Timeline(one), Timeline(other)).0 >> 24;
+        for (one, other, segment) in [(2, 1, 7), (1, 2, 7), (3, 2, 5), (2, 3, 5), (4, 2, 9), (4, 1, 7), (4, 3, 5)] {
+            assert_eq!(parted(one, other), segment, "{one} and {other}");
+        }
     }
 
     #[test]

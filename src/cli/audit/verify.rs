@@ -61,7 +61,11 @@ fn all(runs: &Runs, signers: &AllowedSigners, json: bool) -> Result<Exit, Failur
 
 fn show(audit: &RunAudit) {
     let head = audit.head.map_or_else(|| "-".to_owned(), |head| head.to_string());
-    let verdict = if audit.is_ok() { "ok" } else { "BROKEN" };
+    let verdict = match (audit.is_ok(), audit.is_unread()) {
+        (true, _) => "ok",
+        (false, true) => "UNREAD",
+        (false, false) => "BROKEN",
+    };
     out!("{}  {verdict}  {} events  head {head}  {}", audit.run, audit.events, signed(&audit.signed));
     problems(&audit.problems);
 }

@@ -324,6 +324,8 @@ impl Judged {
             json!({ "system_id": range.system_id.to_string(), "first": range.first.to_string(), "last": range.last.to_string(),
                 "segments": range.segments, "size_bytes": range.size_bytes, "why": range.why })
         });
+        let spared = self.plan.wal.spared.iter();
+        let wal_spared = spared.map(|(cluster, why)| json!({ "system_id": cluster.to_string(), "why": why.as_str() }));
         let orphans = self.orphans.iter().map(
             |orphan| json!({ "folder": orphan.folder, "objects": orphan.keys.len(), "size_bytes": orphan.size_bytes }),
         );
@@ -342,6 +344,7 @@ impl Judged {
             "damaged": damaged.collect::<Vec<_>>(),
             "remove": remove.collect::<Vec<_>>(),
             "wal": wal.collect::<Vec<_>>(),
+            "wal_spared": wal_spared.collect::<Vec<_>>(),
             "orphans": orphans.collect::<Vec<_>>(),
             "unfinished": unfinished.collect::<Vec<_>>(),
             "spared": self.found.spared,

@@ -17,8 +17,8 @@ use crate::cli::site::{Site, machine as this_machine};
 use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document};
 use crate::report::mask_text;
-use crate::wal::LostBeside;
 use crate::wal::outlook::{Impossible, Plan, ToRetrieve};
+use crate::wal::{LossBegin, LostBeside};
 
 /// What a plan is for.
 pub struct About<'a> {
@@ -172,7 +172,8 @@ pub fn told(about: &About<'_>, plan: &Plan) -> Value {
 }
 
 fn beside(lost: &LostBeside) -> Value {
-    json!({ "timeline": lost.timeline, "from": lost.first_at, "to": lost.newest_at })
+    let is_read = matches!(lost.begin, LossBegin::At(_));
+    json!({ "timeline": lost.timeline, "from": lost.begin.earliest(), "from_is_read": is_read, "to": lost.newest_at })
 }
 
 fn passed_over<'a>(all: impl Iterator<Item = (&'a str, &'a Refusal)>) -> Vec<Value> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::gather::{Drilled, Newest, Restorable, Status};
 use super::readable::Locked;
+use super::undumped;
 use crate::actions::postgres::cluster::name::ident;
 use crate::actions::postgres::recovery::server_status::LostDatabase;
 use crate::actions::postgres::session::connect::Refusal;
@@ -20,7 +21,7 @@ use crate::event::Outcome;
 use crate::journal::RunStatus;
 
 /// A backup that is older counts as a reason to take one, where the inventory's `backups` say nothing.
-const OLD: Duration = Duration::from_secs(7 * 86_400);
+pub(super) const OLD: Duration = Duration::from_secs(7 * 86_400);
 /// A proof that is older counts as a reason to drill, where they say nothing.
 const UNPROVEN: Duration = Duration::from_secs(90 * 86_400);
 
@@ -37,7 +38,7 @@ pub struct Advice {
 }
 
 impl Advice {
-    fn new(level: Level, text: impl Into<String>) -> Self {
+    pub(super) fn new(level: Level, text: impl Into<String>) -> Self {
         Self { level, text: text.into() }
     }
 }
@@ -47,6 +48,8 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     let wrong = status.server.contradictions.iter();
     let mut next: Vec<Advice> =
         wrong.map(|one| Advice::new(Level::Critical, format!("{}: {}", one.what, one.help))).collect();
+    // It may be why the server is down, and whatever is started or restored there needs room first.
+    next.extend(status.server.full_disks.iter().map(|disk| Advice::new(Level::Critical, disk.clone())));
     next.extend(unfinished(status));
     let ways = Ways::of(status, again);
     // Whether it is down is not known while the entry is wrong about it.
@@ -65,6 +68,7 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     }
     next.extend(status.unforgotten.iter().map(|one| Advice::new(one.level, one.told())));
     next.extend(held(status, &ways));
+    next.extend(undumped::advice(status, &ways.backup));
     next.extend(stores(status, again));
     let of_keys = |one: &Locked| Advice::new(one.level, format!("{}; or take a new one: {}", one.fact, ways.backup));
     next.extend(status.locked.iter().map(of_keys));
@@ -114,6 +118,14 @@ fn silent(status: &Status, ways: &Ways) -> Advice {
             run.run,
             run.name,
             outcome_words(run.outcome),
+            ways.restore
+        );
+        return Advice::new(Level::Critical, text);
+    }
+    if let Some(start) = idle.filter(|_| status.server.crashed) {
+        let text = format!(
+            "the server does not run; it was at work until it went down, and its data looks whole: read its log, then start it: \
+             {start} (crash recovery brings back every commit); only if it does not come up: {}",
             ways.restore
         );
         return Advice::new(Level::Critical, text);
@@ -318,7 +330,7 @@ fn stores(status: &Status, again: &Again) -> Vec<Advice> {
     let (name, Ways { what, backup, restore, .. }) = (status.database.as_str(), Ways::of(status, again));
     let answering = usize::from(status.store_fault.is_empty() || status.told_by.is_some())
         + status.beside.iter().filter(|one| one.fault.is_empty()).count();
-    let meanwhile = again.change(["backup", name, "--at-least", &answering.max(1).to_string()]);
+    let meanwhile = upright(status, again.change(["backup", name, "--at-least", &answering.max(1).to_string()]));
     let mut next = Vec::new();
     if let Some(other) = &status.told_by {
         let text = format!(
@@ -422,9 +434,15 @@ impl Ways {
             (None, true) => ("dump", drill("restore-test-dump")),
             (None, false) => ("base backup", drill("full-db-loss")),
         };
-        let (backup, restore) = (again.change(["backup", name]), again.line(["restore", name]));
+        let backup = upright(status, again.change(["backup", name]));
+        let restore = again.line(["restore", name]);
         Self { what, backup, drill, restore, known: again.line(["backups", "list"]), database }
     }
+}
+
+/// A backup is taken of a server that runs: of one that does not, this comes after what brings it up.
+fn upright(status: &Status, backup: String) -> String {
+    if status.server.answers { backup } else { format!("once its server takes sessions again, {backup}") }
 }
 
 /// What `runbook wal status` would complain about. Where the server is down that comes first, and says enough.

@@ -8,6 +8,7 @@ use super::advice;
 use super::kept::Kept;
 use super::past::past;
 use super::readable::Locked;
+use super::undumped::{self, Undumped};
 use crate::action::{Mode, Secrets};
 use crate::actions::postgres::recovery::server_status::{ServerStatus, look};
 use crate::base::diagnostic::Code;
@@ -87,6 +88,9 @@ pub struct Status {
     /// Databases that dumps name and that the server has no more, or that are shut.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub missing: BTreeMap<String, Missing>,
+    /// Databases that a managed server has and that no dump names, or only an old one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub undumped: BTreeMap<String, Undumped>,
     /// What these expectations judge.
     #[serde(skip)]
     pub limits: Limits,
@@ -149,6 +153,8 @@ pub struct Limits {
     pub age: bool,
     /// How long ago a restore may have been proven.
     pub proof: bool,
+    /// Which databases of the server must have a dump.
+    pub dbnames: bool,
 }
 
 /// A backup in a few figures.
@@ -291,11 +297,14 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     let archives = entry.is_some_and(|entry| entry.store.is_some()) && !managed;
     let wal = archives.then(|| cli_wal::standing(site, name, None)).transpose()?;
     let lacking = missing(&server, &kept.dumped);
+    let at = clock::now();
+    let dumped = kept.perhaps_dumped.as_ref().filter(|_| managed);
+    let undumped = entry.zip(dumped).map(|(entry, dumped)| undumped::of(&server, entry, (dumped, at)));
     let mut status = Status {
         wal,
         database: name.to_owned(),
         environment: site.environment.clone(),
-        at: clock::now(),
+        at,
         server,
         managed,
         stanza,
@@ -307,6 +316,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         locked: kept.locked,
         store_fault: kept.fault,
         missing: lacking,
+        undumped: undumped.unwrap_or_default(),
         told_by: kept.told_by,
         beside: kept.beside,
         expected,
@@ -369,6 +379,7 @@ fn limits(name: &str, site: &Site) -> Limits {
     Limits {
         age: said().any(|one| one.max_age.is_some() || one.every.is_some() || one.cron.is_some()),
         proof: said().any(|one| one.max_proof_age.is_some()),
+        dbnames: said().any(|one| !one.dbnames.is_empty()),
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Kept {
     pub(super) snapshot: Option<Newest>,
     /// Of each database that whole dumps name, when the newest of them was begun.
     pub(super) dumped: BTreeMap<String, Timestamp>,
+    /// The same, also of dumps that do not say which environment they are of; `None` where a store tells nothing.
+    pub(super) perhaps_dumped: Option<BTreeMap<String, Timestamp>>,
 }
 
 impl Kept {
@@ -45,7 +47,7 @@ impl Kept {
             return Self { fault: "the inventory gives it no `store`".to_owned(), ..Self::default() };
         };
         let fault = own.backups.as_ref().err().cloned().unwrap_or_default();
-        let newest_at = |shelf: &&Shelf| shelf.sound(kind).map(|backup| backup.manifest.stopped_at).max();
+        let newest_at = |shelf: &&Shelf| sound(shelf, kind).map(|backup| backup.manifest.stopped_at).max();
         let others = || shelves.iter().filter(|shelf| newest_at(shelf).is_some());
         let told = if fault.is_empty() { Some(own) } else { others().max_by_key(newest_at) };
         let kept = told.map(|shelf| Self::of(shelf, kind)).unwrap_or_default();
@@ -61,8 +63,13 @@ impl Kept {
         let snapshots =
             shelves.iter().flat_map(|shelf| shelf.sound(KIND_POSTGRES_SNAPSHOT).map(move |one| (one, shelf)));
         let snapshot = snapshots.max_by_key(|(one, _)| one.manifest.stopped_at).map(|(one, shelf)| newest(one, shelf));
-        let dumped = dumped(&shelves, &site.environment);
-        Self { locked, fault, told_by, beside, dumped, restorable, snapshot, ..kept }
+        let is_here = |of: Option<&str>| of == Some(site.environment.as_str());
+        let dumped = dumped(&shelves, is_here);
+        // Where a dump does not say it, it may be of here.
+        let perhaps_dumped = self::dumped(&shelves, |of| of.is_none() || is_here(of));
+        let is_whole = shelves.iter().all(|shelf| shelf.backups.is_ok());
+        let perhaps_dumped = is_whole.then_some(perhaps_dumped);
+        Self { locked, fault, told_by, beside, dumped, perhaps_dumped, restorable, snapshot, ..kept }
     }
 
     /// What pgBackRest lists.
@@ -85,7 +92,7 @@ impl Kept {
     /// The newest of these that is sound somewhere: of base backups a restore takes another store's copy for a damaged one.
     fn restorable(&self, told: &Shelf, (shelves, kind): (&[Shelf], &str)) -> Option<Restorable> {
         let is_read = |shelf: &&Shelf| shelf.store == told.store || kind == KIND_POSTGRES_BASE;
-        let copies = shelves.iter().filter(is_read).flat_map(|shelf| shelf.sound(kind).map(move |one| (one, shelf)));
+        let copies = shelves.iter().filter(is_read).flat_map(|shelf| sound(shelf, kind).map(move |one| (one, shelf)));
         let known = copies.filter(|(one, _)| self.ids.contains(&one.manifest.id));
         let is_its_own = |shelf: &Shelf| shelf.store == told.store;
         let best = known.max_by_key(|(one, shelf)| (one.manifest.stopped_at, is_its_own(shelf)))?;
@@ -97,7 +104,7 @@ impl Kept {
     fn beside(&self, shelf: &Shelf, kind: &str) -> Beside {
         let other = Self::of(shelf, kind);
         let known = self.newest.as_ref().map(|newest| newest.ended_at);
-        let newest_sound = shelf.sound(kind).max_by_key(|backup| backup.manifest.stopped_at);
+        let newest_sound = sound(shelf, kind).max_by_key(|backup| backup.manifest.stopped_at);
         let is_newer = |one: &Backup| known < Some(one.manifest.stopped_at) && !self.ids.contains(&one.manifest.id);
         Beside {
             store: shelf.store.clone(),
@@ -119,17 +126,28 @@ impl Kept {
     }
 }
 
-/// Of each database that whole dumps of this environment name, when the newest was begun. What a restore has put aside is no database that is missed.
-fn dumped(shelves: &[Shelf], environment: &str) -> BTreeMap<String, Timestamp> {
+/// Of each database that whole dumps of an environment name, when the newest was begun. What a restore has put aside is no database
+/// that is missed.
+fn dumped(shelves: &[Shelf], is_its: impl Fn(Option<&str>) -> bool) -> BTreeMap<String, Timestamp> {
     let mut newest = BTreeMap::new();
-    for backup in shelves.iter().flat_map(|shelf| shelf.sound(KIND_POSTGRES_DUMP)) {
+    for backup in shelves.iter().flat_map(|shelf| sound(shelf, KIND_POSTGRES_DUMP)) {
         let Some(dump) = backup.manifest.dump.as_ref().filter(|dump| !dump.partial) else { continue };
-        if !is_kept_old(&dump.dbname) && backup.manifest.environment.as_deref() == Some(environment) {
+        if is_its(backup.manifest.environment.as_deref()) {
             let known = newest.entry(dump.dbname.clone()).or_insert(backup.manifest.started_at);
             *known = backup.manifest.started_at.max(*known);
         }
     }
     newest
+}
+
+/// What a store has of a kind and nothing is known against; no dump of what a restore has put aside.
+fn sound<'a>(shelf: &'a Shelf, kind: &'a str) -> impl Iterator<Item = &'a Backup> {
+    shelf.sound(kind).filter(|backup| !is_of_kept(backup))
+}
+
+/// Whether it is a dump of what a restore has put aside, which is no backup of the database that has its place.
+fn is_of_kept(backup: &Backup) -> bool {
+    backup.manifest.dump.as_ref().is_some_and(|dump| is_kept_old(&dump.dbname))
 }
 
 fn of_stanza(name: &str, site: &Site) -> Result<Kept, String> {
@@ -152,7 +170,7 @@ fn of_stanza(name: &str, site: &Site) -> Result<Kept, String> {
 
 /// The backups of a kind that a store has, newest first.
 fn newest_first(shelf: &Shelf, kind: &str) -> Vec<Backup> {
-    let mut found: Vec<Backup> = shelf.of_kind(kind).cloned().collect();
+    let mut found: Vec<Backup> = shelf.of_kind(kind).filter(|backup| !is_of_kept(backup)).cloned().collect();
     found.sort_by_key(|backup| std::cmp::Reverse(backup.manifest.stopped_at));
     found
 }

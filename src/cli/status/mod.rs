@@ -6,6 +6,7 @@ mod kept;
 mod past;
 mod readable;
 mod show;
+mod undumped;
 
 use std::process::ExitCode;
 
@@ -17,7 +18,7 @@ use crate::catalog::health::Level;
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook status\n  runbook status orders\n  runbook status --json | jq '.[] | {database, level, next}'\n\nOf each database: whether its server answers, how far its archive is behind, its newest backup and the last proof that one restores, the last drill, the forecast of a recovery against its RTO, recoveries that are open, runs that wait, and what to do next.\nNothing is changed. A store or a server that does not answer is told and does not hide the rest: of the backups and the WAL the other stores of the database tell. The inventory is held against the server that answers: an entry that is wrong about it comes first.\nCode 0: all is well, 1: something is to be done (a drill or a backup is overdue, a run waits), 2: critical (the server does not answer or is not the one of the inventory, the RPO is missed, no sound backup, no recovery can be planned), 3: unknown, for example because the store gave no answer. `level` in JSON says the same of each database."
+    after_help = "Examples:\n  runbook status\n  runbook status orders\n  runbook status --json | jq '.[] | {database, level, next}'\n\nOf each database: whether its server answers, how far its archive is behind, its newest backup and the last proof that one restores, the last drill, the forecast of a recovery against its RTO, recoveries that are open, runs that wait, and what to do next.\nNothing is changed. A store or a server that does not answer is told and does not hide the rest: of the backups and the WAL the other stores of the database tell. The inventory is held against the server that answers: an entry that is wrong about it comes first.\nCode 0: all is well, 1: something is to be done (a drill or a backup is overdue, a run waits), 2: critical (the server does not answer or is not the one of the inventory, the RPO is missed, no sound backup, no dump of the entry's own database of a managed server, no recovery can be planned), 3: unknown, for example because the store gave no answer. `level` in JSON says the same of each database."
 )]
 pub struct Args {
     /// Only this database of the inventory

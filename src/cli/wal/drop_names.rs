@@ -87,12 +87,13 @@ impl DropNames {
     pub(super) fn relations(&self, sighting: &Sighting) -> String {
         let by_file = sighting.what == Happened::Replaced;
         let number = |one: &NamedRelation| if by_file { one.file } else { one.oid };
-        let mut tops: Vec<&NamedRelation> = sighting.relations.iter().filter(|one| is_top(one, sighting)).collect();
+        let family = Family::of(sighting);
+        let mut tops: Vec<&NamedRelation> = sighting.relations.iter().filter(|one| family.is_top(one)).collect();
         tops.sort_by_key(|one| (rank(one.kind), one.database, one.oid));
         let (tops, kept): (Vec<&NamedRelation>, Vec<&NamedRelation>) =
-            tops.into_iter().partition(|one| by_file || is_dropped(one, sighting));
+            tops.into_iter().partition(|one| by_file || family.is_dropped(one));
         let named = tops.into_iter().map(|one| {
-            let parts: Vec<&NamedRelation> = parts(one, sighting).collect();
+            let parts = family.parts(one);
             let of_kind = |kinds: &str| parts.iter().filter(|part| kinds.contains(part.kind)).count();
             let indexes = along(of_kind("iI"), "its index", "indexes");
             let toast = along(of_kind("t"), "its TOAST table", "TOAST tables");
@@ -103,7 +104,8 @@ impl DropNames {
                 format!("{} in a schema whose name no source knows ({})", ident(&one.name), one.schema_oid)
             });
             let of = one.of.map(|table| format!(" of {table}")).unwrap_or_default();
-            format!("{} {name} ({}{with}){of}", kind(one.kind), number(one))
+            let unsure = if one.is_seen_row { "" } else { "; it may have had another name before that transaction" };
+            format!("{} {name} ({}{with}{unsure}){of}", kind(one.kind), number(one))
         });
         let all = named.chain(self.unnamed(sighting)).collect::<Vec<_>>().join(", ");
         let kept: Vec<String> = kept.into_iter().filter_map(|one| self.qualified(one)).collect();
@@ -115,21 +117,14 @@ impl DropNames {
 
     /// Those whose rows WAL has not.
     fn unnamed(&self, sighting: &Sighting) -> Vec<String> {
-        let known = |database: u32, number: u32, file: bool| {
-            let is_it =
-                |one: &&NamedRelation| one.database == database && number == if file { one.file } else { one.oid };
-            sighting.relations.iter().any(|one| is_it(&one))
+        let by_file = sighting.what == Happened::Replaced;
+        let known: BTreeSet<(u32, u32)> =
+            sighting.relations.iter().map(|one| (one.database, if by_file { one.file } else { one.oid })).collect();
+        let numbers: Vec<(u32, u32)> = match by_file {
+            true => sighting.files.iter().map(|one| (one.database, one.file)).collect(),
+            false => sighting.dropped.iter().map(|one| (one.database, one.oid)).collect(),
         };
-        let numbers: Vec<(u32, u32)> = match sighting.what {
-            Happened::Replaced => {
-                let files = sighting.files.iter().filter(|one| !known(one.database, one.file, true));
-                files.map(|one| (one.database, one.file)).collect()
-            }
-            Happened::Dropped | Happened::DatabaseDropped | Happened::Changed | Happened::Ended | Happened::Marked => {
-                let dropped = sighting.dropped.iter().filter(|one| !known(one.database, one.oid, false));
-                dropped.map(|one| (one.database, one.oid)).collect()
-            }
-        };
+        let numbers: Vec<(u32, u32)> = numbers.into_iter().filter(|one| !known.contains(one)).collect();
         let live = |one: &(u32, u32)| self.now.get(one).filter(|_| sighting.what == Happened::Dropped);
         let mut words: Vec<String> = numbers
             .iter()
@@ -145,10 +140,12 @@ impl DropNames {
         words
     }
 
-    /// Whether the WAL that was read has not the rows of all that was dropped or got new files.
+    /// Whether the WAL that was read has not the rows of all that was dropped or got new files, as others saw them.
     pub(super) fn lacks(sighting: &Sighting) -> bool {
         match sighting.what {
-            Happened::Dropped | Happened::Replaced => !Self::default().unnamed(sighting).is_empty(),
+            Happened::Dropped | Happened::Replaced => {
+                sighting.relations.iter().any(|one| !one.is_seen_row) || !Self::default().unnamed(sighting).is_empty()
+            }
             Happened::DatabaseDropped => sighting.database_name.is_none(),
             Happened::Changed | Happened::Ended | Happened::Marked => false,
         }
@@ -166,10 +163,11 @@ impl DropNames {
 
     /// The tables that a transaction dropped, as `tables` of a procedure wants them, with their database's name.
     pub(super) fn tables(&self, sighting: &Sighting) -> Option<(&str, String)> {
+        let family = Family::of(sighting);
         let tables: Vec<&NamedRelation> = sighting
             .relations
             .iter()
-            .filter(|one| matches!(one.kind, 'r' | 'p') && is_dropped(one, sighting) && is_top(one, sighting))
+            .filter(|one| matches!(one.kind, 'r' | 'p') && family.is_dropped(one) && family.is_top(one))
             .filter(|one| self.schema(one).is_none_or(|schema| !schema.starts_with("pg_temp")))
             .collect();
         // Back it comes into a database that is there.
@@ -192,26 +190,54 @@ fn wanted(found: &[(Sighting, Place)]) -> BTreeMap<u32, Numbers> {
         for one in sighting.relations.iter().filter(|one| one.schema.is_none()) {
             all.entry(one.database).or_default().schemas.insert(one.schema_oid);
         }
-        let has_row = |oid: u32| sighting.relations.iter().any(|one| one.oid == oid);
-        for one in sighting.dropped.iter().filter(|one| !has_row(one.oid)) {
+        let named: BTreeSet<(u32, u32)> = sighting.relations.iter().map(key).collect();
+        for one in sighting.dropped.iter().filter(|one| !named.contains(&(one.database, one.oid))) {
             all.entry(one.database).or_default().relations.insert(one.oid);
         }
     }
     all
 }
 
-/// Whether a relation ceased to be; the others got new files.
-fn is_dropped(one: &NamedRelation, sighting: &Sighting) -> bool {
-    sighting.dropped.iter().any(|of| (of.database, of.oid) == (one.database, one.oid))
+/// How the relations of a sighting belong together: it may have tens of thousands.
+struct Family<'a> {
+    named: BTreeSet<(u32, u32)>,
+    dropped: BTreeSet<(u32, u32)>,
+    parts: BTreeMap<(u32, u32), Vec<&'a NamedRelation>>,
 }
 
-/// Whether a relation is told by itself: all but those that belong to one that is told.
-fn is_top(one: &NamedRelation, sighting: &Sighting) -> bool {
-    !one.of.is_some_and(|of| sighting.relations.iter().any(|other| (other.database, other.oid) == (one.database, of)))
+impl<'a> Family<'a> {
+    fn of(sighting: &'a Sighting) -> Self {
+        let mut parts: BTreeMap<(u32, u32), Vec<&NamedRelation>> = BTreeMap::new();
+        for one in &sighting.relations {
+            if let Some(of) = one.of {
+                parts.entry((one.database, of)).or_default().push(one);
+            }
+        }
+        Self {
+            named: sighting.relations.iter().map(key).collect(),
+            dropped: sighting.dropped.iter().map(|one| (one.database, one.oid)).collect(),
+            parts,
+        }
+    }
+
+    /// Whether a relation ceased to be; the others got new files.
+    fn is_dropped(&self, one: &NamedRelation) -> bool {
+        self.dropped.contains(&key(one))
+    }
+
+    /// Whether a relation is told by itself: all but those that belong to one that is told.
+    fn is_top(&self, one: &NamedRelation) -> bool {
+        !one.of.is_some_and(|of| self.named.contains(&(one.database, of)))
+    }
+
+    /// What belongs to a relation.
+    fn parts(&self, top: &NamedRelation) -> &[&'a NamedRelation] {
+        self.parts.get(&key(top)).map_or(&[], Vec::as_slice)
+    }
 }
 
-fn parts<'a>(top: &'a NamedRelation, sighting: &'a Sighting) -> impl Iterator<Item = &'a NamedRelation> {
-    sighting.relations.iter().filter(move |one| one.database == top.database && one.of == Some(top.oid))
+fn key(one: &NamedRelation) -> (u32, u32) {
+    (one.database, one.oid)
 }
 
 /// An identifier as SQL wants it, quoted only where it must be.
@@ -243,5 +269,83 @@ fn rank(kind: char) -> u8 {
         'm' | 'v' | 'f' => 1,
         'S' => 2,
         _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+    use super::*;
+    use crate::pgformat::{DroppedRelation, Lsn};
+    use crate::wal::change_search::Rows;
+
+    const DATABASE: u32 = 5;
+
+    fn relation((oid, kind, of): (u32, char, Option<u32>), name: String) -> NamedRelation {
+        NamedRelation {
+            database: DATABASE,
+            oid,
+            file: oid,
+            schema_oid: PUBLIC.0,
+            schema: None,
+            name,
+            kind,
+            of,
+            is_seen_row: true,
+        }
+    }
+
+    fn dropped(relations: Vec<NamedRelation>) -> Sighting {
+        Sighting {
+            what: Happened::Dropped,
+            xid: Some(800),
+            committed: true,
+            lsn: Lsn(2),
+            before: Lsn(1),
+            at: None,
+            dropped: relations.iter().map(|one| DroppedRelation { database: DATABASE, oid: one.oid }).collect(),
+            files: Vec::new(),
+            relations,
+            database: None,
+            database_name: None,
+            rows: Rows::default(),
+            name: None,
+        }
+    }
+
+    #[test]
+    fn ten_thousand_tables_that_were_dropped_at_once_are_told_each_with_what_belongs_to_it() {
+        const TABLES: u32 = 10_000;
+        let family = |table: u32| {
+            let oid = 20_000 + 4 * table;
+            [
+                relation((oid, 'r', None), format!("t{table}")),
+                relation((oid + 1, 't', Some(oid)), format!("pg_toast_{oid}")),
+                relation((oid + 2, 'i', Some(oid + 1)), format!("pg_toast_{oid}_index")),
+                relation((oid + 3, 'i', Some(oid)), format!("t{table}_pkey")),
+            ]
+        };
+        let sighting = dropped((0..TABLES).flat_map(family).collect());
+        let mut names = DropNames::default();
+        names.databases.insert(DATABASE, "shop".to_owned());
+        let words = names.relations(&sighting);
+        let all: Vec<&str> = words.split(", table ").collect();
+        assert_eq!(all.len(), TABLES as usize, "{}", &words[..400]);
+        assert_eq!(all[1], "public.t1 (20004, with its index, its TOAST table)");
+        let (dbname, tables) = names.tables(&sighting).unwrap();
+        assert_eq!((dbname, tables.split(',').count()), ("shop", TABLES as usize));
+        assert!(!DropNames::lacks(&sighting));
+        let rowless = Sighting { relations: Vec::new(), ..sighting };
+        assert!(DropNames::lacks(&rowless));
+        assert_eq!(names.relations(&rowless).split(", ").count(), 4 * TABLES as usize);
+    }
+
+    #[test]
+    fn a_name_that_the_transaction_itself_may_have_given_is_said_to_be_that() {
+        let own = NamedRelation { is_seen_row: false, ..relation((20_000, 'r', None), "t_old".to_owned()) };
+        let sighting = dropped(vec![own]);
+        assert!(DropNames::lacks(&sighting), "the row that others saw is looked for");
+        let words = DropNames::default().relations(&sighting);
+        assert_eq!(words, "table public.t_old (20000; it may have had another name before that transaction)");
     }
 }

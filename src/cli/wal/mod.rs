@@ -4,6 +4,7 @@
 mod digests;
 mod drop_names;
 mod give_up;
+mod ground;
 mod lacking;
 mod mend;
 mod pg_wal;

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::drop_names::DropNames;
+use super::ground::{Extent, Ground, narrow};
 use super::pg_wal::PgWal;
 use crate::actions::postgres::stores::archiver::Relation;
 use crate::base::Timestamp;
 use crate::base::clock;
-use crate::catalog::recovery::Edge;
 use crate::cli::again::Again;
 use crate::cli::args::{InventoryArgs, moment};
 use crate::cli::exit::told;
@@ -20,7 +20,7 @@ use crate::cli::{Exit, Failure, document, wiring};
 use crate::pgformat::{Lsn, SegmentName, Timeline};
 use crate::report::mask_text;
 use crate::wal::change_search::{Happened, Relations, Sighting, Wanted};
-use crate::wal::outlook::{Hunt, readable};
+use crate::wal::outlook::readable;
 
 /// Arguments of `wal search`.
 #[derive(Debug, clap::Args)]
@@ -136,15 +136,14 @@ impl Args {
         let mut ground = Ground { found: &found, cluster, path: walked, timeline, live: ends.then_some(&mut live) };
         let (hunt, mut notes) = ground.hunt(wanted.clone()).await.map_err(|error| unread(&error))?;
         let mut found_here = hunt.found(between);
-        if found_here.iter().any(DropNames::lacks) && walked.len() < path.len() {
-            ground.path = Extent::before(&path, walked);
-            let (hunt, _) = ground.hunt(wanted).await.map_err(|error| unread(&error))?;
-            let earlier = hunt.found(between);
+        if found_here.iter().any(DropNames::lacks) {
+            let (earlier, unread) = ground.earlier(&path, (wanted, between)).await;
             for one in &mut found_here {
-                if let Some(same) = earlier.iter().find(|same| same.lsn == one.lsn) {
+                if let Some(same) = earlier.get(&one.lsn) {
                     one.clone_from(same);
                 }
             }
+            notes.extend(unread.filter(|_| found_here.iter().any(DropNames::lacks)));
         }
         if let Err(why) = &live.server {
             notes.push(format!("only the archive was searched, the server gives no answer: {why}"));
@@ -209,70 +208,6 @@ impl Args {
     }
 }
 
-/// How much WAL is walked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    /// What can hold commits between the two times.
-    Window,
-    /// All behind it as well: which file a relation had then is told by how it got those that followed.
-    ToTheEnd,
-}
-
-impl Extent {
-    /// The segments of a path that are walked, where `window` is the part that was asked for.
-    fn of<'a>(self, path: &'a [SegmentName], window: &'a [SegmentName]) -> &'a [SegmentName] {
-        let begin = path.iter().position(|name| window.first() == Some(name));
-        match (self, begin) {
-            (Self::ToTheEnd, Some(begin)) => &path[begin..],
-            (Self::Window, _) | (Self::ToTheEnd, None) => window,
-        }
-    }
-}
-
-impl Extent {
-    /// The segments that were walked, and those before them that may have the rows of what was dropped: as many as a server
-    /// with the default of `max_wal_size` writes between two checkpoints of segments of 16 MiB.
-    fn before<'a>(path: &'a [SegmentName], walked: &[SegmentName]) -> &'a [SegmentName] {
-        const SEGMENTS: usize = 64;
-        let begin = path.iter().position(|name| walked.first() == Some(name)).unwrap_or_default();
-        &path[begin.saturating_sub(SEGMENTS)..begin + walked.len()]
-    }
-}
-
-/// The WAL that is walked.
-struct Ground<'a> {
-    found: &'a Recoverable,
-    cluster: &'a ClusterView,
-    path: &'a [SegmentName],
-    timeline: Timeline,
-    /// The server, where what only it has is walked too.
-    live: Option<&'a mut PgWal>,
-}
-
-impl Ground<'_> {
-    /// Searches, and once more where relations turn out to have had other files before. Notes what is worth knowing of it.
-    async fn hunt(&mut self, wanted: Wanted) -> Result<(Hunt, Vec<String>), LookError> {
-        let (hunt, notes) = self.walk(wanted.clone()).await?;
-        let earlier = hunt.earlier_files();
-        let (Wanted::Relations(mut relations), false) = (wanted, earlier.is_empty()) else { return Ok((hunt, notes)) };
-        let followed = followed_back(&earlier);
-        relations.numbers.extend(earlier);
-        let (again, notes) = self.walk(Wanted::Relations(relations)).await?;
-        Ok((again, std::iter::once(followed).chain(notes).collect()))
-    }
-
-    async fn walk(&mut self, wanted: Wanted) -> Result<(Hunt, Vec<String>), LookError> {
-        let mut hunt = Hunt::of(wanted, self.cluster.archive.size);
-        hunt.along((self.found, self.cluster), self.path).await?;
-        let beyond = match &mut self.live {
-            Some(live) => live.hunt(&mut hunt, self.timeline).await,
-            None => Ok(()),
-        };
-        let unread = |why| format!("what only the server has was not searched: {why}");
-        Ok((hunt, beyond.err().map(unread).into_iter().collect()))
-    }
-}
-
 /// Reads `NUMBER`, or `DATABASE/NUMBER`.
 fn by_number(text: &str) -> Option<Relations> {
     let (database, number) = match text.split_once('/') {
@@ -280,31 +215,6 @@ fn by_number(text: &str) -> Option<Relations> {
         None => (None, text),
     };
     Some(Relations { numbers: BTreeSet::from([number.parse().ok()?]), database })
-}
-
-fn followed_back(earlier: &BTreeSet<u32>) -> String {
-    let files = earlier.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    format!(
-        "it got a new file by TRUNCATE or a rewrite: what was removed with its earlier ones was searched too ({files}); that \
-         may hold rows of its TOAST table, and of tables that were truncated or rewritten in the same transaction"
-    )
-}
-
-/// The segments that can hold commits between two times.
-async fn narrow<'a>(
-    found: &Recoverable,
-    cluster: &ClusterView,
-    path: &'a [SegmentName],
-    between: Option<(Timestamp, Timestamp)>,
-) -> Result<&'a [SegmentName], LookError> {
-    let Some((from, to)) = between else { return Ok(path) };
-    let commit_times = found.commit_times(cluster.system_id, cluster.archive.size);
-    let index = |name: SegmentName| path.iter().position(|one| *one == name);
-    // A clock may step back, and a transaction begins before it commits: a little more on both sides.
-    let first = commit_times.stop_for(path, (from, Edge::Included)).await?.and_then(|stop| index(stop.segment));
-    let Some(first) = first else { return Ok(&path[path.len().saturating_sub(2)..]) };
-    let last = commit_times.stop_for(path, (to, Edge::Included)).await?.and_then(|stop| index(stop.segment));
-    Ok(&path[first.saturating_sub(2)..=last.map_or(path.len() - 1, |last| (last + 1).min(path.len() - 1))])
 }
 
 /// Segments that are missing between those that were read.

@@ -151,7 +151,7 @@ fn unheard(silent: Silent) -> Unheard {
 }
 
 /// An error with its causes, each once.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |words, cause| match cause.to_string() {
         cause if words.contains(&cause) => words,

@@ -346,7 +346,7 @@ async fn settle(
         None => newest_commit.map(|commit| commit.at),
     };
     let beside = match goal {
-        Goal::Newest => commit_times.lost_beside(archive, way.followed, way.base).await,
+        Goal::Newest => commit_times.with(&beyond).lost_beside(archive, way.followed, way.base).await,
         Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => Vec::new(),
     };
     let inside = way.path.len() - readable.len();

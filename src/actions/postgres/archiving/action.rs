@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::apply;
 use super::params::{ArchivingMode, ConfigureArchivingOutput, ConfigureArchivingParams, Restart};
 use super::place::{self, Place, archive_command};
 use super::want::{keeps_promise, wanted};
@@ -18,6 +19,7 @@ use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::restore::marker::Marker;
+use crate::base::RunId;
 use crate::language::inventory::Via;
 
 /// Has a server archive its WAL.
@@ -71,7 +73,7 @@ impl Action for ConfigureArchiving {
             return Err(vec![ParamFault::new("/database", fact)]);
         }
         // What is put back is what was there, whatever it keeps.
-        if params.put_back.is_none() {
+        if !params.puts_back() {
             keeps_promise(params, cluster.entry.rpo).map_err(|fault| vec![fault])?;
         }
         let names = place::stores(params, &cluster).map_err(|error| {
@@ -138,7 +140,7 @@ impl Action for ConfigureArchiving {
     async fn check(&self, params: &Self::Params, cx: &CheckContext) -> Result<Findings, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let findings = Findings::default();
-        if params.put_back.is_some() {
+        if params.puts_back() {
             return Ok(findings.pending("the settings are put back when the step starts"));
         }
         let work = Work::new(self, params, &cluster);
@@ -164,9 +166,13 @@ impl Action for ConfigureArchiving {
     async fn run(&self, params: &Self::Params, cx: &RunContext) -> Result<Self::Output, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let mut work = Work::new(self, params, &cluster);
-        if let Some(before) = &params.put_back {
+        if params.puts_back() {
+            let Some(before) = &params.put_back else { return Err(untold(&cx.about.steps_of)) };
             work.server_host = ServerHost::of(&cluster, cx.host.as_read()).await?;
             return work.put_back(before.get()?, cx).await;
+        }
+        if params.mode != ArchivingMode::Plan && params.restart == Restart::Allowed {
+            apply::started_again(&cluster, cx).await?;
         }
         let work = work.looked(cx.host.as_ref(), &cx.about).await?;
         let stores = work.stores(|name| Ok(cx.store(name)? as Arc<dyn ReadStore>))?;
@@ -183,6 +189,16 @@ impl Action for ConfigureArchiving {
         unproven(&cluster, cx)?;
         Ok(archives)
     }
+}
+
+/// What is said of an undo that does not know what was set before.
+fn untold(undone: &RunId) -> ActionError {
+    ActionError::fatal("what was set before is not told: the step to undo did not come to its end; no setting was changed").help(
+        format!(
+            "`runbook show {undone}` tells under `worth knowing` what was set before, and whether it was put back; else put it back with \
+             `ALTER SYSTEM SET` or `RESET`"
+        ),
+    )
 }
 
 /// Says that the recovery which opened this server is still to be proven: nothing else makes its slots anew and ends it.

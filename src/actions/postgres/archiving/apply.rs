@@ -1,17 +1,21 @@
 //! Changes settings with `ALTER SYSTEM`, and starts the server again where that was allowed.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::change::{self, SettingChange};
 use crate::action::{ActionError, HostError, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::cluster::server::Server;
+use crate::actions::postgres::cluster::pg_control::cannot;
+use crate::actions::postgres::cluster::server::{Server, with_programs};
+use crate::actions::postgres::cluster::{ha_manager, live, settings};
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
+use crate::actions::postgres::session::startup;
 use crate::base::units::human_duration;
 use crate::base::{Timestamp, clock};
-use crate::event::{ErrorClass, Progress};
+use crate::event::Progress;
 
 /// How long a reload may take to count.
 const RELOADED_WITHIN: Duration = Duration::from_secs(30);
@@ -39,8 +43,7 @@ pub(super) async fn noted(
     let there = change::read(session, &names).await?;
     let altered = |name: &&str| ((*name).to_owned(), there.get(*name).and_then(|current| current.altered.clone()));
     let mut before: Before = names.iter().map(altered).collect();
-    let (files, scratch) = (cx.host.files(), &cx.about.scratch);
-    let path = scratch.join(format!("archiving-{}.json", cx.step.to_string().replace('/', ".")));
+    let (files, scratch, path) = (cx.host.files(), &cx.about.scratch, notes(cx));
     if files.facts(&path).map_err(unkept)?.is_some() {
         let earlier: Before = serde_json::from_slice(&files.read(&path, 1 << 20).map_err(unkept)?)
             .map_err(|error| ActionError::fatal(format!("`{}` makes no sense", path.display())).because(&error))?;
@@ -52,7 +55,21 @@ pub(super) async fn noted(
         files.create_dir(scratch, 0o755).map_err(unkept)?;
     }
     files.replace(&path, &text, 0o600).map_err(unkept)?;
+    if !changes.is_empty() {
+        let told = |(name, value): (&String, &Option<String>)| match value {
+            Some(value) => format!("`{name}` = `{value}`"),
+            None => format!("`{name}` not"),
+        };
+        let told: Vec<String> = before.iter().map(told).collect();
+        let message = format!("set by ALTER SYSTEM before: {}", told.join(", "));
+        cx.reporter.note(message, serde_json::json!({ "before": before }));
+    }
     Ok(before)
+}
+
+/// Where an attempt of this step notes what was set before, before it changes anything.
+fn notes(cx: &RunContext) -> PathBuf {
+    cx.about.scratch.join(format!("archiving-{}.json", cx.step.to_string().replace('/', ".")))
 }
 
 /// Changes settings, all or none of them; then has the server read them.
@@ -157,23 +174,107 @@ pub(super) struct Down {
 /// Stops and starts the server, opens a session when it answers, and says how long it was down.
 ///
 /// # Errors
-/// Fails when it does not stop, or does not answer in time.
+/// Fails when it cannot be started again, before it is stopped; when it does not stop, or does not answer in time.
 pub(super) async fn restart(cluster: &Cluster, cx: &RunContext) -> Result<(Session, Down), ActionError> {
     let server = Server::of(cluster, cx.host.as_read())?;
+    server.verify(cx.host.as_read()).await?;
     cx.reporter.progress(Progress::Doing { text: "restarting the server".to_owned() });
     let (since, started) = (clock::now(), clock::monotonic());
     server.stop(cx.host.as_ref()).await?;
+    let session = start(&server, cx).await?;
+    Ok((session, noted_down(cluster, Down { since, took: started.elapsed() }, cx)))
+}
+
+/// Starts a server that is down, and opens a session when it answers.
+async fn start(server: &Server<'_>, cx: &RunContext) -> Result<Session, ActionError> {
     server.start(cx.host.as_ref()).await?;
     server.tell_log(cx);
-    let maintenance_db = MaintenanceDb::own(cluster, cx.about.secrets.as_ref())?;
-    loop {
-        match maintenance_db.open().await {
-            Ok(session) => return Ok((session, noted_down(cluster, Down { since, took: started.elapsed() }, cx))),
-            Err(error) if error.info().class == ErrorClass::Retryable && started.elapsed() < ANSWERS_WITHIN => {}
-            Err(error) => return Err(error),
-        }
-        tokio::time::sleep(TICK).await;
+    startup::answers(server, ANSWERS_WITHIN, cx).await?;
+    MaintenanceDb::own(server.cluster, cx.about.secrets.as_ref())?.open().await
+}
+
+/// Restarts the server. One that does not come up with its new settings gets the old ones back, and is started with them.
+///
+/// # Errors
+/// Fails as [`restart`], and says whether the server runs.
+pub(super) async fn restart_or_revert(
+    cluster: &Cluster,
+    before: &Before,
+    cx: &RunContext,
+) -> Result<(Session, Down), ActionError> {
+    let error = match restart(cluster, cx).await {
+        Ok(up) => return Ok(up),
+        Err(error) => error,
+    };
+    let is_alive = !live::signs(cluster, cx.host.read_files().as_ref()).await.is_ok_and(|signs| signs.is_empty());
+    if is_alive || cx.cancel.is_cancelled() {
+        return Err(error);
     }
+    let back = async {
+        put_back_into_file(cluster, before, cx)?;
+        start(&Server::of(cluster, cx.host.as_read())?, cx).await
+    };
+    let by_hand = cluster.service_manager().start_by_hand(&with_programs(cluster, cx.host.read_files().as_ref()));
+    Err(match back.await {
+        Ok(_) => {
+            let fact =
+                "the server did not come up with the new settings; it got the old ones back, and runs again with them";
+            let tail = error.info().output_tail.clone();
+            ActionError::fatal(fact)
+                .because(&error)
+                .process(error.info().exit_code, tail)
+                .help("its last words say why")
+        }
+        Err(second) => {
+            let fact = format!(
+                "the server is DOWN: it did not come up with the new settings, nor with the old ones: {}",
+                second.in_full()
+            );
+            let tail = second.info().output_tail.clone();
+            let help = format!("its last words say why; start it once that is mended: {by_hand}");
+            ActionError::fatal(fact).because(&error).process(second.info().exit_code, tail).help(help)
+        }
+    })
+}
+
+/// Sets each to what it was in the file of a server that is down.
+///
+/// # Errors
+/// Fails when the file cannot be read or written.
+pub(super) fn put_back_into_file(cluster: &Cluster, before: &Before, cx: &RunContext) -> Result<(), ActionError> {
+    let (files, auto) = (cx.host.files(), cluster.pgdata.join(settings::FILE));
+    let there = settings::restored(files.as_ref(), &cluster.pgdata)?;
+    let text = before.iter().fold(there.clone(), |text, (name, value)| settings::put(&text, name, value.as_deref()));
+    if text == there {
+        return Ok(());
+    }
+    let facts = files.facts(&auto).map_err(|error| cannot(&error))?;
+    files.replace(&auto, text.as_bytes(), 0o600).map_err(|error| cannot(&error))?;
+    match facts {
+        Some(facts) => files.chown(&auto, facts.uid, facts.gid).map_err(|error| cannot(&error)),
+        None => Ok(()),
+    }
+}
+
+/// Starts a server that an earlier attempt of this step has stopped, and died before it was up again.
+///
+/// # Errors
+/// Fails when it does not come up.
+pub(super) async fn started_again(cluster: &Cluster, cx: &RunContext) -> Result<(), ActionError> {
+    let files = cx.host.read_files();
+    let is_ours = files.facts(&notes(cx)).is_ok_and(|facts| facts.is_some());
+    if !is_ours || !live::signs(cluster, files.as_ref()).await?.is_empty() {
+        return Ok(());
+    }
+    ha_manager::refuse(cluster, cx.host.as_read()).await?;
+    let message = format!(
+        "the server of `{}` is down since an earlier attempt of this step stopped it: it is started",
+        cluster.name
+    );
+    cx.reporter.note(message, serde_json::Value::Null);
+    let server = Server::of(cluster, cx.host.as_read())?;
+    server.verify(cx.host.as_read()).await?;
+    start(&server, cx).await.map(drop)
 }
 
 /// Says it in the journal, and so in the closing lines of the run: people lost their sessions.

@@ -20,7 +20,7 @@ use crate::base::units::{ByteSize, Span};
 pub struct ConfigureArchivingParams {
     /// The database of the inventory; its store and prefix are where the WAL goes.
     pub database: DatabaseRef,
-    /// `apply` (default) changes what differs and proves it; `plan` only tells what differs.
+    /// `apply` (default) changes what differs and proves it; `plan` only tells what differs; `put_back` does nothing but that.
     #[serde(default)]
     pub mode: ArchivingMode,
     /// After how long an unfinished segment is handed over, in whole seconds. Default 1m.
@@ -64,6 +64,11 @@ pub struct ConfigureArchivingParams {
 }
 
 impl ConfigureArchivingParams {
+    /// Whether settings are put back, and nothing is set up.
+    pub(super) fn puts_back(&self) -> bool {
+        self.put_back.is_some() || self.mode == ArchivingMode::PutBack
+    }
+
     /// What the inventory says of a database, and nothing else.
     pub(super) fn of(database: &str) -> Self {
         Self {
@@ -98,6 +103,9 @@ pub enum ArchivingMode {
     Apply,
     /// What differs is told.
     Plan,
+    /// What `put_back` names is put back. An undo says so: a step that did not come to its end has told it nothing, and without this
+    /// mode it would set archiving up.
+    PutBack,
 }
 
 /// Whether the server may be restarted.

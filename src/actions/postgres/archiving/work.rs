@@ -14,7 +14,9 @@ use crate::action::{ActionError, ReadHost, ReadStore, RunContext, Store, Surroun
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::ha_manager::{self, Fact};
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::live;
 use crate::actions::postgres::cluster::owner::{self, Owner};
+use crate::actions::postgres::cluster::server::{Server, with_programs};
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::tenant;
@@ -143,6 +145,10 @@ impl<'a> Work<'a> {
             fault(fact, "set `restart: allowed`, or `restart: later`");
         }
         self.replaced = foreign;
+        let restarts = self.params.restart == Restart::Allowed && self.changes.iter().any(|change| change.restart);
+        if restarts && let Err(error) = Server::of(self.cluster, host)?.verify(host).await {
+            self.faults.push((error.in_full(), error.info().help.clone().unwrap_or_default()));
+        }
         self.faults.extend(self.watched(host).await?);
         Ok(self)
     }
@@ -239,7 +245,7 @@ impl<'a> Work<'a> {
         }
         if output.restart_needed {
             drop(session);
-            let (again, down) = apply::restart(self.cluster, cx).await?;
+            let (again, down) = apply::restart_or_revert(self.cluster, &output.before, cx).await?;
             session = again;
             output = output.after(down);
         }
@@ -268,6 +274,9 @@ impl<'a> Work<'a> {
         before: &apply::Before,
         cx: &RunContext,
     ) -> Result<ConfigureArchivingOutput, ActionError> {
+        if live::signs(self.cluster, cx.host.read_files().as_ref()).await?.is_empty() {
+            return self.put_back_unseen(before, cx);
+        }
         let mut session = self.session(cx).await?;
         apply::put_back(&mut session, before).await?;
         let names: Vec<&str> = before.keys().map(String::as_str).collect();
@@ -283,5 +292,19 @@ impl<'a> Work<'a> {
             output = output.after(down);
         }
         Ok(output)
+    }
+    /// Puts settings back where no server runs. Whoever stopped it decides when it starts.
+    fn put_back_unseen(
+        &self,
+        before: &apply::Before,
+        cx: &RunContext,
+    ) -> Result<ConfigureArchivingOutput, ActionError> {
+        apply::put_back_into_file(self.cluster, before, cx)?;
+        let start =
+            self.cluster.service_manager().start_by_hand(&with_programs(self.cluster, cx.host.read_files().as_ref()));
+        let message =
+            format!("the settings are put back; the server of `{}` does not run: start it: {start}", self.cluster.name);
+        cx.reporter.note(message, serde_json::json!({ "settings": before.len() }));
+        Ok(ConfigureArchivingOutput { restart_needed: true, ..self.output(before.clone())? })
     }
 }

@@ -24,6 +24,7 @@ use crate::pgformat::SystemId;
 mod filling;
 mod origin;
 mod params;
+mod restartpoint;
 mod round;
 mod taking;
 

@@ -11,8 +11,8 @@ use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::archive::stream_failed;
 use crate::actions::postgres::stores::readable::{Reading, expected, unread};
 use crate::catalog::{self, Backup, Manifest, ManifestObject};
-use crate::event::Progress;
-use crate::transfer::{Packing, upload};
+use crate::event::{ErrorClass, Progress};
+use crate::transfer::{Packing, TransferError, upload};
 
 /// Copies every object of a backup into another store, packed as that one's settings say; gives the manifest that it has
 /// there. Nothing is committed.
@@ -52,18 +52,66 @@ pub(crate) async fn copied(
     Ok(Manifest { objects, ..original.manifest.clone() })
 }
 
-/// Says why a backup cannot be copied into another store: an object must be packed anew there, and no key here reads it.
-pub(crate) fn unread_here(original: &Backup, backup_store: &BackupStore, cx: &RunContext) -> Option<ActionError> {
-    let store = match cx.store(&original.store) {
-        Ok(store) => store,
-        Err(error) => return Some(error),
-    };
+/// Which of the stores' copies can be brought into one that lacks it.
+pub(crate) enum Readable<'a> {
+    /// This one.
+    By(&'a Backup),
+    /// None: no key here reads one that it could have.
+    ByNoKey(Option<ActionError>),
+}
+
+/// Finds a copy that the keys here read, where it must be packed anew.
+///
+/// # Errors
+/// Fails when of none it is known, and of one it may be known later.
+pub(crate) async fn readable<'a>(
+    originals: &'a [Backup],
+    backup_store: &BackupStore,
+    cx: &RunContext,
+) -> Result<Readable<'a>, ActionError> {
+    let (mut unread, mut unknown) = (None, None);
+    for original in originals {
+        match unread_here(original, backup_store, cx).await {
+            Ok(None) => return Ok(Readable::By(original)),
+            Ok(why) => unread = unread.or(why),
+            Err(error) => unknown = unknown.or(Some(error)),
+        }
+    }
+    unknown.map_or(Ok(Readable::ByNoKey(unread)), Err)
+}
+
+/// Says why a backup cannot be copied into another store: an object must be packed anew there, and no key here reads it. The keys
+/// at hand are tried on its smallest object: they may be of another time.
+///
+/// # Errors
+/// Fails when nothing can be told of it: its store gives no answer, or what keeps the keys.
+async fn unread_here(
+    original: &Backup,
+    backup_store: &BackupStore,
+    cx: &RunContext,
+) -> Result<Option<ActionError>, ActionError> {
+    let store = cx.store(&original.store)?;
     let reading = Reading { store: store.as_read(), backup: original, about: &cx.about };
     let anew = original.manifest.objects.iter().filter(|object| {
         object.encoding.encryption.is_some()
             && !stays(&object.encoding, backup_store.packing_of(object.role).encoding())
     });
-    anew.filter_map(|object| reading.unpacking(object).err()).map(|error| unread(&error)).next()
+    let mut smallest: Option<&ManifestObject> = None;
+    for object in anew {
+        match reading.unpacking(object) {
+            Ok(_) => {}
+            Err(TransferError::Key(error)) if error.info().class == ErrorClass::Retryable => return Err(error),
+            Err(error) => return Ok(Some(unread(&error))),
+        }
+        smallest = smallest.into_iter().chain([object]).min_by_key(|object| object.size_bytes);
+    }
+    let Some(object) = smallest else { return Ok(None) };
+    match reading.judge_small(object).await {
+        // Damage is told by whoever copies it.
+        Ok(_) => Ok(None),
+        Err(error) if error.info().class == ErrorClass::Fatal => Ok(Some(error)),
+        Err(error) => Err(error),
+    }
 }
 
 async fn copy(

@@ -16,13 +16,15 @@ use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::readable::Reading;
 use crate::catalog::{self, Backup, BackupPlace, CatalogError, KIND_POSTGRES_BASE, Query};
-use crate::pgformat::{Change, SystemId, major_text};
+use crate::pgformat::{Change, Lsn, SystemId, major_text};
 
 /// The backup that the next one is an increment to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Prior {
     /// Its id.
     pub(crate) id: String,
+    /// Where it ends.
+    pub(crate) stop_lsn: Lsn,
     /// The server's own manifest of it.
     pub(crate) manifest: Bytes,
 }
@@ -143,7 +145,8 @@ impl Wanted<'_> {
             let fact = format!("store `{}` has this very backup, though it did not say so before", store.name());
             return Err(ActionError::retryable(fact).help("run the step again: it is copied then"));
         }
-        let theirs = backup.manifest.cluster().map_err(|error| archive::broken(&error))?.system_id;
+        let described = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
+        let (theirs, stop_lsn) = (described.system_id, described.stop_lsn);
         if theirs != SystemId(facts.system_id) {
             let fact = format!("backup `{id}` is of cluster {theirs}, and this one is {}", facts.system_id);
             return Err(ActionError::fatal(fact).help("take a full backup"));
@@ -163,7 +166,7 @@ impl Wanted<'_> {
         let (_, manifest) = reading.server_manifest_and_text().await?;
         let message = format!("this backup holds what changed since `{id}`, and rests on it");
         cx.reporter.note(message, serde_json::json!({ "parent": id }));
-        Ok(Some(Prior { id, manifest }))
+        Ok(Some(Prior { id, stop_lsn, manifest }))
     }
 }
 

@@ -25,9 +25,9 @@ use crate::action::{
 };
 use crate::actions::backup::vouched::vouched;
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::content::FactsDepth;
 use crate::actions::postgres::session::integrity;
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 
 /// Proves a database.
 #[derive(Debug, Clone, Copy, Default)]
@@ -105,7 +105,7 @@ impl Action for Check {
         let vouched = vouched(store.as_ref(), &cx.about.inventory)?;
         let origin = Origin { cluster: &cluster, store: &vouched, files: files.as_ref() };
         let backup = origin.backup(handle).await?;
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         origin.basis((&backup, wanted), &mut session).await?;
         Ok(Findings::default().pass(format!("the server stands where the facts of backup `{}` hold", handle.id)))
     }

@@ -11,6 +11,7 @@ use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::actions::postgres::session::content::{Content, FactsDepth, differences};
 use crate::actions::postgres::session::integrity::{self, Proof};
+use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::clock;
 use crate::catalog::{ContentFacts, DatabaseFacts};
 use crate::event::{ErrorClass, Progress};
@@ -138,7 +139,7 @@ impl Prover<'_> {
     async fn everywhere(&self, check: &Planned) -> Result<Proof, ActionError> {
         let names = match &check.dbname {
             Some(name) => vec![name.clone()],
-            None => integrity::databases(&mut self.open(None).await?).await?,
+            None => integrity::databases(&mut self.somewhere().await?).await?,
         };
         let mut whole = Proof::default();
         for name in names {
@@ -246,7 +247,7 @@ impl Prover<'_> {
         let vouched = vouched(store.as_read(), &self.cx.about.inventory)?;
         let origin = Origin { cluster: self.cluster, store: &vouched, files: files.as_ref() };
         let backup = origin.backup(handle).await?;
-        match origin.basis((&backup, depth), &mut self.open(None).await?).await? {
+        match origin.basis((&backup, depth), &mut self.somewhere().await?).await? {
             Basis::Known(facts) => self.compared(&facts, dbname).await,
             Basis::First(known) => {
                 let taken = self.take(depth).await?;
@@ -282,7 +283,7 @@ impl Prover<'_> {
 
     /// Takes the facts of every database.
     async fn take(&self, depth: FactsDepth) -> Result<ContentFacts, ActionError> {
-        let names = integrity::databases(&mut self.open(None).await?).await?;
+        let names = integrity::databases(&mut self.somewhere().await?).await?;
         let mut taken = ContentFacts::default();
         for name in &names {
             let mut content = Content::open(self.open(Some(name)).await?).await?;
@@ -317,6 +318,11 @@ impl Prover<'_> {
 
     async fn open(&self, dbname: Option<&str>) -> Result<Session, ActionError> {
         Endpoint::of(self.cluster, dbname, self.cx.about.secrets.as_ref())?.open().await
+    }
+
+    /// A session for what is asked of the server: that of a restored dump need not have the entry's database.
+    async fn somewhere(&self) -> Result<Session, ActionError> {
+        MaintenanceDb::own(self.cluster, self.cx.about.secrets.as_ref())?.open().await
     }
 
     async fn reading(&self, dbname: Option<&str>) -> Result<Session, ActionError> {

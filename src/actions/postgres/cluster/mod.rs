@@ -8,6 +8,7 @@ pub(crate) mod flusher;
 pub(crate) mod ha_manager;
 pub(crate) mod layout;
 pub(crate) mod limits;
+pub(crate) mod linked;
 pub(crate) mod live;
 pub(crate) mod machine;
 pub(crate) mod name;

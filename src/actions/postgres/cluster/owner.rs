@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::layout::Cluster;
-use crate::action::{ActionError, CommandSpec, ReadFiles, ReadHost};
+use crate::action::{ActionError, CommandSpec, Files, HostError, ReadFiles, ReadHost};
 
 /// Who owns a cluster's files and runs its server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,22 @@ impl Owner {
             }
         }
         Self::named("postgres", host)
+    }
+
+    /// Makes a folder of this user, where it is missing, and what is missing above it. Other runs use that, too: whoever is killed
+    /// before it is this user's leaves one that servers can still pass.
+    ///
+    /// # Errors
+    /// Fails when one of them cannot be made or given to the user.
+    pub(crate) fn make_folder(&self, files: &dyn Files, folder: &Path) -> Result<(), HostError> {
+        let above = folder.ancestors().skip(1);
+        let missing: Vec<&Path> = above.take_while(|path| matches!(files.facts(path), Ok(None))).collect();
+        for path in missing.into_iter().rev() {
+            files.create_dir(path, 0o711)?;
+            files.chown(path, self.uid, self.gid)?;
+        }
+        files.create_dir(folder, 0o700)?;
+        files.chown(folder, self.uid, self.gid)
     }
 
     /// A user of a container, who has no name on this machine: only the folder tells the number.

@@ -162,6 +162,31 @@ impl<'a> Server<'a> {
         Ok(Self { cluster, owner, programs, options: Vec::new() })
     }
 
+    /// Refuses programs of another version than the data, where it is they that start the server: it could be stopped and not
+    /// started again. A unit or a container starts its own.
+    ///
+    /// # Errors
+    /// Fails as [`Programs::verify`], and names the folder of the programs that the server runs by, where it runs.
+    pub(crate) async fn verify(&self, host: &dyn ReadHost) -> Result<(), ActionError> {
+        match &self.cluster.via {
+            Via::PgCtl(_) => {}
+            Via::Systemd(_) | Via::PgCtlcluster(_) | Via::Compose(_) | Via::Managed(_) => return Ok(()),
+        }
+        let files = host.read_files();
+        let Ok(version) = major(files.as_ref(), &self.cluster.pgdata) else { return Ok(()) };
+        let Err(error) = self.programs.verify(&version, host).await else { return Ok(()) };
+        let running = live::PidFile::read(files.as_ref(), &self.cluster.pgdata)
+            .and_then(|file| files.read_link(Path::new(&format!("/proc/{}/exe", file.pid))).ok())
+            .filter(|program| program.file_name().is_some_and(|name| name == "postgres"));
+        Err(match running.as_deref().and_then(Path::parent) {
+            Some(folder) => error.help(format!(
+                "the server that runs there has its own in `{0}`: set `bin: {0}` of the database in the inventory",
+                folder.display()
+            )),
+            None => error,
+        })
+    }
+
     /// Starts the server and returns as soon as it was started, ready or not. It outlives the run. A container that is gone
     /// is made anew first.
     ///

@@ -90,6 +90,18 @@ pub(crate) fn with_lasting(content: &str, name: &str, value: &str) -> String {
     text + block
 }
 
+/// Sets what `ALTER SYSTEM` sets in a file that no server reads meanwhile: every line of the name goes, and `value`, where there is
+/// one, comes in its place.
+#[must_use]
+pub(crate) fn put(content: &str, name: &str, value: Option<&str>) -> String {
+    let is_other = |line: &&str| last_value(line, name).is_none();
+    let text: String = content.split_inclusive('\n').filter(is_other).collect();
+    match value {
+        Some(value) => with_lasting(&text, name, value),
+        None => text,
+    }
+}
+
 /// Removes the marked block; everything else stays byte for byte.
 #[must_use]
 pub(crate) fn without_block(content: &str) -> String {
@@ -141,6 +153,18 @@ mod tests {
 
     fn settings(value: &str) -> Vec<(String, String)> {
         vec![("restore_command".to_owned(), value.to_owned())]
+    }
+
+    #[test]
+    fn a_setting_is_put_into_the_file_of_a_server_that_is_down() {
+        let before = "# Do not edit\nwork_mem = '17MB'\narchive_mode = 'on'\narchive_mode_of_mine.a = '1'\n";
+        let after = put(before, "archive_mode", None);
+        assert_eq!(after, "# Do not edit\nwork_mem = '17MB'\narchive_mode_of_mine.a = '1'\n");
+        assert_eq!(
+            put(&after, "work_mem", Some("it's")),
+            "# Do not edit\narchive_mode_of_mine.a = '1'\nwork_mem = 'it''s'\n"
+        );
+        assert_eq!(put("a = 1", "b", Some("2")), "a = 1\nb = '2'\n");
     }
 
     #[test]

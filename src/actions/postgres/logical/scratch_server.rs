@@ -72,13 +72,7 @@ fn fresh(files: &dyn Files, root: &Path, owner: &Owner) -> Result<(), HostError>
     if files.facts(root)?.is_some() {
         files.remove_tree(root)?;
     }
-    let missing: Vec<&Path> = root.ancestors().take_while(|path| matches!(files.facts(path), Ok(None))).collect();
-    for path in missing.into_iter().rev() {
-        // Other runs use what lies above it, too: a server can pass it whoever is killed before the next line.
-        files.create_dir(path, if path == root { 0o700 } else { 0o711 })?;
-        files.chown(path, owner.uid, owner.gid)?;
-    }
-    Ok(())
+    owner.make_folder(files, root)
 }
 
 fn unmade(error: &HostError) -> ActionError {

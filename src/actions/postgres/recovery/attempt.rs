@@ -40,6 +40,9 @@ mod testimony;
 pub(crate) use outfit::of_version;
 pub(crate) use reading::Reading;
 
+/// Device and inode of the data directory, and of its `global`.
+type Place = [Option<(u64, u64)>; 2];
+
 /// One attempt of a recovery.
 pub(crate) struct Recovering<'a> {
     /// What it works with.
@@ -88,7 +91,7 @@ impl Recovering<'_> {
     /// Decides, rescues, prepares and swaps. Until the swap itself nothing live is touched.
     async fn make_ready(&self, files: &dyn Files, marker: Marker) -> Result<Marker, ActionError> {
         live::refuse(self.context.cluster, files).await?;
-        let found = self.place(files);
+        let found = place(files, &self.context.cluster.pgdata);
         let run = &self.context.cx.about.run;
         let staged = self.context.cluster.staged(files, run);
         if let Some(fact) = self.context.cluster.lacks_configuration(files, &staged) {
@@ -206,21 +209,15 @@ impl Recovering<'_> {
         }
     }
 
-    /// Which folder lies where the data belongs.
-    fn place(&self, files: &dyn ReadFiles) -> Option<(u64, u64)> {
-        let facts = files.facts(&self.context.cluster.pgdata).ok().flatten();
-        facts.map(|facts| (facts.device, facts.inode))
-    }
-
     /// Refuses to move a server's data that another recovery has put in the place since this one looked: one of another user, or
     /// with another folder of state, knows nothing of this one's locks. A swap that was cut off is brought to its end.
-    async fn demand_unchanged(&self, files: &dyn Files, found: Option<(u64, u64)>) -> Result<(), ActionError> {
+    async fn demand_unchanged(&self, files: &dyn Files, found: Place) -> Result<(), ActionError> {
         let (cluster, run) = (self.context.cluster, &self.context.cx.about.run);
         if matches!(files.facts(&cluster.kept(files, run)), Ok(Some(_))) {
             return Ok(());
         }
         live::refuse(cluster, files).await?;
-        if self.place(files) == found {
+        if place(files, &self.context.cluster.pgdata) == found {
             return Ok(());
         }
         let other = Marker::read(files, &cluster.pgdata).ok().flatten().filter(|marker| marker.run != *run);
@@ -263,6 +260,15 @@ impl Recovering<'_> {
     }
 }
 
+/// Which folders lie where the data belongs: its own, and one within that a swap moves and no server replaces. Where the data
+/// directory is a mount point only its content is swapped.
+fn place(files: &dyn ReadFiles, pgdata: &Path) -> Place {
+    [pgdata.to_owned(), pgdata.join("global")].map(|folder| {
+        let facts = files.facts(&folder).ok().flatten();
+        facts.map(|facts| (facts.device, facts.inode))
+    })
+}
+
 /// Segments that came with the backup.
 pub(crate) fn embedded(files: &dyn ReadFiles, pgdata: &Path) -> Result<BTreeSet<SegmentName>, HostError> {
     let folder = files.canonical(&pgdata.join("pg_wal"))?;
@@ -271,4 +277,29 @@ pub(crate) fn embedded(files: &dyn ReadFiles, pgdata: &Path) -> Result<BTreeSet<
 
 pub(crate) fn names(segments: &BTreeSet<SegmentName>) -> Vec<String> {
     segments.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+    use super::place;
+    use crate::host::local_files;
+
+    #[test]
+    fn a_swap_of_the_content_alone_is_seen_as_well_as_one_of_the_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let pgdata = home.path().join("data");
+        let files = local_files();
+        let look = || place(files.as_ref(), &pgdata);
+        let gone = look();
+        std::fs::create_dir_all(pgdata.join("global")).unwrap();
+        let first = look();
+        assert_ne!(gone, first);
+        assert_eq!(look(), first);
+        std::fs::create_dir(pgdata.join("kept")).unwrap();
+        std::fs::rename(pgdata.join("global"), pgdata.join("kept/global")).unwrap();
+        std::fs::create_dir(pgdata.join("global")).unwrap();
+        let second = look();
+        assert_eq!((second[0], second[1] == first[1]), (first[0], false), "another's content lies in the same folder");
+    }
 }

@@ -16,7 +16,6 @@ use super::recover::RecoverOutput;
 use super::replay::{self, Arrival, Awaited, Told};
 use super::silence;
 use super::slot;
-use super::start;
 use crate::action::{ActionError, FileKind, Files, REPLACING, ReadFiles, Waits};
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::MARKER;
@@ -33,6 +32,7 @@ use crate::actions::postgres::restore::marker::{Course, Marker, Opened, Waiting}
 use crate::actions::postgres::restore::recovery_target::{Ending, RecoveryTarget};
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
+use crate::actions::postgres::session::startup;
 use crate::catalog::GivenUp;
 use crate::event::ErrorClass;
 use crate::pgformat::Lsn;
@@ -225,7 +225,7 @@ impl Completion<'_> {
 
     /// A session as soon as the server takes one: it may have been started a moment ago, and replays then for as long as it needs.
     async fn session_once_up(&self, server: &Server<'_>) -> Result<Session, ActionError> {
-        start::answers(server, Duration::MAX, self.context.cx).await?;
+        startup::answers(server, Duration::MAX, self.context.cx).await?;
         self.session().await
     }
 
@@ -356,11 +356,13 @@ impl Completion<'_> {
             slot::restore(self.context, &self.marker, &mut session).await
         };
         let standbys = if cluster.is_scratch() { Vec::new() } else { slot::standbys(self.context, &self.marker).await };
+        let subscriptions = slot::subscriptions(self.context, &mut session).await;
         let waits_for_standby = self.held_up(&mut session).await?;
         let emptied = self.emptied().await;
         let output = self.output(files.as_ref(), arrival, proven.fork);
         let archived = proven.segment.map(|segment| segment.to_string());
-        let output = RecoverOutput { archived, slots, standbys, prepared, emptied, waits_for_standby, ..output };
+        let output =
+            RecoverOutput { archived, slots, standbys, subscriptions, prepared, emptied, waits_for_standby, ..output };
         self.keep(files.as_ref(), &output)?;
         files.remove_file(&cluster.pgdata.join(MARKER)).map_err(|error| cannot(&error))?;
         Ok(output)

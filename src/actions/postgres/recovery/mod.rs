@@ -4,6 +4,7 @@ pub(crate) mod advance;
 pub(crate) mod archive_access;
 pub(crate) mod attempt;
 pub(crate) mod completion;
+pub(crate) mod crashed;
 pub(crate) mod discard;
 pub(crate) mod drill_loss;
 pub(crate) mod emptied;

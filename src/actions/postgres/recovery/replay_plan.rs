@@ -160,7 +160,7 @@ async fn decide(
                     Goal::Newest => commit_times(&wal_source).lost_beside(&archive, way.followed, base).await,
                     Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => Vec::new(),
                 };
-                let lost_since = beside.iter().map(|lost| lost.first_at).min();
+                let lost_since = beside.iter().map(|lost| lost.begin.earliest()).min();
                 let course = Course { promoted_at: archive.last_promotion(way.followed), lost_since, ..course };
                 let Settled { goal, told, note, .. } = settled;
                 let unknown =

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::replica;
+use super::{crashed, replica};
 use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost, Secrets};
 use crate::actions::postgres::cluster::ha_manager::{self, Fact};
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -42,9 +42,16 @@ pub struct ServerStatus {
     pub in_recovery: bool,
     /// What looks after it and is not paused.
     pub ha_manager: Option<String>,
-    /// What starts a server that does not run though its data was shut down in order: nothing is to be restored then.
+    /// What starts a server that does not run though its data is whole: it was shut down in order, or it `crashed`. Nothing is to
+    /// be restored before that was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startable: Option<String>,
+    /// Whether nothing shut it down: it was at work until it went down, and its start is a crash recovery.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub crashed: bool,
+    /// Disks of a server that does not answer on which no WAL can be written any more, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub full_disks: Vec<String>,
     /// Whether a restore took the old data apart and did not end: no server starts there, and only another restore leads on.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub taken_apart: bool,
@@ -106,12 +113,16 @@ pub async fn look(
             };
             let taken_apart = signs.is_empty() && dismantled::is_one(host.read_files().as_ref(), &cluster.pgdata);
             let may_start = signs.is_empty() && !taken_apart;
-            let startable = may_start.then(|| startable(&cluster, host.read_files().as_ref())).flatten();
+            let crashed = may_start && crashed::is_one(&cluster, host.read_files().as_ref());
+            let is_clean = || may_start && is_clean(&cluster, host.read_files().as_ref());
+            let startable = (crashed || is_clean()).then(|| started_by(&cluster, host.read_files().as_ref()));
             return Ok(ServerStatus {
                 why,
                 refuses,
                 ha_manager,
                 startable,
+                crashed,
+                full_disks: crashed::full_disks(&cluster, host.read_files().as_ref()),
                 taken_apart,
                 contradictions,
                 ..ServerStatus::default()
@@ -136,6 +147,8 @@ pub async fn look(
         in_recovery,
         ha_manager,
         startable: None,
+        crashed: false,
+        full_disks: Vec::new(),
         taken_apart: false,
         contradictions,
     })
@@ -163,13 +176,18 @@ async fn asked(
     (Ok(session), Some(LostDatabase { dbname: cluster.dbname.clone(), why }))
 }
 
-/// The command that starts a server whose data lies there as its own clean shutdown left it.
-fn startable(cluster: &Cluster, files: &dyn ReadFiles) -> Option<String> {
-    let control = files.read(&cluster.pgdata.join(ControlFile::PATH), 1 << 20).ok()?;
+/// Whether the data of a server lies there as its own clean shutdown left it.
+fn is_clean(cluster: &Cluster, files: &dyn ReadFiles) -> bool {
+    let Ok(control) = files.read(&cluster.pgdata.join(ControlFile::PATH), 1 << 20) else { return false };
     let is_own =
         Marker::read(files, &cluster.pgdata).is_ok_and(|marker| marker.is_none_or(|marker| marker.has_opened()));
     let is_clean = ControlFile::parse(&control).is_ok_and(|control| control.state.is_clean());
     let is_whole = matches!(files.facts(&cluster.pgdata.join(VERSION)), Ok(Some(_)));
+    is_own && is_clean && is_whole
+}
+
+/// The command that starts it.
+fn started_by(cluster: &Cluster, files: &dyn ReadFiles) -> String {
     let cluster = with_programs(cluster, files);
-    (is_own && is_clean && is_whole).then(|| cluster.service_manager().start_by_hand(&cluster))
+    cluster.service_manager().start_by_hand(&cluster)
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::action::ReadFiles;
-use crate::actions::postgres::cluster::name::literal;
+use crate::actions::postgres::cluster::name::{ident, literal};
 use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::restore::old::Old;
@@ -58,7 +58,9 @@ pub(crate) async fn restore(context: &RecoveryContext<'_>, marker: &Marker, sess
     let files = context.cx.host.read_files();
     let old = Old::find(context.cluster, &marker.run, files.as_ref()).ok().flatten();
     let old = old.filter(|old| old.dir != context.cluster.pgdata);
-    let slots = match old.and_then(|old| on_disk(files.as_ref(), &old.dir)) {
+    // What an earlier recovery left there, which never came so far, has none of the slots that are to come back.
+    let is_first = |old: &Old| matches!(Marker::read(files.as_ref(), &old.dir), Ok(None));
+    let slots = match old.filter(is_first).and_then(|old| on_disk(files.as_ref(), &old.dir)) {
         Some(slots) => slots,
         None => facts(context, marker).await.map(|facts| facts.slots).unwrap_or_default(),
     };
@@ -127,14 +129,53 @@ fn note_failed(context: &RecoveryContext<'_>, slots: &[Slot], fates: &[SlotFate]
 
 /// Says which standbys there were when the backup was taken: each must be rebuilt, or rewound, onto the new timeline.
 pub(crate) async fn standbys(context: &RecoveryContext<'_>, marker: &Marker) -> Vec<String> {
-    let known = facts(context, marker).await.map(|facts| facts.standbys).unwrap_or_default();
-    let named: Vec<String> = known.iter().map(ToString::to_string).collect();
+    let known = facts(context, marker).await;
+    let named = known.map(|facts| followers(&facts)).unwrap_or_default();
     if !named.is_empty() {
         let message =
             format!("standbys must follow the new timeline: rebuild each, or `pg_rewind` it: {}", named.join(", "));
         context.cx.reporter.note(message, json!({ "standbys": named }));
     }
     named
+}
+
+/// The standbys that a backup knows. A subscriber streams as well, by the name of its slot as a rule, and is a database of its own.
+fn followers(facts: &PostgresFacts) -> Vec<String> {
+    let is_subscriber = |name: &str| facts.slots.iter().any(|slot| slot.kind == "logical" && slot.name == name);
+    facts.standbys.iter().filter(|one| !is_subscriber(&one.name)).map(ToString::to_string).collect()
+}
+
+/// Says which subscriptions of the opened server go on, and from where: its publishers send what comes after what the old server
+/// had confirmed to them (manual, "Logical Replication", `confirmed_flush_lsn`), whether or not it came back. Never fails: the
+/// server is open.
+pub(crate) async fn subscriptions(context: &RecoveryContext<'_>, session: &mut Session) -> Vec<String> {
+    const ENABLED: &str = "SELECT s.subname, d.datname, coalesce(s.subslotname, '') FROM pg_subscription s \
+         JOIN pg_database d ON d.oid = s.subdbid WHERE s.subenabled ORDER BY 2, 1";
+    if context.cluster.is_scratch() {
+        return Vec::new();
+    }
+    let found = match session.query(ENABLED).await {
+        Ok(found) => found,
+        Err(error) => {
+            let message =
+                format!("warning: whether subscriptions go on is not known, since the server does not tell: {error}");
+            context.cx.reporter.note(message, serde_json::Value::Null);
+            return Vec::new();
+        }
+    };
+    let text = |row: usize, column: usize| found.at(row, column).unwrap_or_default().to_owned();
+    let rows = (0..found.rows.len()).map(|row| (text(row, 0), text(row, 1), text(row, 2)));
+    rows.map(|(name, dbname, slot)| {
+        let message = format!(
+            "warning: subscription `{name}` of database `{dbname}` goes on from where slot `{slot}` of its publisher was confirmed, not from \
+             where this data ends: what lies between was received once and is not sent again. Compare its tables with the \
+             publisher's; where rows lack, in `{dbname}`: ALTER SUBSCRIPTION {0} DISABLE, and copy its tables anew",
+            ident(&name)
+        );
+        context.cx.reporter.note(message, json!({ "subscription": name, "dbname": dbname, "slot": slot }));
+        format!("{name} ({dbname})")
+    })
+    .collect()
 }
 
 /// What the backup's manifest knows of its server; `None` when it cannot be read now, which ends no recovery.

@@ -1,5 +1,6 @@
 //! `postgres.start`: starts the server and proves that it takes sessions.
 
+use std::path::Path;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -19,10 +20,9 @@ use crate::actions::postgres::cluster::server::{Server, major, with_programs};
 use crate::actions::postgres::cluster::service_manager::{self, Runs};
 use crate::actions::postgres::restore::dismantled;
 use crate::actions::postgres::restore::marker::Marker;
-use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
+use crate::actions::postgres::session::startup;
+use crate::base::Timestamp;
 use crate::base::units::Span;
-use crate::base::{Timestamp, clock};
-use crate::event::{ErrorClass, Progress};
 use crate::pgformat::ControlFile;
 
 /// What a base backup has and a server that runs has not (manual, "Making a Base Backup Using the Low Level API").
@@ -73,6 +73,7 @@ impl StartParams {
             (None, _) => return Ok(None),
             (Some(StartIf::Stopped), Some(stopped)) if *stopped.get()? => true,
             (Some(StartIf::Stopped), Some(_)) => {
+                left_standing(cluster, files, about)?;
                 return Ok(Some("that step stopped no server, so none is started".to_owned()));
             }
             (Some(StartIf::Stopped), None) => false,
@@ -186,6 +187,10 @@ impl Action for Start {
         let files = cx.host.read_files();
         let findings = Findings::default();
         if cx.ahead {
+            // What cannot start it is found out before a step stops it.
+            if major(files.as_ref(), &cluster.pgdata).is_ok() {
+                Server::of(&cluster, cx.host.as_ref())?.verify(cx.host.as_ref()).await?;
+            }
             return Ok(findings.pending("the data directory is looked at when the step starts"));
         }
         if live::settled(&cluster, files.as_ref()).await {
@@ -225,6 +230,7 @@ impl Action for Start {
         major(files.as_ref(), &cluster.pgdata)?;
         let server = Server::of(&cluster, cx.host.as_read())?;
         if !runs {
+            server.verify(cx.host.as_read()).await?;
             ha_manager::refuse(&cluster, cx.host.as_read()).await?;
             live::clear_zombie_lock(&cluster, files.as_ref()).map_err(|error| {
                 ActionError::retryable("the lock of a dead server cannot be removed").because(&error)
@@ -232,7 +238,7 @@ impl Action for Start {
             server.start(cx.host.as_ref()).await?;
             server.tell_log(cx);
         }
-        let in_recovery = answers(&server, within, cx).await?;
+        let in_recovery = startup::answers(&server, within, cx).await?;
         let recovery = replaced(&cluster, &cx.about, files.as_ref())?;
         let unfinished = recovery.as_ref().filter(|marker| runs && params.only_if.is_some() && !marker.has_opened());
         if let Some(marker) = unfinished {
@@ -243,7 +249,7 @@ impl Action for Start {
     }
 }
 
-/// Why a server that was stopped is not back, though one runs in its place: it is that of a recovery which has not ended.
+/// Why the old data is not back, though a server runs in its place: it is that of a recovery which has not ended.
 fn not_back(cluster: &Cluster, (marker, in_recovery): (&Marker, bool), files: &dyn ReadFiles) -> ActionError {
     let (place, run, kept) = (cluster.pgdata.display(), &marker.run, cluster.kept(files, &marker.run));
     let reached = marker.waits.map(|waiting| {
@@ -254,17 +260,45 @@ fn not_back(cluster: &Cluster, (marker, in_recovery): (&Marker, bool), files: &d
         true => format!("waits in recovery, read-only{}", reached.unwrap_or_default()),
         false => "takes sessions".to_owned(),
     };
-    let old = match files.facts(&kept) {
-        Ok(Some(_)) => format!("; the old data lies in `{}`", kept.display()),
-        Ok(None) | Err(_) => String::new(),
-    };
+    let old = lies_in(&kept, files);
     let fact = format!(
-        "the server that was stopped is not back: `{place}` was replaced by run `{run}`, whose recovery has not ended, and its \
+        "the old data is not back: `{place}` was replaced by run `{run}`, whose recovery has not ended, and its \
          server {stands}{old}"
     );
     let stop = cluster.service_manager().stop_by_hand(cluster);
     let stop = format!("{{ test ! -e {place}/postmaster.pid || {stop}; }} && ");
     ActionError::fatal(fact).help(ways_out(cluster, (marker, &stop), files))
+}
+
+/// Where the old data was moved to.
+fn lies_in(kept: &Path, files: &dyn ReadFiles) -> String {
+    match files.facts(kept) {
+        Ok(Some(_)) => format!("; the old data lies in `{}`", kept.display()),
+        Ok(None) | Err(_) => String::new(),
+    }
+}
+
+/// Refuses to call it nothing where no server ran before, and the run has put something else into the place of its data, or
+/// taken it away: none of that is undone. What another run left there is none of its doing.
+fn left_standing(cluster: &Cluster, files: &dyn ReadFiles, about: &Surroundings) -> Result<(), ActionError> {
+    let (place, runs) = (cluster.pgdata.display(), [&about.run, &about.steps_of]);
+    let told = |what: String| ActionError::fatal(format!("no server ran before, so none is started, but {what}"));
+    let marker = Marker::read(files, &cluster.pgdata)?.filter(|marker| runs.contains(&&marker.run));
+    if let Some(marker) = marker.filter(|marker| !marker.has_opened()) {
+        let old = lies_in(&cluster.kept(files, &marker.run), files);
+        let what = format!("`{place}` was replaced by run `{}`, whose recovery has not ended{old}", marker.run);
+        return Err(told(what).help(ways_out(cluster, (&marker, ""), files)));
+    }
+    if runs.iter().any(|run| dismantled::is_of(files, &cluster.pgdata, run)) {
+        return Err(told(format!("`{place}` was taken apart for a restore")).help(recover_it(cluster)));
+    }
+    let is_there = |path: &Path| matches!(files.facts(path), Ok(Some(_)));
+    let moved = runs.map(|run| cluster.kept(files, run)).into_iter().find(|kept| is_there(kept));
+    match moved.filter(|_| major(files, &cluster.pgdata).is_err()) {
+        Some(kept) => Err(told(format!("`{place}` holds no data any more{}", lies_in(&kept, files)))
+            .help(format!("resume that run, or {}", recover_it(cluster)))),
+        None => Ok(()),
+    }
 }
 
 /// The recovery that has put other data into the place of what a run found there. One of another run that has opened is what
@@ -347,39 +381,4 @@ async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(Strin
         return Ok(Some((format!("another server is in the way: {sign}"), help.to_owned())));
     }
     Ok(cluster.misconfigured(files).map(|fact| (fact.what, fact.help)))
-}
-
-/// Waits until the server takes sessions. Tells whether it is in recovery.
-pub(super) async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Result<bool, ActionError> {
-    let files = cx.host.read_files();
-    let maintenance_db = MaintenanceDb::own(server.cluster, cx.about.secrets.as_ref())?;
-    let begun = clock::monotonic();
-    let appears = server.cluster.service_manager().appears_within();
-    let mut seen = false;
-    loop {
-        let tried = async { maintenance_db.open().await?.value("SELECT pg_is_in_recovery()").await };
-        match tried.await {
-            Ok(recovers) => return Ok(recovers == "t"),
-            Err(error) if error.info().class != ErrorClass::Retryable => return Err(error),
-            Err(_) => {}
-        }
-        let alive = !live::processes(&server.cluster.pgdata, files.as_ref()).is_empty();
-        let patience = if seen { Duration::ZERO } else { appears.min(within) };
-        if !alive && begun.elapsed() > patience {
-            let fact = if seen { "the server ended while it started" } else { "the server did not start" };
-            return Err(ActionError::fatal(fact).process(None, server.last_words(cx.host.as_read()).await));
-        }
-        seen |= alive;
-        if begun.elapsed() > within {
-            let fact = format!("the server does not take sessions after {}", Span(within));
-            return Err(ActionError::retryable(fact).process(None, server.log_tail(files.as_ref())).help(
-                "it goes on starting: recovery after a crash takes its time; raise `within` and run the step again",
-            ));
-        }
-        cx.reporter.progress(Progress::Doing { text: "waiting until the server takes sessions".to_owned() });
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(200)) => {}
-            () = cx.cancel.cancelled() => return Err(ActionError::cancelled("cancelled while the server started; it goes on")),
-        }
-    }
 }

@@ -42,6 +42,17 @@ pub(crate) fn is_one(files: &dyn ReadFiles, pgdata: &Path) -> bool {
     matches!(files.facts(&pgdata.join(NOTE)), Ok(Some(_)))
 }
 
+/// Whether it was this run that took it apart.
+pub(crate) fn is_of(files: &dyn ReadFiles, pgdata: &Path, run: &RunId) -> bool {
+    let note = files.read(&pgdata.join(NOTE), 4096).unwrap_or_default();
+    String::from_utf8_lossy(&note).starts_with(&begins(run))
+}
+
+/// How the note begins.
+fn begins(run: &RunId) -> String {
+    format!("Run {run} takes this data directory apart")
+}
+
 /// The bytes of files and folders on each device. No link is followed.
 pub(crate) fn bytes_below(open: Vec<PathBuf>, files: &dyn ReadFiles) -> Vec<(u64, u64)> {
     bytes_while(open, files, || true).0
@@ -148,10 +159,11 @@ impl DismantledDirectory {
     /// Makes it a folder in which no server starts.
     fn mark(&self, files: &dyn Files) -> Result<(), HostError> {
         let text = format!(
-            "Run {} takes this data directory apart to restore a backup over it. No server can start here any more.\n\
+            "{} to restore a backup over it. No server can start here any more.\n\
              What is left, `pg_wal` above all, may hold transactions that no backup has: keep it, and go on with\n\
              `runbook resume {}`, or restore a backup again.\n",
-            self.run, self.run
+            begins(&self.run),
+            self.run
         );
         let note = self.pgdata.join(NOTE);
         files.replace(&note, text.as_bytes(), 0o600)?;
@@ -238,6 +250,8 @@ mod tests {
             DismantledDirectory::of(&cluster, files.as_ref(), &"20260128-143002-3fa9c1".parse().unwrap()).unwrap();
         assert_eq!(dismantled.gain(files.as_ref()).unwrap().iter().map(|(_, bytes)| bytes).sum::<u64>(), 2);
         dismantled.empty(files.as_ref()).unwrap();
+        let is_of = |run: &str| is_of(files.as_ref(), &pgdata, &run.parse().unwrap());
+        assert!(is_of("20260128-143002-3fa9c1") && !is_of("20260128-143002-3fa9c2"));
         assert!(is_one(files.as_ref(), &pgdata) && dismantled.is_empty(files.as_ref()).unwrap());
         let there = |path: &str| pgdata.join(path).exists();
         assert!(there("pg_wal/000") && there("global/pg_control") && there("postgresql.conf"));

@@ -127,6 +127,9 @@ impl Action for RestoreBase {
             Some(_) => drop(Owner::of(&cluster, cx.host.as_ref())?),
             None => findings = findings.pending("the server's container is not there: it is made when the step starts"),
         }
+        if let Some(fact) = cluster.linked(cx.host.read_files().as_ref()) {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
         let existing = params.existing.on(&cluster);
         if existing.destroys() && !cx.ahead {
             let signs = live::signs(&cluster, cx.host.read_files().as_ref()).await?;
@@ -154,6 +157,9 @@ impl Action for RestoreBase {
     async fn run(&self, params: &RestoreBaseParams, cx: &RunContext) -> Result<RestoreBaseOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let handle = params.backup.get()?;
+        if let Some(fact) = cluster.linked(cx.host.files().as_ref()) {
+            return Err(ActionError::fatal(fact.what).help(fact.help));
+        }
         let server_host = ServerHost::made(&cluster, cx.host.as_ref()).await?;
         if params.config_files == ConfigFiles::Missing && cluster.is_contained() {
             let fact = "configuration files of a container are not put back: their places are the container's own";

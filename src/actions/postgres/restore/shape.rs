@@ -112,15 +112,7 @@ impl Shape {
                 Existing::KeepBeside | Existing::Replace if is_there => files.remove_tree(&folder)?,
                 Existing::KeepBeside | Existing::Replace => {}
             }
-            let missing: Vec<&Path> =
-                folder.ancestors().skip(1).take_while(|path| matches!(files.facts(path), Ok(None))).collect();
-            for path in missing.into_iter().rev() {
-                // Other runs use it, too: whoever is killed before the next line leaves one that servers can still pass.
-                files.create_dir(path, 0o711)?;
-                files.chown(path, owner.uid, owner.gid)?;
-            }
-            files.create_dir(&folder, 0o700)?;
-            files.chown(&folder, owner.uid, owner.gid)?;
+            owner.make_folder(files, &folder)?;
         }
         let marker = self.dir.join(MARKER);
         if files.facts(&marker)?.is_some() {

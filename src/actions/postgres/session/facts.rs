@@ -57,9 +57,10 @@ const SETTINGS: &str = "SELECT current_setting('server_version'), current_settin
 const SLOTS: &str = "SELECT slot_name, slot_type, plugin, database \
  FROM pg_replication_slots WHERE NOT temporary ORDER BY 1";
 
-/// Programs that only take a copy connect as standbys do.
+/// Programs that only take a copy connect as standbys do, and so do the consumers of logical slots.
 const STANDBYS: &str = "SELECT application_name, host(client_addr) FROM pg_stat_replication \
- WHERE state <> 'backup' AND application_name NOT IN ('pg_basebackup', 'pg_receivewal') ORDER BY 1";
+ WHERE state <> 'backup' AND application_name NOT IN ('pg_basebackup', 'pg_receivewal') \
+ AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_type = 'logical' AND active_pid = pid) ORDER BY 1";
 
 const TABLESPACES: &str = "SELECT oid, spcname, pg_tablespace_location(oid) FROM pg_tablespace \
  WHERE pg_tablespace_location(oid) <> '' ORDER BY 1";

@@ -18,6 +18,7 @@ pub(crate) mod named_pipe;
 pub(crate) mod origin;
 pub(crate) mod query;
 pub(crate) mod sessions;
+pub(crate) mod startup;
 pub(crate) mod subscription;
 pub(crate) mod terminate;
 pub(crate) mod tls;

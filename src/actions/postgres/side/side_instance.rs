@@ -228,17 +228,13 @@ impl Action for SideInstance {
             return Ok(findings.refuse(fact, help));
         }
         let side = params.place(cluster, &cx.about.scratch)?;
-        if cx.host.find_program(&self.program.to_string_lossy()).is_none() {
-            let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());
-            return Ok(findings.refuse(fact, "install runbook where the server's user can run it"));
-        }
-        let owner = Owner::of(&side, cx.host.as_ref())?;
-        if let Some(fact) = owner::barred(&self.program, &owner, cx.host.as_ref()).await {
-            return Ok(findings
-                .refuse(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)"));
-        }
-        if let Some(fact) = archive_access::refused(&side, cx).await? {
-            return Ok(findings.refuse(fact.what, fact.help));
+        let is_dump = match cx.foreseen.of(&params.backup) {
+            Some(handle) => handle.kind == KIND_POSTGRES_DUMP,
+            // A managed server has no other backups.
+            None => side.entry.is_managed(),
+        };
+        if !is_dump && let Some((fact, help)) = self.unfetched(&side, cx).await? {
+            return Ok(findings.refuse(fact, help));
         }
         for program in side.scratch_settings.unkept(cx.host.as_ref()) {
             let fact = format!("`{program}` is not installed, so the side instance runs without that limit");
@@ -247,7 +243,6 @@ impl Action for SideInstance {
         if let Some(handle) = cx.foreseen.of(&params.backup) {
             cx.foreseen.tell(KIND, &handle.kind);
         }
-        let is_dump = cx.foreseen.of(&params.backup).is_some_and(|handle| handle.kind == KIND_POSTGRES_DUMP);
         if let Ok(recovery_target) = params.recovery().recovery_target()
             && !is_dump
         {
@@ -307,6 +302,21 @@ impl Action for SideInstance {
 }
 
 impl SideInstance {
+    /// Why the server of a base backup could fetch no WAL, and what to do about it. That of a dump fetches none.
+    async fn unfetched(&self, side: &Cluster, cx: &CheckContext) -> Result<Option<(String, String)>, ActionError> {
+        if cx.host.find_program(&self.program.to_string_lossy()).is_none() {
+            let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());
+            return Ok(Some((fact, "install runbook where the server's user can run it".to_owned())));
+        }
+        let owner = Owner::of(side, cx.host.as_ref())?;
+        if let Some(fact) = owner::barred(&self.program, &owner, cx.host.as_ref()).await {
+            let help = "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)";
+            return Ok(Some((fact, help.to_owned())));
+        }
+        let refused = archive_access::refused(side, cx).await?;
+        Ok(refused.map(|fact| (fact.what, fact.help)))
+    }
+
     /// Stages a base backup, recovers it and opens it.
     async fn restored(
         &self,
@@ -418,11 +428,7 @@ async fn claim(side: &Cluster, record: &Record, cx: &RunContext) -> Result<(), A
         scratch::remove(&data, cx).await?;
     }
     let owner = Owner::of(side, cx.host.as_ref())?;
-    let missing: Vec<&Path> = root.ancestors().take_while(|path| matches!(files.facts(path), Ok(None))).collect();
-    for folder in missing.into_iter().rev() {
-        files.create_dir(folder, 0o700).map_err(cannot)?;
-        files.chown(folder, owner.uid, owner.gid).map_err(cannot)?;
-    }
+    owner.make_folder(files, &root).map_err(cannot)?;
     record.write(side, files)
 }
 

@@ -94,7 +94,11 @@ impl Reading<'_> {
         self.judge_small(object).await?.map_err(unusable)
     }
 
-    async fn judge_small(&self, object: &ManifestObject) -> Result<Judged<Bytes>, ActionError> {
+    /// Reads one object into memory, proven by its plain digest, or says what is wrong with it.
+    ///
+    /// # Errors
+    /// Fails as [`Reading::judge_object`].
+    pub(crate) async fn judge_small(&self, object: &ManifestObject) -> Result<Judged<Bytes>, ActionError> {
         if object.plain_facts().size_bytes > LIMIT_BYTES {
             return Ok(Err(format!("`{}` is longer than {LIMIT_BYTES} bytes", object.name)));
         }

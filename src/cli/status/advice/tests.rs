@@ -29,6 +29,7 @@ fn healthy() -> Status {
         locked: None,
         store_fault: String::new(),
         missing: BTreeMap::new(),
+        undumped: BTreeMap::new(),
         told_by: None,
         beside: Vec::new(),
         expected: Vec::new(),
@@ -93,6 +94,16 @@ fn a_damaged_backup_a_silent_store_and_a_failed_drill_are_not_all_is_well() {
 }
 
 #[test]
+fn a_backup_of_a_server_that_is_down_comes_after_what_brings_it_up() {
+    let mut down = Status { backup: None, proof: None, ..healthy() };
+    down.server.answers = false;
+    let next = of(&down, &Again::default());
+    assert!(next[0].text.starts_with("the server does not answer"), "{next:?}");
+    let words = "there is no base backup: once its server takes sessions again, runbook backup orders";
+    assert!(next.iter().skip(1).any(|one| one.text == words), "{next:?}");
+}
+
+#[test]
 fn each_silent_store_is_told_by_itself_with_what_it_keeps_from_being_done() {
     let beside = |fault: &str, is_ahead: bool| {
         let backup = is_ahead.then(|| Newest { id: "b3".to_owned(), ..healthy().backup.expect("a backup") });
@@ -114,7 +125,7 @@ fn what_the_inventory_expects_counts_instead_of_the_usual_limits() {
     let mut old = healthy();
     old.backup.as_mut().expect("a backup").ended_at = "1969-12-01T00:00:00Z".parse().expect("a time");
     advises(&old, Level::Warning, "the newest base backup is old: runbook backup orders");
-    old.limits = Limits { age: true, proof: true };
+    old.limits = Limits { age: true, proof: true, dbnames: false };
     old.proof = None;
     assert!(of(&old, &Again::default()).is_empty(), "the inventory allows it");
     let message = "the newest is 4w 3d old (max 26h)".to_owned();
@@ -188,6 +199,15 @@ fn a_server_that_refuses_the_login_is_never_answered_with_a_restore() {
     assert!(!held.iter().any(|one| one.text.contains("so start it")), "{held:?}");
     let down = Status { server: ServerStatus::default(), ..healthy() };
     advises(&down, Level::Critical, "the server does not answer: runbook restore orders");
+    // One that crashed is started before anything is restored, and what may have brought it down comes first.
+    let startable = Some("pg_ctl start".to_owned());
+    let crashed = ServerStatus { startable, crashed: true, ..ServerStatus::default() };
+    let words = "read its log, then start it: pg_ctl start (crash recovery brings back every commit); only if it does not come \
+                 up: runbook restore orders";
+    advises(&Status { server: crashed.clone(), ..healthy() }, Level::Critical, words);
+    let full_disks = vec!["the disk of `/data` is full".to_owned()];
+    let full = of(&Status { server: ServerStatus { full_disks, ..crashed }, ..healthy() }, &Again::default());
+    assert!(full[0].text == "the disk of `/data` is full" && full[0].level == Level::Critical, "{full:?}");
 }
 
 #[test]

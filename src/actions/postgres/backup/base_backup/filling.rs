@@ -32,16 +32,12 @@ pub(super) async fn complete(
     copies.judge(lacking.len(), outcome, cx)?;
     let originals = outcome.backups.clone();
     while let Some(backup_store) = lacking.pop() {
-        let mut unread = None;
-        let readable = originals.iter().find(|original| {
-            let why = duplicate::unread_here(original, &backup_store, cx);
-            let is_read = why.is_none();
-            unread = unread.take().or(why);
-            is_read
-        });
-        match (readable, unread) {
-            (Some(original), _) => copies.copy_into(outcome, (original, &backup_store), cx).await?,
-            (None, why) => apart(wish, (backup_store, why, lacking.len()), outcome, cx).await?,
+        match duplicate::readable(&originals, &backup_store, cx).await {
+            Ok(duplicate::Readable::By(original)) => copies.copy_into(outcome, (original, &backup_store), cx).await?,
+            Ok(duplicate::Readable::ByNoKey(why)) => {
+                apart(wish, (backup_store, why, lacking.len()), outcome, cx).await?
+            }
+            Err(error) => outcome.failures.push((backup_store.store.name().to_owned(), error)),
         }
     }
     copies.judge(0, outcome, cx)

@@ -10,6 +10,7 @@ use super::super::increment::Prior;
 use super::super::outside::Outside;
 use super::BaseBackupParams;
 use super::origin::{same_cluster, source};
+use super::restartpoint::bring_forward;
 use crate::action::{ActionError, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
@@ -51,6 +52,9 @@ impl Taking<'_> {
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
         let sessions = MaintenanceDb::own(&source, cx.about.secrets.as_ref())?;
         same_cluster((&endpoint, &sessions), facts, params).await?;
+        if let (Some(_), Some(prior)) = (&params.source, prior) {
+            bring_forward((primary, &sessions), prior, cx).await?;
+        }
         let started_at = server_time(&mut primary.open().await?).await?;
         let data_at = match params.source {
             Some(_) => Some(standby_at(&mut sessions.open().await?).await?.min(started_at)),

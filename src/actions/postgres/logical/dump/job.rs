@@ -96,18 +96,12 @@ impl Job<'_> {
     ) -> Result<(), ActionError> {
         let originals = outcome.backups.clone();
         for destination in destinations {
-            let mut unread = None;
-            let original = originals.iter().find(|original| {
-                let why = duplicate::unread_here(original, &destination.backup_store, self.cx);
-                let readable = why.is_none();
-                unread = unread.take().or(why);
-                readable
-            });
-            match (original, unread) {
-                (Some(original), _) => {
+            match duplicate::readable(&originals, &destination.backup_store, self.cx).await {
+                Ok(duplicate::Readable::By(original)) => {
                     self.copies.copy_into(outcome, (original, &destination.backup_store), self.cx).await?
                 }
-                (None, why) => self.apart(dbname, (destination, why), outcome).await?,
+                Ok(duplicate::Readable::ByNoKey(why)) => self.apart(dbname, (destination, why), outcome).await?,
+                Err(error) => outcome.failures.push((destination.backup_store.store.name().to_owned(), error)),
             }
         }
         Ok(())

@@ -32,6 +32,7 @@ use crate::actions::postgres::session::client::Client;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::session::origin::Origin;
+use crate::actions::postgres::session::sessions::Door;
 use crate::base::Timestamp;
 use crate::base::units::ByteSize;
 use crate::catalog::{Backup, DumpFormat};
@@ -157,12 +158,18 @@ impl Action for Dump {
         if names.is_empty() {
             return Ok(findings.refuse("no database is left to dump", "correct `exclude_dbnames`"));
         }
-        for dbname in names {
-            let looked = looked_at(params, (&cluster, &dbname), cx).await.map(|found| {
-                size = size.max(found.size_bytes);
-                findings.0.extend(found.patterns.0);
-                found.whole
-            });
+        for (dbname, door) in names {
+            let looked = match door {
+                Door::Shut => {
+                    let (fact, help) = several::shut(&dbname);
+                    Ok(Findings::default().refuse(fact, help))
+                }
+                Door::Open => looked_at(params, (&cluster, &dbname), cx).await.map(|found| {
+                    size = size.max(found.size_bytes);
+                    findings.0.extend(found.patterns.0);
+                    found.whole
+                }),
+            };
             each.push((dbname, looked));
         }
         findings.0.extend(several::judged(each)?.0);
@@ -185,8 +192,14 @@ impl Action for Dump {
         let (cluster, copies, client) = (&cluster, &copies, &client);
         let job = Job { cluster, params, copies, client, origin: &origin, program_version: &program_version, cx };
         let mut found = Yield::default();
-        for dbname in names {
-            let dump = job.database(&dbname).await;
+        for (dbname, door) in names {
+            let dump = match door {
+                Door::Shut => {
+                    let (fact, help) = several::shut(&dbname);
+                    Err(ActionError::fatal(fact).help(help))
+                }
+                Door::Open => job.database(&dbname).await,
+            };
             found.add(dbname, dump)?;
         }
         let mut dumps = Vec::new();

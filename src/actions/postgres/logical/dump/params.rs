@@ -86,7 +86,8 @@ pub enum DatabaseNames {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AllDatabases {
-    /// Every one that takes connections and is no template.
+    /// Every one but `template0` and the template `template1`. The step fails for one that takes no connections, except
+    /// where a restore put it aside.
     All,
 }
 

@@ -6,6 +6,7 @@ use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::name::ident;
 use crate::actions::postgres::logical::restore_dump::seat;
 use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::sessions::Door;
 use crate::catalog::Backup;
 use crate::event::{ErrorClass, ErrorInfo, StepFinding, Verdict};
 
@@ -109,20 +110,37 @@ fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// The databases that are dumped.
+/// The databases that are dumped, and those of `all` that would be and take no connections.
 pub(super) async fn dbnames(
     params: &DumpParams,
     cluster: &Cluster,
     session: &mut Session,
-) -> Result<Vec<String>, ActionError> {
+) -> Result<Vec<(String, Door)>, ActionError> {
+    let open = |name: &String| (name.clone(), Door::Open);
     match &params.dbnames {
-        None => Ok(vec![cluster.dbname.clone()]),
-        Some(DatabaseNames::Named(names)) => Ok(names.clone()),
+        None => Ok(vec![open(&cluster.dbname)]),
+        Some(DatabaseNames::Named(names)) => Ok(names.iter().map(open).collect()),
         Some(DatabaseNames::Set(AllDatabases::All)) => {
-            let there = all(session).await?;
-            Ok(there.into_iter().filter(|name| !params.exclude_dbnames.contains(name)).collect())
+            let there = all(session).await?.into_iter().filter(|(name, door)| !is_left(name, *door));
+            Ok(there.filter(|(name, _)| !params.exclude_dbnames.contains(name)).collect())
         }
     }
+}
+
+/// Whether a restore put a database aside and shut it, or left it half loaded: no dump misses it.
+fn is_left(dbname: &str, door: Door) -> bool {
+    door == Door::Shut && (seat::is_old(dbname) || seat::is_fresh(dbname))
+}
+
+/// Why a database that takes no connections has no dump, and what to do about it.
+pub(super) fn shut(dbname: &str) -> (String, String) {
+    let fact = format!("database `{dbname}` takes no connections (`ALLOW_CONNECTIONS false`)");
+    let help = format!(
+        "somebody shut `{dbname}`, or a restore that was cut off while it swapped; once no run works on it: ALTER DATABASE {} \
+         ALLOW_CONNECTIONS true",
+        ident(dbname)
+    );
+    (fact, help)
 }
 
 /// Warns of names that leave nothing out.
@@ -136,7 +154,7 @@ pub(super) async fn excluded(
     }
     let there = all(session).await?;
     let (known, unknown): (Vec<&String>, Vec<&String>) =
-        params.exclude_dbnames.iter().partition(|name| there.contains(name));
+        params.exclude_dbnames.iter().partition(|name| there.iter().any(|(there, _)| there == *name));
     let findings = unknown.into_iter().fold(findings, |findings, name| {
         let fact = format!("the server has no database `{name}`, so nothing is left out by it");
         findings.warn(fact, "correct `exclude_dbnames`, or leave it out")
@@ -147,9 +165,14 @@ pub(super) async fn excluded(
     })
 }
 
-async fn all(session: &mut Session) -> Result<Vec<String>, ActionError> {
-    const ALL: &str = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
-    Ok(session.query(ALL).await?.rows.into_iter().flatten().flatten().collect())
+/// Every database but those that `initdb` makes as templates: a template of the site's own holds what nobody else does
+/// (`dumpDatabases` in `pg_dumpall.c` takes it, too).
+async fn all(session: &mut Session) -> Result<Vec<(String, Door)>, ActionError> {
+    const ALL: &str = "SELECT datname, datallowconn FROM pg_database \
+        WHERE datname <> 'template0' AND NOT (datistemplate AND datname = 'template1') ORDER BY 1";
+    let listed = session.query(ALL).await?;
+    let door = |row| if listed.at(row, 1) == Some("t") { Door::Open } else { Door::Shut };
+    Ok((0..listed.rows.len()).filter_map(|row| Some((listed.at(row, 0)?.to_owned(), door(row)))).collect())
 }
 
 /// What stands against each database's dump. While one of them can be dumped, what refuses another is a warning.
@@ -186,7 +209,7 @@ pub(super) fn judged(each: Vec<(String, Result<Findings, ActionError>)>) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::{Yield, judged};
+    use super::{Door, Yield, is_left, judged};
     use crate::action::{ActionError, Findings};
     use crate::event::{ErrorClass, Verdict};
 
@@ -216,6 +239,13 @@ mod tests {
         assert_eq!(found.whole().expect_err("a fault"), ActionError::fatal("it is closed"));
         let cancelled = ActionError::cancelled("enough");
         assert_eq!(Yield::default().add("a".to_owned(), Err(cancelled.clone())), Err(cancelled));
+    }
+
+    #[test]
+    fn only_what_a_restore_has_shut_or_left_half_loaded_is_left_out_without_a_word() {
+        let (old, fresh) = ("shop_old_20260128-143002-3fa9c1", "shop_runbook_20260128-143002-3fa9c1");
+        assert!(is_left(old, Door::Shut) && is_left(fresh, Door::Shut));
+        assert!(!is_left(old, Door::Open) && !is_left("shop", Door::Shut) && !is_left("shop_old_data", Door::Shut));
     }
 
     #[test]

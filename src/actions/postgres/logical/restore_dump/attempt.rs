@@ -10,7 +10,7 @@ use super::{Compared, RestoreDumpOutput, RestoredLoss, rename, roles};
 use crate::action::{ActionError, BackupHandle, RunContext};
 use crate::actions::backup::sighting;
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::cluster::name::ident;
+use crate::actions::postgres::cluster::name::{ident, literal};
 use crate::actions::postgres::session::attached::Attached;
 use crate::actions::postgres::session::client::Client;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
@@ -422,10 +422,22 @@ impl Attempt<'_> {
     }
 }
 
-/// Drops a database if it is there, with its sessions where the server can do that at once.
+/// Drops a database if it is there, with its sessions where the server can do that at once. No server drops a template: it
+/// is none from then on, and is one again where it stays.
 pub(super) async fn drop_database(admin: &mut Session, dbname: &str, origin: &Origin) -> Result<(), ActionError> {
     let force = if origin.major.has(Change::DropWithForce) { " WITH (FORCE)" } else { "" };
-    admin.query(&format!("DROP DATABASE IF EXISTS {}{force}", ident(dbname))).await.map(drop)
+    let template = format!("SELECT datistemplate FROM pg_database WHERE datname = {}", literal(dbname));
+    let is_template = admin.query(&template).await?.at(0, 0) == Some("t");
+    let mark = |is: bool| format!("ALTER DATABASE {} IS_TEMPLATE {is}", ident(dbname));
+    if is_template {
+        admin.query(&mark(false)).await?;
+    }
+    let dropped = admin.query(&format!("DROP DATABASE IF EXISTS {}{force}", ident(dbname))).await.map(drop);
+    if dropped.is_err() && is_template {
+        // What made it fail tells more than a mark that is not set again.
+        let _ = admin.query(&mark(true)).await;
+    }
+    dropped
 }
 
 /// The schema and the table of a name as facts have it, each without the quotes of `quote_ident`.

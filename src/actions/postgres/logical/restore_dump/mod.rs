@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::attempt::Attempt;
 pub use self::params::{RestoreDumpParams, RestoreMode, Roles};
 use self::seat::Seat;
-pub use self::seat::is_old as is_kept_old;
+pub use self::seat::{is_fresh as is_half_loaded, is_old as is_kept_old};
 use super::scratch_server;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, Findings,

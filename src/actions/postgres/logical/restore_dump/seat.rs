@@ -41,8 +41,17 @@ impl Seat {
 
 /// Whether a database has the name under which a restore keeps what it has replaced.
 pub fn is_old(dbname: &str) -> bool {
+    ends_in_run(dbname, "_old_")
+}
+
+/// Whether a database has the name under which a restore loads what is to replace another.
+pub fn is_fresh(dbname: &str) -> bool {
+    ends_in_run(dbname, "_runbook_")
+}
+
+fn ends_in_run(dbname: &str, mark: &str) -> bool {
     let dated = |run: &str| run.bytes().take_while(u8::is_ascii_digit).count() == 8;
-    dbname.rsplit_once("_old_").is_some_and(|(_, run)| dated(run) && run.parse::<RunId>().is_ok())
+    dbname.rsplit_once(mark).is_some_and(|(_, run)| dated(run) && run.parse::<RunId>().is_ok())
 }
 
 /// A name with a suffix that is never cut.
@@ -175,7 +184,7 @@ fn unkept(error: &HostError) -> ActionError {
 
 #[cfg(test)]
 mod tests {
-    use super::{Seat, is_old};
+    use super::{Seat, is_fresh, is_old};
 
     #[test]
     fn long_names_keep_their_suffix() {
@@ -184,6 +193,7 @@ mod tests {
         assert_eq!(seat.fresh, "orders_runbook_20260128-143002-3fa9c1");
         assert_eq!(seat.old, "orders_old_20260128-143002-3fa9c1");
         assert!(is_old(&seat.old) && !is_old(&seat.fresh) && !is_old("orders_old_data"));
+        assert!(is_fresh(&seat.fresh) && !is_fresh(&seat.old) && !is_fresh("orders_runbook_data"));
         let long = Seat::of(&"ä".repeat(31), &run);
         assert!(long.fresh.len() <= 63 && long.fresh.ends_with("3fa9c1"), "{}", long.fresh);
     }

@@ -138,6 +138,7 @@ impl Completion<'_> {
             archived: None,
             slots: Vec::new(),
             standbys: Vec::new(),
+            subscriptions: Vec::new(),
             prepared: Vec::new(),
             emptied: Vec::new(),
             waits_for_standby: None,

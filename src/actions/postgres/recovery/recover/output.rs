@@ -48,6 +48,9 @@ pub struct RecoverOutput {
     /// Standbys of the old server, as the backup knew them: each must be rebuilt or rewound.
     #[serde(default)]
     pub standbys: Vec<String>,
+    /// Enabled subscriptions, each with its database: what their publishers had confirmed and this data lacks is not sent again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<String>,
     /// Prepared transactions that nobody has ended: they hold their locks.
     #[serde(default)]
     pub prepared: Vec<String>,

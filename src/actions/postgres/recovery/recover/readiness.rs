@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::emptied::Unlogged;
 use super::super::forecast::RecoveryForecast;
 use super::super::old_data::Replaced;
-use super::super::{archive_access, moment, old_data, replay_plan, replica};
+use super::super::{archive_access, crashed, moment, old_data, replay_plan, replica};
 use super::{NOT_OURS, RecoverParams};
 use crate::action::{ActionError, CheckContext, Findings, Late, ReadFiles, ReadHost};
 use crate::actions::postgres::archiving;
@@ -80,6 +80,7 @@ impl Readiness<'_> {
             Ok(Goal::Newest) => replica::faster(cluster, known, cx).await,
             Ok(Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_)) | Err(_) => None,
         };
+        let findings = self.crashed(cluster, findings).await?;
         let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
         let attached = replica::attached(cluster, cx.about.secrets.as_ref()).await;
         let findings = attached.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
@@ -101,6 +102,16 @@ impl Readiness<'_> {
         let findings =
             RecoveryForecast::of(place, params.staged.as_ref(), cx).told(&recovery_target, cx, findings).await?;
         archiving::foretold((cluster, self.program), cx, findings).await
+    }
+
+    /// Says of a server that merely crashed that a start brings the newest state back. To an earlier one it does not help.
+    async fn crashed(&self, cluster: &Cluster, findings: Findings) -> Result<Findings, ActionError> {
+        let files = self.cx.host.read_files();
+        let wants_newest = matches!(self.params.target.goal(), Ok(Goal::Newest));
+        let Some(fact) = crashed::told(cluster, files.as_ref()).filter(|_| wants_newest) else { return Ok(findings) };
+        // What runs has such data, too.
+        let is_down = live::signs(cluster, files.as_ref()).await?.is_empty();
+        Ok(if is_down { findings.warn(fact.what, fact.help) } else { findings })
     }
 
     /// Names the tables of the server that answers, if it does, which will be empty afterwards.
@@ -139,6 +150,9 @@ impl Readiness<'_> {
             let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
             let fact = format!("the server is alive: {}", words.join("; "));
             return Ok(findings.refuse(fact, "stop it first (`postgres.stop`)"));
+        }
+        if let Some(fact) = cluster.linked(files.as_ref()) {
+            return Ok(findings.refuse(fact.what, fact.help));
         }
         cluster.archive()?;
         if let Some(marker) = marker::staged(files.as_ref(), cluster, &cx.about.run)? {

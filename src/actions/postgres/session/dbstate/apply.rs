@@ -74,6 +74,9 @@ pub(crate) async fn apply(
         statements.push(format!("COMMENT ON DATABASE {target} IS {}", literal(comment)));
     }
     statements.push(format!("ALTER DATABASE {target} CONNECTION LIMIT {}", state.connection_limit));
+    if state.is_template {
+        statements.push(format!("ALTER DATABASE {target} IS_TEMPLATE true"));
+    }
     if let Some(acl) = state.acl.as_ref().filter(|_| !leave.privileges) {
         let owner = format!("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = {}", literal(dbname));
         let owner = session.value(&owner).await?;

@@ -28,6 +28,10 @@ pub(crate) fn differences(wanted: &DatabaseState, found: &DatabaseState, leave: 
         compare("locale", &text(&wanted.icu_locale), &text(&found.icu_locale));
     }
     compare("connection limit", &wanted.connection_limit.to_string(), &found.connection_limit.to_string());
+    // A dump of an earlier release does not tell that it was one.
+    if wanted.is_template {
+        compare("mark as a template", "true", &found.is_template.to_string());
+    }
     compare("comment", &text(&wanted.comment), &text(&found.comment));
     if !leave.tablespace {
         compare("tablespace", &text(&wanted.tablespace), &text(&found.tablespace));

@@ -23,7 +23,7 @@ pub(crate) async fn read(session: &mut Session, dbname: &str) -> Result<Database
     let statement = format!(
         "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, {provider}, \
          {locale}, {rules}, {collation}, d.datconnlimit, t.spcname, to_json(d.datacl::text[]), \
-         shobj_description(d.oid, 'pg_database') \
+         shobj_description(d.oid, 'pg_database'), d.datistemplate \
          FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = {}",
         literal(dbname)
     );
@@ -54,6 +54,7 @@ pub(crate) async fn read(session: &mut Session, dbname: &str) -> Result<Database
         tablespace: maybe(9).filter(|name| name != "pg_default"),
         acl,
         comment: maybe(11),
+        is_template: found.at(0, 12) == Some("t"),
         settings: settings(session, dbname).await?,
     })
 }
