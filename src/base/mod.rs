@@ -15,6 +15,7 @@ pub mod process;
 pub mod redact;
 pub mod seal;
 pub mod secret;
+pub mod shell;
 pub mod signer;
 pub mod tls;
 pub mod units;

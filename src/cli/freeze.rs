@@ -121,7 +121,11 @@ fn refusal(open: &Open, frozen: Frozen, again: &Again) -> Failure {
         // There is nothing left of it to go on with.
         RunStatus::Finished { .. } => format!("`runbook show {run}` says what it left undone"),
         RunStatus::Live => format!("`runbook show {run} --follow` shows it"),
-        RunStatus::Suspended | RunStatus::Interrupted | RunStatus::NeverStarted | RunStatus::Damaged { .. } => {
+        RunStatus::Suspended
+        | RunStatus::Interrupted
+        | RunStatus::NeverStarted
+        | RunStatus::Unread { .. }
+        | RunStatus::Damaged { .. } => {
             format!("until then `runbook resume {run}` goes on with it")
         }
     };

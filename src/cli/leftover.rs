@@ -94,7 +94,7 @@ fn judge(left: Leftover, (runs, order): (&Runs, &RunOrder), went_well: Option<&R
     let has_ended = match RunSummary::of(&runs.dir(&left.run)).status {
         RunStatus::Finished { .. } => true,
         // Its history was removed, or lies elsewhere: nobody can tell whether it goes on.
-        RunStatus::NeverStarted | RunStatus::Damaged { .. } => false,
+        RunStatus::NeverStarted | RunStatus::Unread { .. } | RunStatus::Damaged { .. } => false,
         RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted => return None,
     };
     let is_later = went_well.is_some_and(|run| order.is_later(run, &left.run));

@@ -168,7 +168,9 @@ impl RunLocks {
         let over = match RunSummary::of(&dir).status {
             RunStatus::Finished { .. } | RunStatus::Live => return Ok(None),
             RunStatus::Suspended => None,
-            RunStatus::NeverStarted | RunStatus::Interrupted | RunStatus::Damaged { .. } => Some(run.clone()),
+            RunStatus::NeverStarted | RunStatus::Interrupted | RunStatus::Unread { .. } | RunStatus::Damaged { .. } => {
+                Some(run.clone())
+            }
         };
         match logs::running_step(&dir.attempts()).map_err(unusable)? {
             Some(step) => Err(Obstacle::StillUsed { lock: lock.to_owned(), run, step }),

@@ -142,6 +142,7 @@ fn has_ended(status: &RunStatus) -> bool {
         | RunStatus::Suspended
         | RunStatus::Interrupted
         | RunStatus::NeverStarted
+        | RunStatus::Unread { .. }
         | RunStatus::Damaged { .. } => false,
     }
 }
@@ -227,9 +228,11 @@ fn standing(dir: &RunDir, plan: &BoundPlan, lock: &str) -> RecoveryEvidence {
         return RecoveryEvidence::Lifted(lifted);
     }
     let is_open = match &status {
-        RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted | RunStatus::Damaged { .. } => {
-            replacing().next().is_some()
-        }
+        RunStatus::Live
+        | RunStatus::Suspended
+        | RunStatus::Interrupted
+        | RunStatus::Unread { .. }
+        | RunStatus::Damaged { .. } => replacing().next().is_some(),
         RunStatus::NeverStarted => false,
         RunStatus::Finished { outcome: Outcome::FailedUnknown, .. } => last.is_some(),
         RunStatus::Finished { outcome, .. } => {

@@ -100,6 +100,7 @@ fn undone(all: &[RunSummary]) -> BTreeMap<RunId, String> {
         | RunStatus::Live
         | RunStatus::Suspended
         | RunStatus::Interrupted
+        | RunStatus::Unread { .. }
         | RunStatus::Damaged { .. } => false,
     };
     let of = |run: &RunSummary| {
@@ -118,6 +119,7 @@ pub fn status(status: &RunStatus) -> String {
         RunStatus::Suspended => "waits for a person".to_owned(),
         RunStatus::Interrupted => "interrupted".to_owned(),
         RunStatus::Finished { outcome, .. } => outcome_words(Some(*outcome)),
+        RunStatus::Unread { .. } => "unread".to_owned(),
         RunStatus::Damaged { .. } => "damaged".to_owned(),
     }
 }

@@ -197,18 +197,7 @@ pub fn verify_all(runs: &Runs, signers: &AllowedSigners) -> Result<AuditReport, 
 
 /// Says why nothing can be told of a run: who asks may not read its files.
 fn unread(dir: &RunDir) -> Option<String> {
-    let denied = |error: &JournalError| {
-        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-        while let Some(cause) = source {
-            let io = cause.downcast_ref::<std::io::Error>();
-            if io.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
-                return true;
-            }
-            source = cause.source();
-        }
-        false
-    };
-    dir.read().err().filter(denied).map(|error| chained(&error))
+    dir.read().err().filter(JournalError::is_denied).map(|error| chained(&error))
 }
 
 fn verify_identity(dir: &RunDir, chain: &Chain, audit: &mut RunAudit) {

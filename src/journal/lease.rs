@@ -122,6 +122,7 @@ impl Leases {
             | RunStatus::Live
             | RunStatus::Suspended
             | RunStatus::Interrupted
+            | RunStatus::Unread { .. }
             | RunStatus::Damaged { .. } => match dir.is_live()? {
                 true => LeaseState::Live,
                 false => LeaseState::Unfinished,

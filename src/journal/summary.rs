@@ -9,6 +9,7 @@ use super::run::RunDir;
 use crate::base::mode::Mode;
 use crate::base::{RunId, StepId, Timestamp, clock};
 use crate::event::{Event, EventKind, OperatorVerb, Outcome, RunOrigin};
+use crate::port::JournalError;
 
 /// What a list of runs shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +66,11 @@ pub enum RunStatus {
         /// The code its process ended with.
         exit_code: u8,
     },
+    /// Its files may not be read by who asks: nothing is known of it.
+    Unread {
+        /// What may not be read.
+        what: String,
+    },
     /// Its files do not hold together.
     Damaged {
         /// What is wrong.
@@ -72,13 +78,21 @@ pub enum RunStatus {
     },
 }
 
+impl RunStatus {
+    /// Where a run stands that cannot be read.
+    pub(super) fn unknown(error: &JournalError) -> Self {
+        let what = error.to_string();
+        if error.is_denied() { Self::Unread { what } } else { Self::Damaged { what } }
+    }
+}
+
 impl RunSummary {
-    /// Sums up a run. Never fails: what cannot be read is a damaged run.
+    /// Sums up a run. Never fails: what cannot be read is a damaged run, or one of somebody else.
     #[must_use]
     pub fn of(dir: &RunDir) -> Self {
         let events = match dir.read() {
             Ok(history) => history.events,
-            Err(error) => return Self::empty(dir.id(), RunStatus::Damaged { what: error.to_string() }),
+            Err(error) => return Self::empty(dir.id(), RunStatus::unknown(&error)),
         };
         let mut summary = Self::settled(dir, &events);
         summary.look_whether_live(dir);
@@ -96,7 +110,7 @@ impl RunSummary {
 
     /// A run that has not ended may be driven right now.
     pub(super) fn look_whether_live(&mut self, dir: &RunDir) {
-        if matches!(self.status, RunStatus::Finished { .. } | RunStatus::Damaged { .. }) {
+        if matches!(self.status, RunStatus::Finished { .. } | RunStatus::Unread { .. } | RunStatus::Damaged { .. }) {
             return;
         }
         match dir.is_live() {
@@ -189,7 +203,7 @@ impl RunSummary {
                 (self.name, self.mode, self.environment) = (plan.name, Some(plan.mode), plan.environment);
                 self.actor = plan.actor.name;
             }
-            Err(error) => self.status = RunStatus::Damaged { what: error.to_string() },
+            Err(error) => self.status = RunStatus::unknown(&error),
         }
     }
 }

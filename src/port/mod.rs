@@ -74,6 +74,17 @@ pub enum JournalError {
     },
 }
 
+impl JournalError {
+    /// Whether who asks may not read what was asked for: that says nothing against it.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Read { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
+            Self::Write { .. } | Self::Corrupt { .. } | Self::OtherPlan { .. } | Self::Plan { .. } => false,
+        }
+    }
+}
+
 /// Takes durable events in order, once each, and lossy progress.
 ///
 /// A sink that fails is detached by its caller; it never stops a run.

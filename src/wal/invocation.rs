@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::base::shell;
+
 /// A command of ours, as `archive_command` names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
@@ -17,7 +19,7 @@ impl Invocation {
     /// Finds `wal push` in a command, however it is quoted; `None` where it is another program's.
     #[must_use]
     pub fn of(command: &str) -> Option<Self> {
-        let mut words = words(&command.replace("%%", "%"));
+        let mut words = shell::words(&command.replace("%%", "%"));
         let at =
             words.windows(3).position(|three| three[0] == "wal" && three[1] == "push" && three[2] == "--config")?;
         let config = PathBuf::from(words.get(at + 3)?);
@@ -36,26 +38,6 @@ impl Invocation {
     pub fn is_alone(&self) -> bool {
         self.around.is_empty()
     }
-}
-
-/// The words of a command, as a shell parts them.
-fn words(command: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    let mut letters = command.chars();
-    while let Some(letter) = letters.next() {
-        match (quote, letter) {
-            (None, ' ' | '\t' | '\n') => words.extend(word.take()),
-            (None, '\'' | '"') => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            (Some(open), close) if open == close => quote = None,
-            (None | Some('"'), '\\') => word.get_or_insert_default().extend(letters.next()),
-            (_, letter) => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 #[cfg(test)]

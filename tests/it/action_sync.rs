@@ -11,6 +11,7 @@ use runbook::language::inventory::{Inventory, StoreEntry};
 use runbook::store::Opening;
 use serde_json::{Value, json};
 
+use crate::support::aim::Aim;
 use crate::support::cli::Cli;
 use crate::support::host::{Bench, action};
 use crate::support::interposed::{Interposer, interposed};
@@ -277,7 +278,7 @@ fn a_sync_killed_at_random_moments_ends_the_same_when_it_is_resumed() {
     calm.run(&["run", "runbook.yaml"]).ends(0);
     let length = begun.elapsed();
     assert_eq!(tree(&calm.path("store/m")), tree(&calm.path("media")));
-    let (mut live, mut seed) = (0, 7_u64);
+    let (mut live, mut aim) = (0, Aim::new(7, length));
     for round in 0..40 {
         if live >= 12 {
             break;
@@ -286,9 +287,7 @@ fn a_sync_killed_at_random_moments_ends_the_same_when_it_is_resumed() {
         for _ in 0..3 {
             let resumes = !cli.runs().is_empty();
             let program = if resumes { cli.spawn(&["resume", "last"]) } else { cli.spawn(&["run", "runbook.yaml"]) };
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            std::thread::sleep(length.mul_f64((seed >> 33) as f64 / f64::from(1_u32 << 31)));
-            live += u32::from(program.kill());
+            live += u32::from(aim.kill(program));
         }
         let ran = if cli.runs().is_empty() { cli.run(&["run", "runbook.yaml"]) } else { cli.run(&["resume", "last"]) };
         ran.ends(0);

@@ -78,6 +78,33 @@ fn a_server_that_knows_no_such_role_is_not_called_down_and_no_restore_is_advised
 }
 
 #[test]
+fn a_server_that_asks_for_a_password_that_nobody_gave_is_not_called_silent() {
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    cluster.sql("ALTER ROLE postgres PASSWORD 'nobody says it'");
+    fs::write(cluster.pgdata().join("pg_hba.conf"), "local all all scram-sha-256\n").unwrap();
+    cluster.output("pg_ctl", &["reload", "-D", &cluster.pgdata().display().to_string()]);
+    until("the server asks for it", || production.cli.run(&["status", "main"]).out.contains("TAKES NO SESSION"));
+    let told = production.cli.run(&["status", "main"]).ends(2).prints("correct `user` or `password` of the entry");
+    assert!(!told.out.contains("DOWN") && !told.out.contains("runbook restore"), "{}", told.out);
+    production.cli.run(&["backup", "main", "--confirm", "production"]).says("asks for a login that is not there");
+}
+
+#[test]
+fn old_data_with_wal_that_no_store_may_take_is_not_moved_aside() {
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    let text = production.cli.read("inventory.yaml");
+    let closed = text.replace("stores: { primary: {\"url\"", "stores: { primary: {\"read_only\": true, \"url\"");
+    assert_ne!(closed, text);
+    production.cli.file("inventory.yaml", &closed);
+    cluster.sql("INSERT INTO t VALUES (1001)");
+    let run = ["run", "full-db-loss", "-p", "database=main", "-p", "incident_at=now", "--confirm", "production"];
+    production.cli.run(&run).ends(4).says("every store of its WAL is read-only here");
+    assert_eq!(rows(&production), "1001|501501");
+}
+
+#[test]
 fn a_restore_to_a_moment_leaves_out_what_came_after_and_the_wrong_word_is_refused() {
     let production = Production::new();
     let cluster = &production.site.cluster;

@@ -10,6 +10,7 @@ use runbook::catalog::{BackupPlace, KIND_POSTGRES_DUMP, Manifest, ManifestObject
 use runbook::language::inventory::StoreEntry;
 use serde_json::{Value, json};
 
+use crate::support::aim::Aim;
 use crate::support::cli::Cli;
 use crate::support::place::{Place, body, content, key, noise};
 
@@ -91,8 +92,8 @@ fn ordeal(first: &[&str], site: impl Fn() -> Site, sound: impl Fn(&Site), ended:
     let length = begun.elapsed();
     sound(&calm);
     ended(&calm);
-    let (mut live, mut seed) = (0, 11_u64);
-    for _ in 0..24 {
+    let (mut live, mut aim) = (0, Aim::new(11, length));
+    for _ in 0..40 {
         if live >= KILLS {
             break;
         }
@@ -100,9 +101,7 @@ fn ordeal(first: &[&str], site: impl Fn() -> Site, sound: impl Fn(&Site), ended:
         for _ in 0..2 {
             let program =
                 if site.cli.runs().is_empty() { site.cli.spawn(first) } else { site.cli.spawn(&["resume", "last"]) };
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            std::thread::sleep(length.mul_f64((seed >> 33) as f64 / f64::from(1_u32 << 31)));
-            live += u32::from(program.kill());
+            live += u32::from(aim.kill(program));
             sound(&site);
         }
         let last = if site.cli.runs().is_empty() { site.cli.run(first) } else { site.cli.run(&["resume", "last"]) };

@@ -35,6 +35,10 @@ impl Subject {
                 return Err(Failure::new(Exit::Usage, format!("run `{}` has not begun", dir.id()))
                     .help(format!("`runbook resume {}` starts it", dir.id())));
             }
+            RunStatus::Unread { what } => {
+                return Err(Failure::new(Exit::Journal, format!("run `{}` is not yours to read: {what}", dir.id()))
+                    .help("ask as the user who owns it (`ls -l` of its folder tells)"));
+            }
             RunStatus::Damaged { what } => {
                 return Err(Failure::new(Exit::Journal, format!("run `{}` cannot be read: {what}", dir.id()))
                     .help(format!("`runbook audit verify {}` says what holds together", dir.id())));

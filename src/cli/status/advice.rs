@@ -219,6 +219,7 @@ fn left_open(open: &Open, status: &Status, (ways, again): (&Ways, &Again)) -> Ad
         | RunStatus::Suspended
         | RunStatus::Interrupted
         | RunStatus::NeverStarted
+        | RunStatus::Unread { .. }
         | RunStatus::Damaged { .. } => false,
     };
     // Production takes no write until somebody goes on.

@@ -113,7 +113,10 @@ pub(super) fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure>
                 is_moved |= moves;
                 past.unfinished.push(run);
             }
-            RunStatus::Finished { .. } | RunStatus::NeverStarted | RunStatus::Damaged { .. } => {}
+            RunStatus::Finished { .. }
+            | RunStatus::NeverStarted
+            | RunStatus::Unread { .. }
+            | RunStatus::Damaged { .. } => {}
         }
     }
     Ok(past)

@@ -66,10 +66,7 @@ impl Entry {
                 let subject = dir.plan().ok().and_then(|(plan, _)| Some(plan.subject()?.to_owned()));
                 Self { subject, ..Self::fold(mark, RunSummary::settled(dir, &history.events), &history.events) }
             }
-            Err(error) => {
-                let status = RunStatus::Damaged { what: error.to_string() };
-                Self::fold(mark, RunSummary::empty(dir.id(), status), &[])
-            }
+            Err(error) => Self::fold(mark, RunSummary::empty(dir.id(), RunStatus::unknown(&error)), &[]),
         }
     }
 

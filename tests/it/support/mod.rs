@@ -1,5 +1,6 @@
 //! What tests share: servers they start and remove again, scenarios of the engine, a clock that never sleeps.
 
+pub mod aim;
 pub mod azurite;
 pub mod cli;
 pub mod clock;

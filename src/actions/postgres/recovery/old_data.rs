@@ -20,6 +20,8 @@ pub(crate) enum Replaced {
     Own(String),
     /// Another cluster than the one that was backed up; in words.
     Another(String),
+    /// The cluster that its archive is of, with WAL that nothing else has and no store that it may be brought into; in words.
+    Unrescuable(String),
 }
 
 /// Says in one sentence what a recovery to `target` would replace; `None` for a scratch database. WAL that another program
@@ -56,6 +58,12 @@ pub(crate) async fn replaced(
     }
     let cluster_text = format!("`{shown}` will be moved aside; it holds cluster {}", control.system_id);
     let found = match glance(&old, (cluster, location), &control, cx).await {
+        Ok(Some(Glance { unarchived, .. })) if unarchived > 0 && !may_rescue(cluster, cx)? => {
+            return Ok(Some(Replaced::Unrescuable(format!(
+                "`{shown}` has {unarchived} WAL segments that no store has, and every store of its WAL is read-only here: \
+                 what was committed last could not be brought into the archive before the data is moved aside"
+            ))));
+        }
         Ok(Some(glance)) => words(&glance, target),
         Ok(None) => "it has no `pg_wal`".to_owned(),
         Err(error) => format!("its newest commit is not known: {error}"),
@@ -68,6 +76,13 @@ async fn other_archive(cluster: &Cluster, ours: SystemId, cx: &CheckContext) -> 
     let (store, prefix) = cluster.archive().ok()?;
     let owner = wal_owner(cx.store(store).ok()?.as_ref(), prefix).await.ok()?;
     owner.filter(|owner| *owner != ours)
+}
+
+/// Whether the WAL that only the old data has can be stored anywhere.
+fn may_rescue(cluster: &Cluster, cx: &CheckContext) -> Result<bool, ActionError> {
+    let (own, _) = cluster.archive()?;
+    let is_open = |name: &str| cx.about.inventory.stores.get(name).is_none_or(|entry| !entry.read_only);
+    Ok(std::iter::once(own).chain(cluster.further()).any(is_open))
 }
 
 async fn glance(

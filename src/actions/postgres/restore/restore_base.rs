@@ -199,8 +199,15 @@ async fn config_files(
     let beside = placement.config(&cluster.pgdata, &cx.about.run);
     let made = outside::put_back(reading, (how, &beside), &owner, cx).await?;
     if let Some(first) = made.first() {
-        let message =
-            format!("configuration files from outside the data directory were put back: `{}`", first.display());
+        let message = match how {
+            ConfigFiles::Missing => {
+                format!("configuration files from outside the data directory were put back: `{}`", first.display())
+            }
+            ConfigFiles::Beside | ConfigFiles::Leave => format!(
+                "configuration files from outside the data directory lie beside it, where no server reads them: `{}`",
+                first.display()
+            ),
+        };
         cx.reporter.note(message, serde_json::json!({ "files": made }));
     }
     Ok(made)

@@ -58,7 +58,7 @@ pub enum Refusal {
 impl Refusal {
     /// What an answer refuses (SQLSTATE); `None` of silence, and of a server that takes no sessions for the moment.
     fn of(error: &Error) -> Option<Self> {
-        let code = error.code()?;
+        let Some(code) = error.code() else { return is_unmet(error).then_some(Self::Login) };
         if is_about_database(code) {
             return Some(Self::Database);
         }
@@ -68,6 +68,15 @@ impl Refusal {
             (false, false) => Some(Self::Session),
         }
     }
+}
+
+const LOGIN: &str = "set `user` and `password` of the database, or allow runbook's user in `pg_hba.conf`";
+
+/// Whether a server asks for what is not there: no password, or a method that the driver does not know. The driver tells that
+/// without a code, as it tells silence.
+fn is_unmet(error: &Error) -> bool {
+    let lacks_password = std::error::Error::source(error).is_some_and(|why| why.to_string() == "password missing");
+    lacks_password || error.to_string().starts_with("authentication error")
 }
 
 /// Whether a server may take a session soon.
@@ -368,6 +377,11 @@ fn table(messages: Vec<SimpleQueryMessage>) -> Table {
 /// What a server's refusal, or its silence, means for a step.
 pub(crate) fn refused(shown: &str, error: &Error) -> ActionError {
     let Some(code) = error.code() else {
+        if is_unmet(error) {
+            return ActionError::fatal(format!("{shown} asks for a login that is not there"))
+                .because(error)
+                .help(LOGIN);
+        }
         return ActionError::retryable(format!("the connection to {shown} is lost, or it does not answer"))
             .because(error);
     };
@@ -379,7 +393,7 @@ pub(crate) fn refused(shown: &str, error: &Error) -> ActionError {
     }
     let fact = ActionError::fatal(format!("{shown} refuses")).because(error);
     if code.code().starts_with("28") {
-        return fact.help("set `user` and `password` of the database, or allow runbook's user in `pg_hba.conf`");
+        return fact.help(LOGIN);
     }
     fact
 }

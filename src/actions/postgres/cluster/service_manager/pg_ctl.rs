@@ -8,6 +8,7 @@ use super::super::layout::Cluster;
 use super::super::server::Server;
 use super::{APPEARS_WITHIN, Configuration, ServiceManager, by_signal, clean};
 use crate::action::{ActionError, CommandSpec, Host, HostError, ReadHost};
+use crate::base::shell;
 use crate::language::inventory::PgCtl;
 
 /// The settings of `pg_ctl` that keep a server.
@@ -62,9 +63,24 @@ impl ServiceManager for ByPgCtl<'_> {
     }
 
     fn configuration(&self) -> Configuration {
-        let elsewhere = self.0.options.as_deref().is_some_and(|options| options.contains("config_file"));
-        if elsewhere { Configuration::Unsaid } else { Configuration::Inside }
+        // `pg_ctl` hands its options to a shell (`start_postmaster` in `pg_ctl.c`).
+        match named(&shell::words(self.0.options.as_deref().unwrap_or_default()), "config_file") {
+            None => Configuration::Inside,
+            Some(file) if file.starts_with('/') && !file.contains(['$', '`']) => Configuration::At(PathBuf::from(file)),
+            Some(_) => Configuration::Unsaid,
+        }
     }
+}
+
+/// The value of a setting in the words of a server's command line: `-c name=value` or `--name=value`, the last one holds; in
+/// names a `-` stands for a `_` (`ParseLongOption` in `guc.c`).
+fn named(words: &[String], setting: &str) -> Option<String> {
+    let value = |word: &String| {
+        let text = word.strip_prefix("--").or_else(|| word.strip_prefix("-c")).unwrap_or(word);
+        let (name, value) = text.split_once('=')?;
+        (name.replace('-', "_") == setting).then(|| value.to_owned())
+    };
+    words.iter().filter_map(value).next_back()
 }
 
 fn pg_ctl<const N: usize>(server: &Server<'_>, words: [&str; N]) -> CommandSpec {
@@ -85,4 +101,25 @@ fn make_log_folder(server: &Server<'_>, log: &Path, host: &dyn Host) -> Result<(
     make().map_err(|error: HostError| {
         ActionError::fatal(format!("cannot make the folder of `{}`", log.display())).because(&error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configuration(options: &str) -> Configuration {
+        ByPgCtl(&PgCtl { options: Some(options.to_owned()), ..PgCtl::default() }).configuration()
+    }
+
+    #[test]
+    fn the_configuration_is_where_the_options_of_the_server_say() {
+        let at = |file: &str| Configuration::At(PathBuf::from(file));
+        assert_eq!(configuration(""), Configuration::Inside);
+        assert_eq!(configuration("-c work_mem=4MB -h ''"), Configuration::Inside);
+        assert_eq!(configuration("-c config_file=/etc/pg/main.conf"), at("/etc/pg/main.conf"));
+        assert_eq!(configuration("--config-file='/etc/p g/main.conf' -c port=1"), at("/etc/p g/main.conf"));
+        assert_eq!(configuration("-cconfig_file=/a -c config_file=/b"), at("/b"));
+        assert_eq!(configuration("-c config_file=$HOME/main.conf"), Configuration::Unsaid);
+        assert_eq!(configuration("-c config_file=main.conf"), Configuration::Unsaid);
+    }
 }

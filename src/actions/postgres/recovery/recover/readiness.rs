@@ -22,6 +22,9 @@ use crate::wal::Keys;
 const ANOTHER: &str = "after `pg_upgrade` or `initdb` a cluster has a prefix of its own (`prefix` of the entry): recover from \
                        that, or bring the older state back beside it (`runbook restore DATABASE --side`), or into an entry of its own";
 
+const UNRESCUABLE: &str = "let one of the stores of its WAL be written to (`read_only` of the store in the inventory); or bring the older state \
+                           back beside it (`runbook restore DATABASE --side`); or, where nobody wants what it holds, move that folder away first";
+
 /// A recovery that is to begin.
 pub(super) struct Readiness<'a> {
     /// Our own program, which the server calls to fetch WAL.
@@ -97,6 +100,7 @@ impl Readiness<'_> {
                 ));
             }
             Some(Replaced::Another(words)) => findings.warn(words, ANOTHER),
+            Some(Replaced::Unrescuable(words)) => return Ok(findings.refuse(words, UNRESCUABLE)),
         };
         let recovery_target = params.recovery_target().map_err(|fault| ActionError::fatal(fault.message))?;
         let findings =
