@@ -95,7 +95,7 @@ fn old_data_with_wal_that_no_store_may_take_is_not_moved_aside() {
     let production = Production::new();
     let cluster = &production.site.cluster;
     let text = production.cli.read("inventory.yaml");
-    let closed = text.replace("stores: { primary: {\"url\"", "stores: { primary: {\"read_only\": true, \"url\"");
+    let closed = text.replacen("\"read_only\":false", "\"read_only\":true", 1);
     assert_ne!(closed, text);
     production.cli.file("inventory.yaml", &closed);
     cluster.sql("INSERT INTO t VALUES (1001)");
