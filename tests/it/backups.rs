@@ -597,3 +597,25 @@ fn dated_dumps_are_imported_where_they_lie_and_only_when_asked_to() {
     let again = cli.run(&["backups", "import", "near", "old/daily", "--json"]).ends(0).json();
     assert_eq!(again["would_import"].as_array().unwrap().len(), 2, "what is in the catalog is not imported twice");
 }
+
+#[test]
+fn a_folder_is_made_a_store_once_and_one_that_is_read_only_or_has_no_place_is_not() {
+    let cli = Cli::new();
+    let url = |name: &str| format!("file://{}", cli.path(name).display());
+    let stores = json!({
+        "fresh": { "url": url("fresh") }, "closed": { "url": url("closed"), "read_only": true },
+        "unmounted": { "url": url("nowhere/deep") }
+    });
+    cli.file("inventory.yaml", &json!({ "version": 1, "stores": stores }).to_string());
+    cli.run(&["backups", "init", "--store", "fresh"]).ends(0).prints("is a store now");
+    cli.run(&["backups", "init", "--store", "fresh"]).ends(0).prints("is there");
+    let all = cli.run(&["backups", "init", "--json"]).ends(10).json();
+    let state = |name: &str| {
+        let made = all.as_array().unwrap().iter().find(|made| made["store"] == name).unwrap();
+        made["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(["fresh", "closed", "unmounted"].map(state), ["ready", "read_only", "failed"]);
+    assert!(!cli.path("closed").exists() && !cli.path("nowhere").exists());
+    cli.run(&["backups", "init", "--store", "unmounted"]).ends(10).prints("is no store").says("mount its disk");
+    cli.run(&["backups", "list", "--store", "fresh"]).ends(0);
+}

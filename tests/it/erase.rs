@@ -590,3 +590,23 @@ fn who_was_forgotten_does_not_come_out_of_an_export_of_an_old_backup_and_the_liv
     assert_eq!(production.facts(), before);
     assert_eq!(cluster.sql("SELECT count(*) FROM users"), "3", "the copy alone was changed");
 }
+
+#[test]
+fn a_recovery_that_cannot_forget_waits_before_the_services_start_and_goes_on_when_it_can() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.sql(
+        "CREATE TABLE users(email text PRIMARY KEY); INSERT INTO users VALUES ('a@b'), ('c@d'); \
+         CREATE TABLE notes(who text REFERENCES users); INSERT INTO notes VALUES ('c@d')",
+    );
+    production.site.archive();
+    forgetful(&production, "");
+    add(cli, "c@d");
+    let run = ["run", "full-db-loss", "-p", "database=main", "-p", "incident_at=now", "--confirm", "production"];
+    cli.run(&run).ends(13).says("forget");
+    assert_eq!(cluster.sql("SELECT count(*) FROM users"), "2");
+    cluster.sql("DELETE FROM notes");
+    cli.run(&["retry", "last", "forget"]).ends(0);
+    cli.run(&["resume", "last"]).ends(0);
+    assert_eq!(cluster.sql("SELECT string_agg(email, ' ') FROM users"), "a@b");
+}

@@ -185,6 +185,29 @@ async fn wal_of_a_timeline_whose_history_file_is_lost_is_told_and_nobody_recover
     assert_eq!(rows(&site), "1,2,3", "{}", site.said());
 }
 
+#[tokio::test]
+async fn the_number_of_a_timeline_whose_history_file_is_lost_is_not_given_to_another_one() {
+    let (site, backup) = of_two_rows().await;
+    fs::remove_dir_all(take_away(&site)).unwrap();
+    recover_newest(&site, &backup).await;
+    insert(&site, 3);
+    site.archive();
+    let lost = site.stored_paths().into_iter().find(|path| path.ends_with("00000002.history")).unwrap();
+    fs::remove_file(&lost).unwrap();
+    fs::remove_dir_all(take_away(&site)).unwrap();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.try_recover(&staged, json!({ "timeline": 1 })).await.unwrap();
+    assert_eq!(rows(&site), "1,2", "{}", site.said());
+    assert_eq!(site.cluster.sql("SELECT timeline_id FROM pg_control_checkpoint()"), "3");
+    insert(&site, 4);
+    site.archive();
+    site.cluster.stop("immediate");
+    recover_newest(&site, &backup).await;
+    assert_eq!(rows(&site), "1,2,4", "{}", site.said());
+    assert!(!site.stored_paths().iter().any(|path| path.ends_with("00000002.history")), "a placeholder was archived");
+}
+
 /// Brings the segment that was being written into the site's own store, as a recovery does that is given up then.
 async fn rescue(site: &Site) {
     let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");

@@ -5,6 +5,7 @@ pub mod expected;
 mod health;
 mod hold;
 mod import;
+mod init;
 mod ledger_copy;
 mod list;
 mod map;
@@ -42,6 +43,8 @@ enum Command {
     Show(show::Args),
     /// Read backups and find out whether they hold
     Verify(verify::Args),
+    /// Make the folders of stores stores, once, so that an unmounted disk is never taken for an empty one
+    Init(init::Args),
     /// Take dumps that another program made into the catalog, where they lie
     Import(import::Args),
     /// Keep beside a backup that a run restored and checked it
@@ -63,6 +66,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Map(args) => map::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Prove(args) => prove::run(&args),
         Command::Hold(args) => hold::run(&args),

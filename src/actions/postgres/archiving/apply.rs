@@ -268,7 +268,7 @@ pub(super) async fn started_again(cluster: &Cluster, cx: &RunContext) -> Result<
     }
     ha_manager::refuse(cluster, cx.host.as_read()).await?;
     let message = format!(
-        "the server of `{}` is down since an earlier attempt of this step stopped it: it is started",
+        "the server of `{}` is down, and an earlier attempt of this step may have stopped it: it is started",
         cluster.name
     );
     cx.reporter.note(message, serde_json::Value::Null);

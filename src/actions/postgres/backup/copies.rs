@@ -13,8 +13,7 @@ use crate::event::ErrorClass;
 use crate::pgformat::SystemId;
 use crate::transfer::Packing;
 
-const UNMOUNTED: &str =
-    "mount it; a store that is used for the first time is made once with `runbook wal init --config FILE`";
+const UNMOUNTED: &str = "mount it; a store that is used for the first time is made once with `runbook backups init`";
 
 /// Where copies of a backup are wanted.
 pub(crate) struct Copies<'a> {

@@ -11,6 +11,7 @@ pub(crate) mod emptied;
 pub(crate) mod forecast;
 pub(crate) mod foresight;
 pub(crate) mod giving_up;
+pub(crate) mod lost_history;
 pub(crate) mod moment;
 pub(crate) mod old_data;
 pub(crate) mod original;

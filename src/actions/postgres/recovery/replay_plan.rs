@@ -36,6 +36,8 @@ pub(crate) struct ReplayPlan {
     pub(crate) path: Vec<SegmentName>,
     /// Those of them that the archive has.
     pub(crate) archived: BTreeSet<SegmentName>,
+    /// Later timelines that have WAL and no history file: a promoted server must not take their numbers.
+    pub(crate) lost: Vec<Timeline>,
     /// What is worth knowing about the decision.
     pub(crate) notes: Vec<String>,
 }
@@ -165,9 +167,10 @@ async fn decide(
                 let Settled { goal, told, note, .. } = settled;
                 let unknown =
                     archive.unknown_beside(base, way.followed).into_iter().map(|fact| format!("warning: {fact}"));
+                let later = archive.lost_histories(&[]).into_iter().filter(|one| *one > way.followed).collect();
                 let lost = beside.iter().map(|lost| format!("warning: {}", lost.words(way.followed)));
                 let notes = note.into_iter().chain(unknown).chain(lost).collect();
-                return Ok(ReplayPlan { goal, timeline: told, course, path: way.path, archived, notes });
+                return Ok(ReplayPlan { goal, timeline: told, course, path: way.path, archived, lost: later, notes });
             }
             Err(error) if !has_become_a_hole(&mut archive, &error) => return Err(unread(&error)),
             Err(_) => before = before.or(Some((way, archived))),

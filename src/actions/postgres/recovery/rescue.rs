@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::lost_history::only_keeps_a_number;
 use crate::action::{ActionError, FileKind, HostError, ReadFiles};
 use crate::actions::postgres::restore::flushed::Flushed;
 use crate::actions::postgres::stores::target::Goal;
@@ -120,14 +121,18 @@ impl Tail {
         }
     }
 
-    /// Reads a history. One that makes no sense is found out when it is pushed.
-    fn history(&mut self, files: &dyn ReadFiles, name: WalFileName, path: &Path) -> Result<(), HostError> {
-        let text = files.read(path, HISTORY_LIMIT)?;
+    /// Takes a history. One that makes no sense is found out when it is pushed; what only keeps the number of a lost one is none.
+    fn history(&mut self, files: &dyn ReadFiles, name: WalFileName, path: PathBuf) -> Result<(), HostError> {
+        let text = files.read(&path, HISTORY_LIMIT)?;
+        if only_keeps_a_number(&text) {
+            return Ok(());
+        }
         if let WalFileName::History(timeline) = name
             && let Ok(history) = TimelineHistory::parse(timeline, &String::from_utf8_lossy(&text))
         {
             self.branches.insert(timeline, Branch { history, created_at: Timestamp::MAX });
         }
+        self.files.push(Rescued { name, path, newest_commit: None, oldest_commit: None });
         Ok(())
     }
 
@@ -221,9 +226,7 @@ impl Judge<'_> {
                     timelines.entry(segment.timeline()).or_default().insert(segment.number(self.size), segment);
                 }
                 Some(name @ WalFileName::History(_)) if !self.archived.contains(&name) => {
-                    let path = folder.join(&entry.name);
-                    tail.history(files, name, &path)?;
-                    tail.files.push(Rescued { name, path, newest_commit: None, oldest_commit: None });
+                    tail.history(files, name, folder.join(&entry.name))?;
                 }
                 _ => {}
             }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::lost_history;
 use super::super::replay_plan::ReplayPlan;
 use super::Recovering;
 use crate::action::{ActionError, Files};
@@ -49,6 +50,7 @@ impl Recovering<'_> {
         for (path, content) in contents.drain(..) {
             self.context.write(files, &path, &content).map_err(|error| cannot(&error))?;
         }
+        lost_history::keep_numbers(&self.context, (files, staged), &plan.lost).map_err(|error| cannot(&error))?;
         recovery_target::remove_other_signal(files, staged, recovery_target.signal(&plan.goal))
             .map_err(|error| cannot(&error))?;
         let places: Vec<(u32, PathBuf)> =

@@ -1,0 +1,92 @@
+//! `runbook backups init`: makes the folders of stores stores, once, so that an unmounted disk is never taken for an empty one.
+
+use serde::Serialize;
+
+use super::open_store::{OpenStore, Shelves, Stores};
+use crate::action::StoreError;
+use crate::cli::{Exit, Failure, attest, document, wiring};
+
+/// Arguments of `backups init`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook backups init                         all stores of the inventory\n  runbook backups init --store primary\n\nA folder of this machine is marked as a store, and made where its parent is there: mount its disk first. A bucket and a folder\nbehind `ssh` only have to answer. What is a store already stays as it is, and a store with `read_only: true` is left alone.\nArchiving by the server's own user makes its stores by itself (`runbook run setup-archiving`).\nThe exit code is 10 when a store cannot be made or gives no answer."
+)]
+pub struct Args {
+    #[command(flatten)]
+    stores: Stores,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of one store.
+#[derive(Debug, Serialize)]
+struct Made {
+    store: String,
+    url: String,
+    #[serde(flatten)]
+    state: State,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum State {
+    /// It was made one now.
+    Made,
+    /// It answers as one.
+    Ready,
+    /// Nothing is written there.
+    ReadOnly,
+    /// It is none.
+    Failed { why: String },
+}
+
+/// Makes the stores.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let shelves = args.stores.open_stores(args.json)?;
+    let made = wiring::block_on(async {
+        let mut made = Vec::new();
+        for open_store in &shelves.open_stores {
+            let state = match ready(&shelves, open_store).await {
+                Ok(state) => state,
+                Err(error) => State::Failed { why: attest::chain(&error) },
+            };
+            made.push(Made { store: open_store.name.clone(), url: open_store.entry.url.clone(), state });
+        }
+        made
+    })?;
+    let failed = made.iter().any(|one| matches!(one.state, State::Failed { .. }));
+    if args.json {
+        document::write_json(&made)?;
+    } else {
+        made.iter().for_each(say);
+    }
+    Ok(if failed { Exit::Failed } else { Exit::Success })
+}
+
+/// Makes one, where it is none.
+async fn ready(shelves: &Shelves, open_store: &OpenStore) -> Result<State, StoreError> {
+    if open_store.entry.read_only {
+        return Ok(State::ReadOnly);
+    }
+    let opening = shelves.site.opening(&open_store.name, &open_store.entry);
+    let was_there = opening.open_read()?.browse("").await.is_ok();
+    if !was_there {
+        opening.initialize()?;
+        opening.open_read()?.browse("").await?;
+    }
+    Ok(if was_there { State::Ready } else { State::Made })
+}
+
+fn say(made: &Made) {
+    let Made { store, url, state } = made;
+    match state {
+        State::Made => out!("`{store}` ({url}) is a store now"),
+        State::Ready => out!("`{store}` ({url}) is there"),
+        State::ReadOnly => out!("`{store}` ({url}) is read-only here: nothing was looked at"),
+        State::Failed { why } => {
+            out!("`{store}` ({url}) is no store: {why}");
+            tell!("  help: mount its disk, or make the folder that it lies in; a bucket is made by its owner");
+        }
+    }
+}
