@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::support::cli::Cli;
 use crate::support::host::{Bench, action};
 use crate::support::interposed::{Interposer, interposed};
+use crate::support::sshd::Sshd;
 
 const STORES: [&str; 2] = ["primary", "offsite"];
 
@@ -618,4 +619,16 @@ fn a_folder_is_made_a_store_once_and_one_that_is_read_only_or_has_no_place_is_no
     assert!(!cli.path("closed").exists() && !cli.path("nowhere").exists());
     cli.run(&["backups", "init", "--store", "unmounted"]).ends(10).prints("is no store").says("mount its disk");
     cli.run(&["backups", "list", "--store", "fresh"]).ends(0);
+}
+
+#[test]
+fn a_folder_of_another_machine_is_made_a_store_by_the_same_command() {
+    let (cli, sshd) = (Cli::new(), Sshd::start());
+    let folder = cli.path("far");
+    let entry = StoreEntry { url: sshd.url(&folder), ssh: Some(sshd.access()), ..StoreEntry::default() };
+    cli.file("inventory.yaml", &json!({ "version": 1, "stores": { "far": entry } }).to_string());
+    cli.run(&["backups", "init"]).ends(0).prints("is a store now");
+    cli.run(&["backups", "init"]).ends(0).prints("is there");
+    let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [".rb-store"]);
 }

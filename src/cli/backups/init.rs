@@ -1,15 +1,18 @@
 //! `runbook backups init`: makes the folders of stores stores, once, so that an unmounted disk is never taken for an empty one.
 
+use std::error::Error;
+use std::io::Cursor;
+
 use serde::Serialize;
 
 use super::open_store::{OpenStore, Shelves, Stores};
-use crate::action::StoreError;
+use crate::action::PutOptions;
 use crate::cli::{Exit, Failure, attest, document, wiring};
 
 /// Arguments of `backups init`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook backups init                         all stores of the inventory\n  runbook backups init --store primary\n\nA folder of this machine is marked as a store, and made where its parent is there: mount its disk first. A bucket and a folder\nbehind `ssh` only have to answer. What is a store already stays as it is, and a store with `read_only: true` is left alone.\nArchiving by the server's own user makes its stores by itself (`runbook run setup-archiving`).\nThe exit code is 10 when a store cannot be made or gives no answer."
+    after_help = "Examples:\n  runbook backups init                         all stores of the inventory\n  runbook backups init --store primary\n\nA folder of this machine is marked as a store, and made where its parent is there: mount its disk first. A folder behind `ssh`\nbecomes one by an object that is removed again; a bucket only has to answer. What is a store already stays as it is, and a store with `read_only: true` is left alone.\nArchiving by the server's own user makes its stores by itself (`runbook run setup-archiving`).\nThe exit code is 10 when a store cannot be made or gives no answer."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -18,6 +21,9 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// An object that is removed again.
+const FIRST: &str = "runbook-init";
 
 /// What became of one store.
 #[derive(Debug, Serialize)]
@@ -49,7 +55,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         for open_store in &shelves.open_stores {
             let state = match ready(&shelves, open_store).await {
                 Ok(state) => state,
-                Err(error) => State::Failed { why: attest::chain(&error) },
+                Err(error) => State::Failed { why: attest::chain(&*error) },
             };
             made.push(Made { store: open_store.name.clone(), url: open_store.entry.url.clone(), state });
         }
@@ -65,17 +71,24 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// Makes one, where it is none.
-async fn ready(shelves: &Shelves, open_store: &OpenStore) -> Result<State, StoreError> {
+async fn ready(shelves: &Shelves, open_store: &OpenStore) -> Result<State, Box<dyn Error>> {
     if open_store.entry.read_only {
         return Ok(State::ReadOnly);
     }
     let opening = shelves.site.opening(&open_store.name, &open_store.entry);
-    let was_there = opening.open_read()?.browse("").await.is_ok();
-    if !was_there {
-        opening.initialize()?;
-        opening.open_read()?.browse("").await?;
+    match opening.open_read()?.browse("").await {
+        Ok(_) => return Ok(State::Ready),
+        Err(error) if !error.is_unborn() => return Err(error.into()),
+        Err(_) => opening.initialize()?,
     }
-    Ok(if was_there { State::Ready } else { State::Made })
+    let store = opening.open()?;
+    if store.browse("").await.is_err() {
+        // A folder of another machine becomes a store with the first object.
+        let key = FIRST.parse()?;
+        store.put(&key, Box::new(Cursor::new(&b""[..])), PutOptions::default()).await?;
+        store.delete(&key).await?;
+    }
+    Ok(State::Made)
 }
 
 fn say(made: &Made) {

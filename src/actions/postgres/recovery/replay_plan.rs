@@ -167,7 +167,10 @@ async fn decide(
                 let Settled { goal, told, note, .. } = settled;
                 let unknown =
                     archive.unknown_beside(base, way.followed).into_iter().map(|fact| format!("warning: {fact}"));
-                let later = archive.lost_histories(&[]).into_iter().filter(|one| *one > way.followed).collect();
+                // A server that is told `latest` would take the last one that it finds; where one is lost, it is told another.
+                let later = told.map_or_else(Vec::new, |followed| {
+                    archive.lost_histories(&[]).into_iter().filter(|one| *one > followed).collect()
+                });
                 let lost = beside.iter().map(|lost| format!("warning: {}", lost.words(way.followed)));
                 let notes = note.into_iter().chain(unknown).chain(lost).collect();
                 return Ok(ReplayPlan { goal, timeline: told, course, path: way.path, archived, lost: later, notes });
