@@ -53,6 +53,12 @@ impl Index {
         Self { path, entries: Mutex::new(Entries { by_key, is_changed: false }) }
     }
 
+    /// Whether nothing of the store was ever read, or nothing is there any more.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).by_key.is_empty()
+    }
+
     /// Gives what was read of this very object.
     pub(super) fn get(&self, facts: &ObjectFacts) -> Option<Vec<u8>> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);

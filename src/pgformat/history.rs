@@ -3,6 +3,15 @@
 use super::lsn::{Lsn, Timeline};
 use super::segment::{SegmentName, SegmentSize};
 
+/// How a file begins that stands under the name of a lost history and keeps the timeline's number; to a server it is a comment.
+pub const NUMBER_TAKEN: &str = "# the history file of this timeline is lost;";
+
+/// Whether the content of a history file only keeps the number of a lost one.
+#[must_use]
+pub fn is_number_taken(content: &[u8]) -> bool {
+    content.starts_with(NUMBER_TAKEN.as_bytes())
+}
+
 /// One ancestor with the position at which its child began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Ancestor {

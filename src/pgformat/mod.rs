@@ -49,7 +49,7 @@ pub use custom_dump::{
 };
 pub use data_page::{DATA_PAGE_BYTES, PageVerdict, SEGMENT_BLOCKS, first_block, judge_page};
 pub use file_sum::FileSum;
-pub use history::{HistoryError, TimelineHistory, TimelineSpan};
+pub use history::{HistoryError, NUMBER_TAKEN, TimelineHistory, TimelineSpan, is_number_taken};
 pub use landmark::Landmark;
 pub use lsn::{Lsn, ParseLsnError, ParseTimelineError, SystemId, Timeline};
 pub use new_file::new_file;

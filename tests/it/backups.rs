@@ -619,6 +619,16 @@ fn a_folder_is_made_a_store_once_and_one_that_is_read_only_or_has_no_place_is_no
     assert!(!cli.path("closed").exists() && !cli.path("nowhere").exists());
     cli.run(&["backups", "init", "--store", "unmounted"]).ends(10).prints("is no store").says("mount its disk");
     cli.run(&["backups", "list", "--store", "fresh"]).ends(0);
+    // Its disk is not mounted any more.
+    let create = json!({ "source": "media", "paths": [cli.path("inventory.yaml")], "stores": ["fresh"] });
+    let steps = json!([{ "id": "keep", "uses": "backup.create", "with": create }]);
+    cli.file("keep.yaml", &json!({ "version": 1, "name": "keep", "steps": steps }).to_string());
+    cli.run(&["run", "keep.yaml"]).ends(0);
+    cli.run(&["backups", "list"]).prints("media");
+    fs::rename(cli.path("fresh"), cli.path("away")).unwrap();
+    cli.run(&["backups", "init", "--store", "fresh"]).ends(10).prints("it held backups");
+    assert!(!cli.path("fresh").exists());
+    cli.run(&["backups", "init", "--store", "fresh", "--anew"]).ends(0).prints("is a store now");
 }
 
 #[test]

@@ -192,6 +192,11 @@ async fn the_number_of_a_timeline_whose_history_file_is_lost_is_not_given_to_ano
     recover_newest(&site, &backup).await;
     insert(&site, 3);
     site.archive();
+    // Another one goes on from it, whose history leads over it.
+    fs::remove_dir_all(take_away(&site)).unwrap();
+    recover_newest(&site, &backup).await;
+    insert(&site, 4);
+    site.archive();
     let lost = site.stored_paths().into_iter().find(|path| path.ends_with("00000002.history")).unwrap();
     fs::remove_file(&lost).unwrap();
     fs::remove_dir_all(take_away(&site)).unwrap();
@@ -199,12 +204,12 @@ async fn the_number_of_a_timeline_whose_history_file_is_lost_is_not_given_to_ano
     let staged = run.stage(&backup).await;
     run.try_recover(&staged, json!({ "timeline": 1 })).await.unwrap();
     assert_eq!(rows(&site), "1,2", "{}", site.said());
-    assert_eq!(site.cluster.sql("SELECT timeline_id FROM pg_control_checkpoint()"), "3");
-    insert(&site, 4);
+    assert_eq!(site.cluster.sql("SELECT timeline_id FROM pg_control_checkpoint()"), "4");
+    insert(&site, 5);
     site.archive();
     site.cluster.stop("immediate");
     recover_newest(&site, &backup).await;
-    assert_eq!(rows(&site), "1,2,4", "{}", site.said());
+    assert_eq!(rows(&site), "1,2,5", "{}", site.said());
     assert!(!site.stored_paths().iter().any(|path| path.ends_with("00000002.history")), "a placeholder was archived");
 }
 

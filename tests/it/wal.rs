@@ -185,6 +185,13 @@ fn push_refuses_what_is_not_what_its_name_says() {
     assert_eq!(put("notes.txt", b"hello"), 1, "no name of WAL");
     assert_eq!(put("00000002.history", b"nonsense"), 1, "no history");
     assert_eq!(put("00000002.history", b"1\t0/300000\tbecause\n"), 0);
+    let taken = format!("{} this keeps its number\n", runbook::pgformat::NUMBER_TAKEN);
+    assert_eq!(
+        put("00000003.history", taken.as_bytes()),
+        0,
+        "a standby that archives asks for it without end otherwise"
+    );
+    assert_eq!(site.fetch("00000003.history"), 1, "it is no history");
     assert_eq!(put("00000002.history", b"1\t0/400000\tbecause\n"), 1, "another history under the same name");
     assert_eq!(put(&format!("{}.partial", names[1]), &bytes), 0);
     assert_eq!(site.code(&["push", "pg_wal/00000001000000000000FFFF"]), 1, "no such file");

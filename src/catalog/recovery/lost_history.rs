@@ -24,6 +24,16 @@ impl Archive {
         self.without_history().into_iter().filter(|one| !leads(one)).collect()
     }
 
+    /// The numbers behind a timeline that were given to others and of which no history file tells: a server that is promoted there
+    /// must take none of them, whatever else is known of those timelines.
+    #[must_use]
+    pub fn taken_numbers(&self, followed: Timeline) -> Vec<Timeline> {
+        let stored = self.segments.keys().chain(&self.partial).map(|name| name.timeline());
+        let led_over = self.branches.values().flat_map(|branch| branch.history.path()).map(|span| span.timeline);
+        let all: BTreeSet<Timeline> = stored.chain(led_over).chain(self.given_up.keys().copied()).collect();
+        all.into_iter().filter(|one| *one > followed && !self.branches.contains_key(one)).collect()
+    }
+
     /// Refuses a timeline that was asked for, of which nothing but the history file is lacking.
     pub(super) fn refuse_unknown_way(&self, wanted: Timeline) -> Option<Refusal> {
         self.without_history().contains(&wanted).then_some(Refusal::HistoryLost { timeline: wanted })
@@ -82,6 +92,10 @@ mod tests {
         // The next one's history leads over it; and an archive may begin with any timeline.
         let over = archive(&[(3, "1\t0/5000000\ta\n2\t0/6000000\tb")], &[(1, 2), (2, 5), (3, 6)]);
         assert_eq!(over.lost_histories(&[]), []);
+        // A server that is promoted on the first one must not take the second one's number all the same.
+        assert_eq!(over.taken_numbers(Timeline(1)), [Timeline(2)]);
+        assert_eq!(over.taken_numbers(Timeline(3)), []);
+        assert_eq!(lost.taken_numbers(Timeline(1)), [Timeline(2)]);
         assert_eq!(archive(&[], &[(4, 5)]).lost_histories(&[]), []);
     }
 }

@@ -17,6 +17,9 @@ use crate::cli::{Exit, Failure, attest, document, wiring};
 pub struct Args {
     #[command(flatten)]
     stores: Stores,
+    /// Also one that held backups when it was last looked into, and is empty on purpose
+    #[arg(long)]
+    anew: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -53,7 +56,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let made = wiring::block_on(async {
         let mut made = Vec::new();
         for open_store in &shelves.open_stores {
-            let state = match ready(&shelves, open_store).await {
+            let state = match ready(&shelves, open_store, args.anew).await {
                 Ok(state) => state,
                 Err(error) => State::Failed { why: attest::chain(&*error) },
             };
@@ -71,7 +74,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// Makes one, where it is none.
-async fn ready(shelves: &Shelves, open_store: &OpenStore) -> Result<State, Box<dyn Error>> {
+async fn ready(shelves: &Shelves, open_store: &OpenStore, anew: bool) -> Result<State, Box<dyn Error>> {
     if open_store.entry.read_only {
         return Ok(State::ReadOnly);
     }
@@ -79,6 +82,9 @@ async fn ready(shelves: &Shelves, open_store: &OpenStore) -> Result<State, Box<d
     match opening.open_read()?.browse("").await {
         Ok(_) => return Ok(State::Ready),
         Err(error) if !error.is_unborn() => return Err(error.into()),
+        Err(_) if !anew && !open_store.index.is_empty() => {
+            return Err("it held backups when it was last looked into: mount its disk, or say `--anew`".into());
+        }
         Err(_) => opening.initialize()?,
     }
     let store = opening.open()?;
@@ -86,7 +92,9 @@ async fn ready(shelves: &Shelves, open_store: &OpenStore) -> Result<State, Box<d
         // A folder of another machine becomes a store with the first object.
         let key = FIRST.parse()?;
         store.put(&key, Box::new(Cursor::new(&b""[..])), PutOptions::default()).await?;
-        store.delete(&key).await?;
+        if let Err(error) = store.delete(&key).await {
+            tell!("warning: `{FIRST}` stays in `{}`: {}", open_store.name, attest::chain(&error));
+        }
     }
     Ok(State::Made)
 }

@@ -32,7 +32,7 @@ pub struct OpenStore {
     /// What the inventory says of it.
     pub entry: StoreEntry,
     /// What was read of it before.
-    index: Index,
+    pub index: Index,
 }
 
 /// A store that gave no answer.

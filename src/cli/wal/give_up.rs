@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::action::{DatabaseRef, Secrets};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
+use crate::actions::postgres::recovery::lost_history;
 use crate::base::clock;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{GivenUp, GivenUpNote, wal_owner};
@@ -169,7 +170,7 @@ fn refuse_live(site: &Site, name: &str, timeline: Timeline) -> Result<Option<Con
     // Before its first checkpoint a server that was promoted has its history and not yet its timeline in `pg_control`.
     let history = cluster.pgdata.join("pg_wal").join(timeline.history_file());
     let is_its_own = control.as_ref().is_some_and(|control| control.timeline == timeline);
-    if !is_its_own && !matches!(files.facts(&history), Ok(Some(_))) {
+    if !is_its_own && !lost_history::is_history(files.as_ref(), &history) {
         return Ok(control);
     }
     let message = format!("the server of `{}` runs, and is on timeline {timeline}", cluster.pgdata.display());

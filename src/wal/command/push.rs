@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{End, PUSH_FAILED, pgdata, runtime};
 use crate::base::clock::monotonic;
-use crate::pgformat::{ArchiverNotes, WalFileName};
+use crate::pgformat::{ArchiverNotes, WalFileName, is_number_taken};
 use crate::wal::acks::Acks;
 use crate::wal::backlog::Backlog;
 use crate::wal::last_failure;
@@ -58,6 +58,13 @@ fn failed(error: WalError) -> (u8, WalError) {
 
 fn store((config, pgdata): (&Config, &Path), identity: Identity, path: &Path) -> Result<End, WalError> {
     let name: WalFileName = path.file_name().and_then(OsStr::to_str).unwrap_or_default().parse()?;
+    if matches!(name, WalFileName::History(_)) && std::fs::read(path).is_ok_and(|content| is_number_taken(&content)) {
+        // A standby with `archive_mode = always` asks for it without end otherwise.
+        let line = format!(
+            "`{name}` only keeps the number of a timeline whose history file is lost: there is nothing to store"
+        );
+        return Ok(End { code: 0, line: Some(line), log: None });
+    }
     let spool = Spool::open(config, pgdata, identity.system_id);
     let acks = match &spool {
         Ok(Some(spool)) => Acks::open(spool).map(Some),

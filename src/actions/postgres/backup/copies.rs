@@ -13,7 +13,12 @@ use crate::event::ErrorClass;
 use crate::pgformat::SystemId;
 use crate::transfer::Packing;
 
-const UNMOUNTED: &str = "mount it; a store that is used for the first time is made once with `runbook backups init`";
+/// What to do about a store that is not there.
+fn unmounted(store: &str) -> String {
+    format!(
+        "mount it; a store that is used for the first time is made once with `runbook backups init --store {store}`"
+    )
+}
 
 /// Where copies of a backup are wanted.
 pub(crate) struct Copies<'a> {
@@ -169,7 +174,7 @@ impl<'a> Copies<'a> {
         }
         let marker = cluster_key(self.prefix).map_err(catalog_failed)?;
         match backup_store.store.as_read().head(&marker).await {
-            Err(error) if error.is_unborn() => Err(archive::failed(&error).help(UNMOUNTED)),
+            Err(error) if error.is_unborn() => Err(archive::failed(&error).help(unmounted(backup_store.store.name()))),
             // Anything else shows when it is written to.
             Ok(_) | Err(_) => Ok(()),
         }
@@ -312,7 +317,7 @@ async fn probe(name: &str, prefix: &str, cx: &CheckContext) -> Result<(), Action
     match cx.store(name)?.browse(&format!("{prefix}/")).await {
         Ok(_) => Ok(()),
         Err(error @ StoreError::Unavailable { .. }) => {
-            let told = ActionError::retryable(error.to_string()).help(UNMOUNTED);
+            let told = ActionError::retryable(error.to_string()).help(unmounted(name));
             Err(std::error::Error::source(&error).into_iter().fold(told, ActionError::because))
         }
         Err(error) => Err(archive::failed(&error)),

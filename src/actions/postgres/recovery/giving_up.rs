@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::lost_history;
 use crate::action::{ActionError, HostError, ReadFiles, Store};
 use crate::actions::postgres::cluster::pg_control::control;
 use crate::actions::postgres::restore::context::RecoveryContext;
@@ -106,12 +107,13 @@ pub(crate) fn opened(files: &dyn ReadFiles, pgdata: &Path, marker: &Marker) -> O
         return None;
     }
     let followed = marker.course?.timeline;
-    let listed = files.list(&pgdata.join("pg_wal")).ok()?;
+    let folder = pgdata.join("pg_wal");
+    let listed = files.list(&folder).ok()?;
     let histories = listed.iter().filter_map(|entry| match entry.name.to_str()?.parse() {
         Ok(WalFileName::History(timeline)) if timeline > followed => Some(timeline),
         _ => None,
     });
-    histories.max()
+    histories.filter(|one| lost_history::is_history(files, &folder.join(one.history_file()))).max()
 }
 
 async fn noted(

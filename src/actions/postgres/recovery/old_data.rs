@@ -58,7 +58,9 @@ pub(crate) async fn replaced(
     }
     let cluster_text = format!("`{shown}` will be moved aside; it holds cluster {}", control.system_id);
     let found = match glance(&old, (cluster, location), &control, cx).await {
-        Ok(Some(Glance { unarchived, .. })) if unarchived > 0 && !may_rescue(cluster, cx)? => {
+        Ok(Some(Glance { unarchived, .. }))
+            if unarchived > 0 && !may_rescue(cluster, cx)? && is_archived(cluster, control.system_id, cx).await =>
+        {
             return Ok(Some(Replaced::Unrescuable(format!(
                 "`{shown}` has {unarchived} WAL segments that no store has, and every store of its WAL is read-only here: \
                  what was committed last could not be brought into the archive before the data is moved aside"
@@ -76,6 +78,18 @@ async fn other_archive(cluster: &Cluster, ours: SystemId, cx: &CheckContext) -> 
     let (store, prefix) = cluster.archive().ok()?;
     let owner = wal_owner(cx.store(store).ok()?.as_ref(), prefix).await.ok()?;
     owner.filter(|owner| *owner != ours)
+}
+
+/// Whether a store of the database's WAL is known to hold that of a cluster: a recovery rescues what its own cluster wrote.
+async fn is_archived(cluster: &Cluster, ours: SystemId, cx: &CheckContext) -> bool {
+    let Ok((own, prefix)) = cluster.archive() else { return false };
+    for name in std::iter::once(own).chain(cluster.further()) {
+        let Ok(store) = cx.store(name) else { continue };
+        if matches!(wal_owner(store.as_ref(), prefix).await, Ok(Some(owner)) if owner == ours) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether the WAL that only the old data has can be stored anywhere.

@@ -36,8 +36,8 @@ pub(crate) struct ReplayPlan {
     pub(crate) path: Vec<SegmentName>,
     /// Those of them that the archive has.
     pub(crate) archived: BTreeSet<SegmentName>,
-    /// Later timelines that have WAL and no history file: a promoted server must not take their numbers.
-    pub(crate) lost: Vec<Timeline>,
+    /// Later timelines without a history file: a promoted server must not take their numbers.
+    pub(crate) taken: Vec<Timeline>,
     /// What is worth knowing about the decision.
     pub(crate) notes: Vec<String>,
 }
@@ -167,13 +167,12 @@ async fn decide(
                 let Settled { goal, told, note, .. } = settled;
                 let unknown =
                     archive.unknown_beside(base, way.followed).into_iter().map(|fact| format!("warning: {fact}"));
-                // A server that is told `latest` would take the last one that it finds; where one is lost, it is told another.
-                let later = told.map_or_else(Vec::new, |followed| {
-                    archive.lost_histories(&[]).into_iter().filter(|one| *one > followed).collect()
-                });
+                let taken = archive.taken_numbers(way.followed);
                 let lost = beside.iter().map(|lost| format!("warning: {}", lost.words(way.followed)));
                 let notes = note.into_iter().chain(unknown).chain(lost).collect();
-                return Ok(ReplayPlan { goal, timeline: told, course, path: way.path, archived, lost: later, notes });
+                // A server that is told `latest` would go for the last number of which it finds anything.
+                let timeline = told.or_else(|| (!taken.is_empty()).then_some(way.followed));
+                return Ok(ReplayPlan { goal, timeline, course, path: way.path, archived, taken, notes });
             }
             Err(error) if !has_become_a_hole(&mut archive, &error) => return Err(unread(&error)),
             Err(_) => before = before.or(Some((way, archived))),

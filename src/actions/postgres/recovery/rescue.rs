@@ -9,7 +9,6 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::lost_history::only_keeps_a_number;
 use crate::action::{ActionError, FileKind, HostError, ReadFiles};
 use crate::actions::postgres::restore::flushed::Flushed;
 use crate::actions::postgres::stores::target::Goal;
@@ -18,7 +17,7 @@ use crate::catalog::GivenUp;
 use crate::catalog::recovery::{Archive, Branch, LastCommit};
 use crate::pgformat::{
     ArchiverNotes, Lsn, SegmentHeader, SegmentName, SegmentScan, SegmentSize, SystemId, Timeline, TimelineHistory,
-    WAL_PAGE_BYTES, WalFileName, WalWalker, Walked,
+    WAL_PAGE_BYTES, WalFileName, WalWalker, Walked, is_number_taken,
 };
 
 /// A file of the tail that is worth keeping.
@@ -124,7 +123,7 @@ impl Tail {
     /// Takes a history. One that makes no sense is found out when it is pushed; what only keeps the number of a lost one is none.
     fn history(&mut self, files: &dyn ReadFiles, name: WalFileName, path: PathBuf) -> Result<(), HostError> {
         let text = files.read(&path, HISTORY_LIMIT)?;
-        if only_keeps_a_number(&text) {
+        if is_number_taken(&text) {
             return Ok(());
         }
         if let WalFileName::History(timeline) = name

@@ -129,7 +129,17 @@ impl Cluster {
         }
         match self.service_manager().configuration() {
             Configuration::Unsaid => None,
-            Configuration::At(_) => self.misconfigured(files),
+            Configuration::At(file) => match file.strip_prefix(&self.pgdata) {
+                Ok(inside) if !matches!(files.facts(&pgdata.join(inside)), Ok(Some(_))) => Some(Fact {
+                    what: format!(
+                        "the backup holds no `{}`, which `via` names as the configuration of its server",
+                        inside.display()
+                    ),
+                    help: "correct `options` under `via: { pg_ctl: … }`".to_owned(),
+                }),
+                Ok(_) => None,
+                Err(_) => self.misconfigured(files),
+            },
             Configuration::Inside => match files.facts(&pgdata.join("postgresql.conf")) {
                 Ok(Some(_)) => None,
                 Ok(None) | Err(_) => Some(Fact {

@@ -50,7 +50,7 @@ impl Recovering<'_> {
         for (path, content) in contents.drain(..) {
             self.context.write(files, &path, &content).map_err(|error| cannot(&error))?;
         }
-        lost_history::keep_numbers(&self.context, (files, staged), &plan.lost).map_err(|error| cannot(&error))?;
+        lost_history::keep_numbers(&self.context, (files, staged), &plan.taken).map_err(|error| cannot(&error))?;
         recovery_target::remove_other_signal(files, staged, recovery_target.signal(&plan.goal))
             .map_err(|error| cannot(&error))?;
         let places: Vec<(u32, PathBuf)> =
