@@ -18,8 +18,9 @@ demo: setup-demo ## Destroy a real database and bring it back (under two minutes
 	cargo build --release --locked
 	./target/release/runbook demo $(DEMO)
 
+# One test more than there are cores: many wait for a server most of the time.
 test: setup-test ## Run the whole test suite
-	cargo nextest run --locked --no-fail-fast
+	cargo nextest run --locked --no-fail-fast --test-threads $$(( $$(nproc) + 1 ))
 	cargo test --locked --doc --quiet
 
 # Built once, in a quarter of an hour: no package has it.

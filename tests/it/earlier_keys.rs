@@ -65,7 +65,10 @@ async fn a_password_that_was_changed_is_told_from_the_others_by_the_beginning() 
         {
             for plain in [&b""[..], &content(1000, 3), &text] {
                 let parcel = pack(&store(format, now(word(method, "b"))), &safe, plain).await;
-                for order in [["a", "b", "c"], ["c", "a", "b"], ["b", "a", "c"]] {
+                // Each try takes a key derivation: the order of the words has nothing to do with how long the content is.
+                let orders = [["a", "b", "c"], ["c", "a", "b"], ["b", "a", "c"]];
+                let orders = if plain.len() == 1000 { &orders[..] } else { &orders[..1] };
+                for &order in orders {
                     let read = unpack(&store(format, all(order)), &safe, &parcel).await;
                     assert_eq!(read.unwrap(), plain, "{method} {format:?} {order:?} {}", plain.len());
                 }

@@ -606,7 +606,7 @@ fn a_recovery_that_cannot_forget_waits_before_the_services_start_and_goes_on_whe
     cli.run(&run).ends(13).says("forget");
     assert_eq!(cluster.sql("SELECT count(*) FROM users"), "2");
     cluster.sql("DELETE FROM notes");
-    cli.run(&["retry", "last", "forget"]).ends(0);
+    cli.run(&["retry", "last", "forget", "--reason", "the notes are gone"]).ends(0);
     cli.run(&["resume", "last"]).ends(0);
     assert_eq!(cluster.sql("SELECT string_agg(email, ' ') FROM users"), "a@b");
 }
