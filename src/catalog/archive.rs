@@ -6,7 +6,7 @@ use super::key::{cluster_key, history_prefix, wal_prefix};
 use super::{CatalogError, read_small, read_verified, wal_file_of};
 use crate::action::{ObjectFacts, PutOptions, ReadStore, Store, StoreError};
 use crate::base::Digest;
-use crate::pgformat::{SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalFileName};
+use crate::pgformat::{SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalFileName, is_number_taken};
 
 /// The largest history file that is read.
 const HISTORY_LIMIT: u64 = 4 << 20;
@@ -106,6 +106,10 @@ pub async fn histories(
         let name = facts.key.as_str().strip_prefix(&folder).unwrap_or_default();
         let Ok(WalFileName::History(timeline)) = name.parse() else { continue };
         let bytes = read_verified(store, &facts.key, HISTORY_LIMIT).await?;
+        // Another program than `wal push` may have stored it.
+        if is_number_taken(&bytes) {
+            continue;
+        }
         let history = TimelineHistory::parse(timeline, &String::from_utf8_lossy(&bytes))
             .map_err(|error| CatalogError::Damaged { key: facts.key.to_string(), what: error.to_string() })?;
         found.insert(timeline, history);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use runbook::action::{
     DefaultEncryption, DefaultLock, LifecycleFilter, LifecycleRule, Moment, Store, StoreError, Versioning,
 };
+use runbook::catalog::freeze::{self, FreezeNote};
 use runbook::store::Opening;
 
 use crate::support::cli::Cli;
@@ -123,6 +124,23 @@ async fn aws_lifecycle_keeps_the_rules_of_others_and_refuses_to_delete_wal() {
     place.cli.file("runbook.yaml", &text);
     place.cli.run(&["run", "runbook.yaml"]).ends(4).says("WAL by its age alone");
     assert_eq!(bucket.lifecycle().await.unwrap().rules.len(), 2, "nothing was changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aws_lifecycle_is_not_changed_while_a_recovery_is_open() {
+    let place = Place::new(&step("lifecycle", "s3.lifecycle", "{ store: primary, mode: apply }")).await;
+    let store = place.store();
+    let note = FreezeNote {
+        format: 1,
+        run: "20260128-143002-3fa9c1".to_owned(),
+        database: "orders".to_owned(),
+        environment: "production".to_owned(),
+        since: "2026-01-28T14:30:02Z".parse().unwrap(),
+        lifted: None,
+    };
+    freeze::freeze(&*store, "", &note).await.unwrap();
+    place.cli.run(&["run", "runbook.yaml"]).ends(4).says("a recovery of `orders` is open").says("lift-freeze");
+    assert!(store.bucket().unwrap().lifecycle().await.unwrap().rules.is_empty(), "nothing was changed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

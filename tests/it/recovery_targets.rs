@@ -1,7 +1,7 @@
 //! Every way to say where a recovery ends, and what becomes of the server there, on real clusters.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runbook::action::{Action as _, ActionError, InstanceHandle};
@@ -310,6 +310,40 @@ async fn slots_that_the_restored_configuration_has_no_room_for_are_told_and_temp
     site.cluster.sql(&statement);
 }
 
+/// A process of that name that was started with a configuration, and does nothing.
+fn watcher(site: &Site, name: &str, config: &Path) -> std::process::Child {
+    let script = site.cluster.dir().join(name);
+    fs::write(&script, "#!/bin/sh\nexec 3>\"$1.began\"\nread never\n").unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let child = std::process::Command::new(&script).arg(config).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let began = config.with_extension(format!("{}.began", config.extension().unwrap().display()));
+    until("it runs", || began.exists());
+    child
+}
+
+#[tokio::test]
+async fn a_server_that_repmgrd_looks_after_is_not_recovered_while_it_runs() {
+    let site = Site::new();
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let config = site.cluster.dir().join("repmgr.conf");
+    let named = |folder: &Path| fs::write(&config, format!("data_directory='{}'\n", folder.display())).unwrap();
+    named(&site.cluster.pgdata());
+    let mut repmgrd = watcher(&site, "repmgrd", &config);
+    let refused = serde_json::to_string(&run.check_recover(&staged, json!({})).await.0).unwrap();
+    let error = run.try_recover(&staged, json!({})).await.unwrap_err();
+    // It looks after another server.
+    named(Path::new("/var/lib/other"));
+    let recovered = run.try_recover(&staged, json!({})).await;
+    repmgrd.kill().unwrap();
+    repmgrd.wait().unwrap();
+    assert!(refused.contains("`repmgrd`") && refused.contains("repmgr service pause"), "{refused}");
+    assert!(error.to_string().contains("looks after database `main`"), "{error}");
+    recovered.unwrap();
+}
+
 #[tokio::test]
 async fn a_program_that_looks_after_the_server_is_found_until_it_is_paused() {
     let site = Site::new();
@@ -320,15 +354,7 @@ async fn a_program_that_looks_after_the_server_is_found_until_it_is_paused() {
     let pgdata = site.cluster.pgdata();
     let config = site.cluster.dir().join("patroni.yml");
     fs::write(&config, format!("postgresql:\n  data_dir: {}\n", pgdata.display())).unwrap();
-    let script = site.cluster.dir().join("patroni");
-    fs::write(&script, "#!/bin/sh\nexec 3>\"$1.began\"\nread never\n").unwrap();
-    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let mut patroni =
-        std::process::Command::new(&script).arg(&config).stdin(std::process::Stdio::piped()).spawn().unwrap();
-    let began = site.cluster.dir().join("patroni.yml.began");
-    while !began.exists() {
-        std::thread::yield_now();
-    }
+    let mut patroni = watcher(&site, "patroni", &config);
     let refused = serde_json::to_string(&run.check_recover(&staged, json!({})).await.0).unwrap();
     let error = run.try_recover(&staged, json!({})).await.unwrap_err();
     // The copy in the data directory may be older than the last word, and is gone with a lost disk.

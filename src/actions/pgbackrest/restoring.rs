@@ -28,7 +28,7 @@ use crate::actions::postgres::recovery::recover::RecoverOutput;
 use crate::actions::postgres::recovery::replay_plan::{self, ReplayPlan};
 use crate::actions::postgres::recovery::rescue::Tail;
 use crate::actions::postgres::recovery::wal_source::{self, UnarchivedWal};
-use crate::actions::postgres::recovery::{drill_loss, outside_writes, promotion};
+use crate::actions::postgres::recovery::{drill_loss, lost_history, outside_writes, promotion};
 use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::flushed::Flushed;
 use crate::actions::postgres::restore::marker::Marker;
@@ -393,6 +393,7 @@ impl Restoring<'_> {
             }
             context.write(files.as_ref(), &auto, &settings::with_block(&before, &lines))?;
             context.write(files.as_ref(), &dir.join(signal), "")?;
+            lost_history::keep_numbers(context, (files.as_ref(), dir), &plan.taken)?;
             recovery_target::remove_other_signal(files.as_ref(), dir, signal)
         };
         write().map_err(|error| cannot(&error))

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use super::{Archive, Base, BaseBackup, Goal, Refusal};
 use crate::pgformat::Timeline;
 
+/// How many numbers are kept at most: no cluster was promoted more often.
+const NUMBERS: usize = 1000;
+
 impl Archive {
     /// The timelines that have WAL and no history file, the lowest one left out: an archive may begin with any. One that a later
     /// timeline's history leads over is known by that.
@@ -24,14 +27,15 @@ impl Archive {
         self.without_history().into_iter().filter(|one| !leads(one)).collect()
     }
 
-    /// The numbers behind a timeline that were given to others and of which no history file tells: a server that is promoted there
-    /// must take none of them, whatever else is known of those timelines.
+    /// The numbers behind a timeline, up to the highest one that is known, of which no history file tells: a server that is promoted
+    /// there must take none of them. Numbers rise, so one in between was given to somebody, too.
     #[must_use]
     pub fn taken_numbers(&self, followed: Timeline) -> Vec<Timeline> {
         let stored = self.segments.keys().chain(&self.partial).map(|name| name.timeline());
-        let led_over = self.branches.values().flat_map(|branch| branch.history.path()).map(|span| span.timeline);
-        let all: BTreeSet<Timeline> = stored.chain(led_over).chain(self.given_up.keys().copied()).collect();
-        all.into_iter().filter(|one| *one > followed && !self.branches.contains_key(one)).collect()
+        let told = self.branches.keys().chain(self.given_up.keys()).copied();
+        let Some(highest) = stored.chain(told).max() else { return Vec::new() };
+        let behind = (followed.0.saturating_add(1)..=highest.0).map(Timeline);
+        behind.filter(|one| !self.branches.contains_key(one)).take(NUMBERS).collect()
     }
 
     /// Refuses a timeline that was asked for, of which nothing but the history file is lacking.
@@ -47,7 +51,10 @@ impl Archive {
             Goal::Time(at) => *at <= base.ended_at || self.newest.get(&followed).is_some_and(|commit| commit.at >= *at),
             Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => true,
         };
-        let timeline = self.without_history().into_iter().filter(|one| *one > followed).max().filter(|_| !reaches)?;
+        // That another one's history leads over it tells where it ended, and nothing of what it holds.
+        let stored = self.segments.keys().chain(&self.partial).map(|name| name.timeline());
+        let is_lost = |one: &Timeline| *one > followed && !self.branches.contains_key(one) && !self.is_given_up(*one);
+        let timeline = stored.filter(is_lost).max().filter(|_| !reaches)?;
         Some(Refusal::HistoryLost { timeline })
     }
 }
@@ -96,6 +103,12 @@ mod tests {
         assert_eq!(over.taken_numbers(Timeline(1)), [Timeline(2)]);
         assert_eq!(over.taken_numbers(Timeline(3)), []);
         assert_eq!(lost.taken_numbers(Timeline(1)), [Timeline(2)]);
+        assert_eq!(archive(&[], &[(1, 2), (4, 5)]).taken_numbers(Timeline(1)), [2, 3, 4].map(Timeline));
+        assert_eq!(archive(&[(2, "1\t0/5000000\ta")], &[(1, 2), (2, 5)]).taken_numbers(Timeline(1)), []);
+        // What it holds is not known all the same, where a moment may lie on it.
+        let at = Goal::Time("2026-01-28T14:30:00Z".parse().unwrap());
+        assert_eq!(over.refuse_unknown_end((Timeline(1), base), &at), Some(refused.clone()));
+        assert_eq!(over.refuse_unknown_end((Timeline(3), base), &at), None);
         assert_eq!(archive(&[], &[(4, 5)]).lost_histories(&[]), []);
     }
 }

@@ -11,7 +11,7 @@ use super::wal_source::{UnarchivedWal, WalSource};
 use crate::action::{ActionError, ReadStore};
 use crate::actions::postgres::restore::context::RecoveryContext;
 use crate::actions::postgres::restore::marker::{Course, Marker};
-use crate::actions::postgres::restore::recovery_target::RecoveryTarget;
+use crate::actions::postgres::restore::recovery_target::{Ending, RecoveryTarget};
 use crate::actions::postgres::stores::archive::{WalArchive, unread};
 use crate::base::clock;
 use crate::catalog::recovery::{Archive, Base, Condition, Fault, Goal, Refusal, Settled, Way};
@@ -167,7 +167,11 @@ async fn decide(
                 let Settled { goal, told, note, .. } = settled;
                 let unknown =
                     archive.unknown_beside(base, way.followed).into_iter().map(|fact| format!("warning: {fact}"));
-                let taken = archive.taken_numbers(way.followed);
+                // A standby takes no number: it follows the archive.
+                let taken = match recovery_target.ending {
+                    Ending::Promote | Ending::Pause => archive.taken_numbers(way.followed),
+                    Ending::Standby => Vec::new(),
+                };
                 let lost = beside.iter().map(|lost| format!("warning: {}", lost.words(way.followed)));
                 let notes = note.into_iter().chain(unknown).chain(lost).collect();
                 // A server that is told `latest` would go for the last number of which it finds anything.

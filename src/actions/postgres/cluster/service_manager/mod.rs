@@ -129,16 +129,16 @@ impl Cluster {
         }
         match self.service_manager().configuration() {
             Configuration::Unsaid => None,
-            Configuration::At(file) => match file.strip_prefix(&self.pgdata) {
-                Ok(inside) if !matches!(files.facts(&pgdata.join(inside)), Ok(Some(_))) => Some(Fact {
+            Configuration::At(file) => match self.within_pgdata(&file, files) {
+                Some(inside) if !matches!(files.facts(&pgdata.join(&inside)), Ok(Some(_))) => Some(Fact {
                     what: format!(
                         "the backup holds no `{}`, which `via` names as the configuration of its server",
                         inside.display()
                     ),
                     help: "correct `options` under `via: { pg_ctl: … }`".to_owned(),
                 }),
-                Ok(_) => None,
-                Err(_) => self.misconfigured(files),
+                Some(_) => None,
+                None => self.misconfigured(files),
             },
             Configuration::Inside => match files.facts(&pgdata.join("postgresql.conf")) {
                 Ok(Some(_)) => None,
@@ -149,6 +149,14 @@ impl Cluster {
                 }),
             },
         }
+    }
+
+    /// Where a file lies within the data directory, be that there or not; also where it is named through a link to it.
+    fn within_pgdata(&self, file: &Path, files: &dyn ReadFiles) -> Option<PathBuf> {
+        let is_it =
+            |folder: &&Path| *folder == self.pgdata || files.read_link(folder).is_ok_and(|place| place == self.pgdata);
+        let folder = file.ancestors().skip(1).find(is_it)?;
+        file.strip_prefix(folder).ok().map(Path::to_owned)
     }
 
     /// Says when a configuration outside the data directory is gone, or names another data directory.
