@@ -9,6 +9,7 @@ use runbook::store::Opening;
 use serde_json::Value;
 
 use crate::support::cli::{Ran, until};
+use crate::support::postgres::unprivileged;
 use crate::support::production::Production;
 
 /// The command that a plan says carries it out.
@@ -88,6 +89,46 @@ fn a_server_that_asks_for_a_password_that_nobody_gave_is_not_called_silent() {
     let told = production.cli.run(&["status", "main"]).ends(2).prints("correct `user` or `password` of the entry");
     assert!(!told.out.contains("DOWN") && !told.out.contains("runbook restore"), "{}", told.out);
     production.cli.run(&["backup", "main", "--confirm", "production"]).says("asks for a login that is not there");
+}
+
+/// A `systemctl` that knows one unit and keeps its server by `pg_ctl`, as that server's user; it writes down what it was asked.
+fn with_unit(production: Production, unit: &str) -> Production {
+    let Production { site, cli } = production;
+    let (cluster, tools) = (&site.cluster, cli.path("tools"));
+    let as_owner = unprivileged()
+        .map_or_else(String::new, |(uid, gid)| format!("setpriv --reuid {uid} --regid {gid} --clear-groups "));
+    let pg_ctl = format!(
+        "{as_owner}'{}' -s -D '{}' -l '{}'",
+        cluster.bin().join("pg_ctl").display(),
+        cluster.pgdata().display(),
+        cluster.folder("of-systemd").join("log").display()
+    );
+    let script = format!(
+        "#!/bin/sh\ncd /\necho \"$@\" >> '{}'\nfor last; do :; done\ntest \"$last\" = {unit} || exit 5\ncase \"$1\" in\n\
+         start) exec {pg_ctl} -W start ;;\nstop) exec {pg_ctl} -m fast -w stop ;;\n*) exit 1 ;;\nesac\n",
+        cli.path("asked").display()
+    );
+    let script = cli.file(&format!("{}/systemctl", tools.display()), &script);
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let text = cli.read("inventory.yaml");
+    cli.file(
+        "inventory.yaml",
+        &text.replace("store: primary,", &format!("store: primary, via: {{ systemd: {unit} }},")),
+    );
+    Production { site, cli: cli.var("PATH", &path) }
+}
+
+#[test]
+fn a_server_that_a_systemd_unit_keeps_is_stopped_and_started_through_systemctl() {
+    let production = with_unit(Production::new(), "orders-db.service");
+    production.site.cluster.sql("INSERT INTO t VALUES (1001); DELETE FROM t WHERE n = 1001");
+    let run = ["run", "full-db-loss", "-p", "database=main", "-p", "incident_at=now", "--confirm", "production"];
+    production.cli.run(&run).ends(0);
+    assert_eq!(rows(&production), "1000|500500");
+    let asked = production.cli.read("asked");
+    let asked: Vec<&str> = asked.lines().collect();
+    assert_eq!(asked, ["stop orders-db.service", "start --no-block orders-db.service"]);
 }
 
 #[test]
