@@ -12,7 +12,7 @@ setup-demo:
 	@.ci/setup cc postgresql
 
 setup-test:
-	@.ci/setup cc postgresql ssh jq zstd xmllint escape pgbouncer docker pgbackrest btrfs moto azurite postgresqls nextest
+	@.ci/setup cc postgresql ssh jq zstd xmllint escape pgbouncer docker pgbackrest btrfs moto azurite patroni postgresqls nextest
 
 demo: setup-demo ## Destroy a real database and bring it back (under two minutes after the build)
 	cargo build --release --locked

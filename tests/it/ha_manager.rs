@@ -1,11 +1,14 @@
 //! Servers that something else looks after: nothing of ours stops them, starts them, or restarts them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::support::cli::{Cli, Ran, until};
+use crate::support::mount;
 use crate::support::postgres::Cluster;
 
 /// What looks after a cluster, as far as can be seen from outside: a script of the name, behind an interpreter's option.
@@ -39,8 +42,8 @@ fn one(cli: &Cli, uses: &str, with: &Value) -> Ran {
     cli.run(&["run", "one.yaml"])
 }
 
-#[test]
-fn a_server_that_patroni_looks_after_is_neither_stopped_nor_started_nor_restarted() {
+/// A server and an inventory that names it.
+fn site() -> (Cluster, Cli) {
     let (cluster, cli) = (Cluster::start(&[]), Cli::new());
     cli.file(
         "inventory.yaml",
@@ -54,23 +57,78 @@ fn a_server_that_patroni_looks_after_is_neither_stopped_nor_started_nor_restarte
             cluster.folder("store").display(),
         ),
     );
+    (cluster, cli)
+}
+
+/// Says that something else is in charge, and what to do about it.
+fn refused(ran: Ran, code: i32, way_out: &str) -> String {
+    let said = ran.ends(code).err.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("looks after database `main`") && said.contains(way_out), "{said}");
+    said
+}
+
+#[test]
+fn a_server_that_patroni_looks_after_is_neither_stopped_nor_started_nor_restarted() {
+    let (cluster, cli) = site();
     let (main, pid) = (json!({ "database": "main" }), cluster.pid());
     let manager = Manager::of(&cluster);
-    let refused = |ran: Ran, code: i32| {
-        let said = ran.ends(code).err.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(said.contains("looks after database `main`") && said.contains("patronictl pause"), "{said}");
-        said
-    };
-    refused(one(&cli, "postgres.stop", &main), 4);
+    let paused = "patronictl pause";
+    refused(one(&cli, "postgres.stop", &main), 4, paused);
     let archiving = json!({ "database": "main", "restart": "allowed" });
-    let said = refused(one(&cli, "postgres.configure_archiving", &archiving), 4);
+    let said = refused(one(&cli, "postgres.configure_archiving", &archiving), 4, paused);
     assert!(said.contains("`restart: later`"), "{said}");
     assert_eq!((cluster.sql("SHOW archive_mode"), cluster.pid()), ("off".to_owned(), pid), "it runs as it was");
     cluster.stop("fast");
-    refused(one(&cli, "postgres.start", &main), 10);
+    refused(one(&cli, "postgres.start", &main), 10, paused);
     assert_eq!(cluster.pid(), None);
     drop(manager);
     one(&cli, "postgres.start", &main).ends(0);
     one(&cli, "postgres.stop", &main).ends(0);
     assert_eq!(cluster.pid(), None);
+}
+
+/// Pacemaker is known by a process and two places of the whole system, which only this test sees: another one that runs
+/// meanwhile must not find it.
+#[test]
+fn a_server_that_pacemaker_looks_after_is_not_stopped_until_it_is_in_maintenance() {
+    if !mount::mine("ha_manager::a_server_that_pacemaker_looks_after_is_not_stopped_until_it_is_in_maintenance") {
+        return;
+    }
+    let (cluster, cli) = site();
+    let _own = mount::memory(Path::new("/var/lib"));
+    let cib = Path::new("/var/lib/pacemaker/cib/cib.xml");
+    fs::create_dir_all(cib.parent().unwrap()).unwrap();
+    let resource = |pgdata: &Path| {
+        let value = format!("<nvpair id=\"d\" name=\"pgdata\" value=\"{}\"/>", pgdata.display());
+        fs::write(cib, format!("<cib><configuration><resources>{value}</resources></configuration></cib>")).unwrap();
+    };
+    // What `crm_attribute` of Pacemaker 2.1.5 prints.
+    let (answer, programs) = (cli.path("answer"), cli.path("programs"));
+    fs::create_dir(&programs).unwrap();
+    let script =
+        format!("#!/bin/sh\n[ \"$*\" = '--query --quiet --name maintenance-mode' ] && cat {}\n", answer.display());
+    fs::write(programs.join("crm_attribute"), script).unwrap();
+    fs::set_permissions(programs.join("crm_attribute"), fs::Permissions::from_mode(0o755)).unwrap();
+    let cli = cli.var("PATH", &format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));
+    let mut process = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let line = cli.file("cmdline", "/usr/sbin/pacemakerd\0-f\0");
+    let seen = mount::bind_of(&line, Path::new(&format!("/proc/{}/cmdline", process.id())));
+
+    let (main, pid, maintenance) = (json!({ "database": "main" }), cluster.pid(), "maintenance-mode=true");
+    resource(&cluster.pgdata());
+    // Without an answer it counts as at work.
+    refused(one(&cli, "postgres.stop", &main), 4, maintenance);
+    fs::write(&answer, "false\n").unwrap();
+    refused(one(&cli, "postgres.stop", &main), 4, maintenance);
+    assert_eq!(cluster.pid(), pid, "it runs as it was");
+    fs::write(&answer, "true\n").unwrap();
+    one(&cli, "postgres.stop", &main).ends(0);
+    fs::remove_file(&answer).unwrap();
+    refused(one(&cli, "postgres.start", &main), 10, maintenance);
+    // It looks after another server.
+    resource(Path::new("/srv/other"));
+    one(&cli, "postgres.start", &main).ends(0);
+    drop(seen);
+    process.kill().unwrap();
+    process.wait().unwrap();
 }

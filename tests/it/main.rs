@@ -74,6 +74,7 @@ mod managed;
 mod newcomer;
 mod notify;
 mod oracle;
+mod patroni;
 mod people;
 mod pgbackrest;
 mod pgbouncer;

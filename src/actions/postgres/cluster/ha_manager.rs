@@ -137,7 +137,9 @@ fn configuration(running: &Running, files: &dyn ReadFiles) -> Option<String> {
     let path = match running.manager {
         HaManager::Pacemaker => Some(PathBuf::from(CIB)),
         HaManager::Patroni | HaManager::Repmgr => {
-            running.args.iter().skip(1).rev().map(PathBuf::from).find(|path| has_ending(path))
+            let named = running.args.iter().skip(1).rev().map(PathBuf::from).find(|path| has_ending(path));
+            // One that does not begin at the root counts from where the program works.
+            named.map(|path| PathBuf::from(format!("/proc/{}/cwd", running.pid)).join(path))
         }
     };
     let bytes = files.read(&path?, READ_BYTES).ok()?;
