@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use runbook::action::Action as _;
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::cli::until;
 use crate::support::postgres::{Cluster, free_port};
+use crate::support::program::need;
 use crate::support::recovery::Site;
 
 /// Patroni over a running cluster, with its own store of one member; ended without a word to the server when it is dropped.
@@ -20,14 +20,6 @@ struct Patroni<'a> {
     child: Child,
     /// Where it answers.
     port: u16,
-}
-
-/// Finds one of its programs.
-fn program(name: &str) -> PathBuf {
-    let target = Path::new(env!("CARGO_BIN_EXE_runbook")).ancestors().nth(2).expect("the build folder");
-    let own = target.join("patroni/bin").join(name);
-    assert!(own.exists(), "Patroni is missing: run `.ci/setup patroni`");
-    own
 }
 
 impl<'a> Patroni<'a> {
@@ -50,7 +42,7 @@ impl<'a> Patroni<'a> {
         fs::write(&path, configuration.to_string()).unwrap();
         cluster.give(&path);
         let log = fs::File::create(cluster.dir().join("patroni.log")).unwrap();
-        let mut command = cluster.command(&program("patroni").to_string_lossy());
+        let mut command = cluster.command(&need("patroni", "patroni").to_string_lossy());
         let child = command.arg("patroni.yml").stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let patroni = Self { cluster, child, port };
         until("Patroni leads", || patroni.leads(1));
@@ -74,12 +66,14 @@ impl<'a> Patroni<'a> {
     /// Whether it leads a server that takes writes on a timeline.
     fn leads(&self, timeline: u32) -> bool {
         let status = self.status();
-        status["role"] == "primary" && status["state"] == "running" && status["timeline"] == timeline
+        // Versions before 4 call it otherwise.
+        let leads = ["primary", "master"].iter().any(|role| status["role"] == *role);
+        leads && status["state"] == "running" && status["timeline"] == timeline
     }
 
     /// Runs a command of its operator.
     fn ctl(&self, command: &str) {
-        let mut ctl = self.cluster.command(&program("patronictl").to_string_lossy());
+        let mut ctl = self.cluster.command(&need("patronictl", "patroni").to_string_lossy());
         let output = ctl.args(["-c", "patroni.yml", command, "--wait"]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }

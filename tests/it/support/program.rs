@@ -1,11 +1,13 @@
 //! Programs and machines that tests cannot do without.
 
-/// Fails with the line that installs it when a program is missing.
+use std::path::PathBuf;
+
+/// Fails with the line that installs it when a program is missing; gives its place.
 #[track_caller]
-pub fn need(program: &str, setup: &str) {
+pub fn need(program: &str, setup: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    assert!(there, "`{program}` is missing: run `.ci/setup {setup}`");
+    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|place| place.is_file());
+    found.unwrap_or_else(|| panic!("`{program}` is missing: run `.ci/setup {setup}`"))
 }
 
 /// Whether a test is left out because whoever runs it said so by name. Fails where this machine cannot run it and nobody
