@@ -4,12 +4,12 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use runbook::action::Action as _;
 use runbook::actions::postgres::Stop;
 use serde_json::{Value, json};
 
-use crate::support::cli::until;
 use crate::support::postgres::{Cluster, free_port};
 use crate::support::program::need;
 use crate::support::recovery::Site;
@@ -34,6 +34,7 @@ impl<'a> Patroni<'a> {
             "bootstrap": { "dcs": { "ttl": 20, "loop_wait": 1, "retry_timeout": 3 } },
             "postgresql": {
                 "listen": server, "connect_address": server, "data_dir": cluster.pgdata(), "bin_dir": cluster.bin(),
+                "pgpass": cluster.dir().join("pgpass"),
                 "authentication": { "superuser": { "username": "postgres" }, "replication": { "username": "postgres" } },
                 "parameters": { "unix_socket_directories": cluster.socket_dir(), "fsync": "off" },
             },
@@ -45,7 +46,7 @@ impl<'a> Patroni<'a> {
         let mut command = cluster.command(&need("patroni", "patroni").to_string_lossy());
         let child = command.arg("patroni.yml").stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let patroni = Self { cluster, child, port };
-        until("Patroni leads", || patroni.leads(1));
+        patroni.until("it leads", || patroni.leads(1));
         patroni
     }
 
@@ -78,9 +79,14 @@ impl<'a> Patroni<'a> {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// What it has told.
-    fn log(&self) -> String {
-        fs::read_to_string(self.cluster.dir().join("patroni.log")).unwrap()
+    /// Waits; fails with what it has told when it waits in vain.
+    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !holds() {
+            let log = self.cluster.dir().join("patroni.log");
+            assert!(Instant::now() < end, "{what}:\n{}", fs::read_to_string(log).unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
@@ -114,13 +120,13 @@ async fn a_recovery_waits_until_patroni_is_paused_and_patroni_goes_on_with_what_
 
     patroni.ctl("pause");
     run.stop().await;
-    until("Patroni sees that the server is gone", || patroni.status()["state"] == "stopped");
+    patroni.until("it sees that the server is gone", || patroni.status()["state"] == "stopped");
     run.recover(&staged, json!({ "target_name": "before" })).await;
     assert_eq!(site.cluster.sql("SELECT array_agg(n ORDER BY n) FROM t"), "{1,2}", "as it was at {before}");
     patroni.ctl("resume");
-    until("Patroni leads on the new timeline", || patroni.leads(2));
+    patroni.until("it leads on the new timeline", || patroni.leads(2));
     site.cluster.sql("INSERT INTO t VALUES (3)");
-    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "3", "{}", patroni.log());
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "3");
     let refused = Stop.run(&stop, &run.context()).await.unwrap_err().to_string();
     assert!(refused.contains("looks after database `main`"), "it watches again: {refused}");
 }
