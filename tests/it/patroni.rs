@@ -84,7 +84,7 @@ impl<'a> Patroni<'a> {
         let end = Instant::now() + Duration::from_secs(60);
         while !holds() {
             let log = self.cluster.dir().join("patroni.log");
-            assert!(Instant::now() < end, "{what}:\n{}", fs::read_to_string(log).unwrap());
+            assert!(Instant::now() < end, "{what}: {}\n{}", self.status(), fs::read_to_string(log).unwrap());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
