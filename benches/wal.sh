@@ -1,6 +1,7 @@
 #!/bin/bash
 # What PostgreSQL's own archiver and its own recovery make of the commands that archive and fetch WAL: ours with and without
-# a spool, `cp`, and pgBackRest, synchronous and asynchronous, in turns.
+# a spool, `cp`, and pgBackRest, synchronous and asynchronous, in turns. The floor of archiving is `zstd -3` and a sync of the
+# file and its folder, which proves nothing; that of replay is `cp`.
 #
 #   benches/wal.sh RUNBOOK [SEGMENTS] [TURNS] [FOLDER]
 #
@@ -93,14 +94,18 @@ echo "$segments files of WAL, $turns turns, $(machine)"
 tell() { sql "ALTER SYSTEM SET archive_command = '$1'"; sql "SELECT pg_reload_conf()" >/dev/null; }
 # Lets the server archive every segment once more.
 archive() {
-  local name=$1 push=$2 began server
+  local name=$1 push=$2 began server wall most all
   tell ""
   for file in "$status"/*.done; do [ -e "$file" ] && mv "$file" "${file%.done}.ready"; done
-  sync; server=$(used server); began=$(now)
+  sync; touch "$home/watching"; watch server & local watcher=$!
+  server=$(used server); began=$(now)
   tell "$push"
   until [ "$(waiting)" = 0 ]; do pause 0.01; done
-  echo "$(($(now) - began)) $(($(used server) - server)) 0 0 0" >> "$home/times.archive.$name"
-  tail -1 "$home/times.archive.$name" | sed "s/^/  archive.$name: wall, CPU (ms): /"
+  wall=$(($(now) - began)) server=$(($(used server) - server))
+  rm "$home/watching"; wait $watcher
+  read -r most all < "$home/most"
+  echo "$wall $server 0 $most $wall $all" >> "$home/times.archive.$name"
+  tail -1 "$home/times.archive.$name" | sed "s/^/  archive.$name: wall, CPU, -, KiB, wall, KiB resident: /"
 }
 # Lets a new server replay everything.
 replay() {
@@ -130,6 +135,7 @@ peer() {
 for turn in $(seq "$turns"); do
   rm -rf "$home"/copied/*
   archive cp "cp %p $home/copied/%f"; replay cp "cp $home/copied/%f %p"
+  archive floor "zstd -q -3 %p -o $home/copied/%f.zst && sync $home/copied/%f.zst $home/copied"
   peer sync; ours ours; peer async; ours ours-spool
   [ -z "${S3:-}" ] || { ours s3; ours s3-spool; }
   [ -z "${TLS:-}" ] || { peer sync-tls; ours tls; peer async-tls; ours tls-spool; }

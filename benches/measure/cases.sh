@@ -3,7 +3,8 @@
 #
 # Each case runs in a control group of its own: its CPU counts whoever works in it, a server that it starts and a process
 # that it leaves behind too. Beside it stands the CPU of the server that was there before, and the most memory that all
-# processes of the case but the servers' took at once, looked at ten times a second.
+# processes of the case but the servers' took at once, looked at ten times a second: with what they share counted once, and
+# as the sum of what each has resident.
 # shellcheck shell=bash
 
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1) port=54329 user=postgres
@@ -32,25 +33,28 @@ used() {
   else awk '/^usage_usec/ { printf "%d", $2 / 1000 }' "$groups/$1/cpu.stat"; fi
 }
 now() { echo $((${EPOCHREALTIME/./} / 1000)); }
-# The most KiB that the processes of a group but the servers' have had at once, until it is ended; files they share count once.
+# The most KiB that the processes of a group but the servers' have had at once, until it is ended: files they share
+# counted once, and counted for each.
 watch() {
-  local most=0 sum files pages shared name pid
+  local most=0 all=0 sum files resident pages shared name pid
   while [ -e "$home/watching" ]; do
-    sum=0 files=0
+    sum=0 files=0 resident=0
     while read -r pid; do
       { read -r name < "/proc/$pid/comm" && read -r _ pages shared _ < "/proc/$pid/statm"; } 2>/dev/null || continue
       [[ $name == postgres || $name == bash || $name == runuser ]] && continue
       sum=$((sum + (pages - shared) * 4))
+      resident=$((resident + pages * 4))
       ((shared * 4 > files)) && files=$((shared * 4))
     done < "$groups/$1/cgroup.procs"
     ((sum + files > most)) && most=$((sum + files))
+    ((resident > all)) && all=$resident
     pause 0.1
   done
-  echo $most > "$home/most"
+  echo $most $all > "$home/most"
 }
 # Runs a case in a group of its own and keeps its figures; FIRST=yes waits for the server that it starts.
 case_() {
-  local name=$1 group=$1.$RANDOM$RANDOM server began wall; shift
+  local name=$1 group=$1.$RANDOM$RANDOM server began wall most all; shift
   sync; mkdir "$groups/$group"; touch "$home/watching"
   watch "$group" & local watcher=$!
   server=$(used server); began=$(now)
@@ -61,8 +65,9 @@ case_() {
   [ "${FIRST:-}" = yes ] && wall=$(($(now) - began))
   wait $running; wall=${wall:-$(($(now) - began))}
   rm "$home/watching"; wait $watcher
-  echo "$wall $(used "$group") $(($(used server) - server)) $(<"$home/most") $(($(now) - began))" >> "$home/times.$name"
-  tail -1 "$home/times.$name" | sed "s/^/  $name: wall, CPU, server's CPU (ms), KiB, end (ms): /"
+  read -r most all < "$home/most"
+  echo "$wall $(used "$group") $(($(used server) - server)) $most $(($(now) - began)) $all" >> "$home/times.$name"
+  tail -1 "$home/times.$name" | sed "s/^/  $name: wall, CPU, server's CPU (ms), KiB, end (ms), KiB resident: /"
 }
 # Waits until the server of the data directory is open.
 first() {
@@ -76,8 +81,9 @@ medians() {
   local file
   for file in "$home"/times.*; do
     column() { awk -v n="$1" '{ print $n }' "$file"; }
-    printf '%-22s wall %s, CPU %s, of the server that was there %s, memory %s MiB, its own end after %s\n' "${file##*times.}" \
-      "$(column 1 | middle)" "$(column 2 | middle)" "$(column 3 | middle)" "$(column 4 | sort -n | tail -1 | awk '{ printf "%.0f", $1 / 1024 }')" "$(column 5 | middle)"
+    mib() { sort -n | tail -1 | awk '{ printf "%.0f", $1 / 1024 }'; }
+    printf '%-22s wall %s, CPU %s, of the server that was there %s, memory %s MiB (sum of the processes %s), its own end after %s\n' "${file##*times.}" \
+      "$(column 1 | middle)" "$(column 2 | middle)" "$(column 3 | middle)" "$(column 4 | mib)" "$(column 6 | mib)" "$(column 5 | middle)"
   done
   echo "load in the end: $(cut -d' ' -f1-3 /proc/loadavg)"
 }

@@ -140,5 +140,6 @@ mod verify_backup;
 mod wal;
 mod wal_ahead;
 mod wal_ends;
+mod wal_room;
 mod wal_setup;
 mod wal_stores;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use runbook::action::{Action as _, CheckContext};
-use runbook::actions::postgres::{Query, Recover};
+use runbook::actions::postgres::{Query, Recover, RestoreBase};
 use runbook::language::inventory::StoreEntry;
 use serde_json::json;
 
@@ -397,6 +397,35 @@ async fn a_backup_records_how_it_is_named_archived_and_collated() {
     assert!(archiving.command.contains("wal push"), "{}", archiving.command);
     let own = postgres.databases.iter().find(|database| database.name == "postgres").unwrap();
     assert_eq!((own.encoding.as_str(), own.collate.as_str()), ("UTF8", "C"));
+}
+
+/// H45: the server itself says so only in its log, once it is open.
+#[tokio::test]
+async fn indexes_that_another_c_library_built_are_told_before_the_restore() {
+    let site = Site::new();
+    site.cluster.sql("CREATE DATABASE elsewhere");
+    let told = async || {
+        let run = site.run();
+        let backup = run.base_backup().await.backup;
+        let params = serde_json::from_value(json!({ "database": "main", "backup": backup })).unwrap();
+        let findings = RestoreBase.check(&params, &run.check_context()).await.unwrap();
+        assert!(!findings.refused(), "{findings:?}");
+        findings.0.into_iter().map(|finding| finding.message).find(|message| message.contains("of collation"))
+    };
+    let own = std::process::Command::new("getconf").arg("GNU_LIBC_VERSION").output().unwrap();
+    let own = String::from_utf8(own.stdout).unwrap().trim().replace("glibc ", "");
+    let built = |version: &str| {
+        let values = format!("datcollate = 'en_US.utf8', datcollversion = '{version}'");
+        site.cluster.sql(&format!("UPDATE pg_database SET {values} WHERE datname = 'elsewhere'"));
+    };
+    built(&own);
+    assert_eq!(told().await, None);
+    built("2.1");
+    let message = told().await.unwrap();
+    assert!(
+        message.contains("database `elsewhere` were built with version 2.1 of collation `en_US.utf8`"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
