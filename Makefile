@@ -32,7 +32,7 @@ test-garage: $(if $(RUNBOOK_TEST_GARAGE),,target/garage/bin/garage) ## Run the t
 	cargo nextest run --locked --no-fail-fast --run-ignored only --success-output final -E 'test(garage)'
 
 lint: ## Formatting, clippy, documentation
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    runbook_malloc::bound();
     // Before any thread and any parser: the process that watches a step's program, and what PostgreSQL calls.
     let mut args = std::env::args_os().skip(1);
     match args.next() {

@@ -71,6 +71,7 @@ mod load_kill;
 mod lost_key;
 mod machine_lost;
 mod managed;
+mod memory;
 mod newcomer;
 mod notify;
 mod oracle;

@@ -90,7 +90,7 @@ fn a_pg_wal_that_fills_up_is_an_alarm_before_the_server_stops_and_loses_nothing(
     assert_eq!(site.room(2).unwrap()["level"], "warning");
     site.fill(5);
     until("the archiver tells it", || site.cluster.log().contains("ALARM: "));
-    site.fill(32);
+    site.fill(36);
     assert_eq!(site.room(2).unwrap()["level"], "critical");
     until("it is told as critical", || site.cluster.log().contains("ALARM, CRITICAL: "));
     assert!(site.waiting().parse::<u32>().unwrap() >= 90, "nothing was dropped: {}", site.waiting());
@@ -100,6 +100,6 @@ fn a_pg_wal_that_fills_up_is_an_alarm_before_the_server_stops_and_loses_nothing(
     until("all is archived", || site.waiting() == "0");
     site.cluster.sql("CHECKPOINT");
     until("the server lets it go", || site.room(0).is_none());
-    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "95");
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "99");
     site.cli.run(&["wal", "verify", "main"]).ends(0);
 }

@@ -1,0 +1,26 @@
+//! Bounds what the C library keeps of memory that was given back.
+//!
+//! The one place with unsafe code, which is why it is a crate of its own: `runbook` forbids it.
+
+/// From which size on a block is mapped by itself, and given back to the system when it is freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const MAPPED_FROM_BYTES: libc::c_int = 1 << 20;
+
+/// How many heaps threads share. Each keeps the most that was ever in use in it at once.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const HEAPS: libc::c_int = 4;
+
+/// Has large blocks given back to the system as soon as they are freed. To be called before the first thread.
+///
+/// Without it glibc learns from each large block that is freed to keep blocks of that size, up to 32 MiB, in its heaps, of
+/// which there may be eight per core (manual page `mallopt(3)`, `M_MMAP_THRESHOLD` and `M_ARENA_MAX`): a program that
+/// moves data through blocks of some MiB in several threads holds a multiple of what it uses. Does nothing with
+/// another C library.
+pub fn bound() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `mallopt` takes two numbers and may be called at any time; what it refuses stays as it was.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES);
+        libc::mallopt(libc::M_ARENA_MAX, HEAPS);
+    }
+}
