@@ -33,8 +33,8 @@ test-garage: $(if $(RUNBOOK_TEST_GARAGE),,target/garage/bin/garage) ## Run the t
 
 lint: ## Formatting, clippy, documentation
 	cargo fmt --all --check
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 
 generate: ## Regenerate schemas/ and docs/actions/
 	cargo build --locked
@@ -49,7 +49,7 @@ bench: ## Run the benchmarks (never part of the tests)
 	cargo bench --locked
 
 FUZZ_SECONDS ?= 600
-# The code has no `unsafe`, so no sanitizer is needed; coverage is asked of the stable compiler.
+# The library has no `unsafe`, so no sanitizer is needed; coverage is asked of the stable compiler.
 FUZZ = cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run -s none
 FUZZ_LIMITS = -- -max_total_time=$(FUZZ_SECONDS) -timeout=20
 

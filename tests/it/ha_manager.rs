@@ -87,6 +87,24 @@ fn a_server_that_patroni_looks_after_is_neither_stopped_nor_started_nor_restarte
     assert_eq!(cluster.pid(), None);
 }
 
+/// A process that has another one's command line as long as it lives, in this test's own mounts.
+struct Disguised(Child, #[expect(dead_code, reason = "it ends with the process")] mount::Mount);
+
+impl Disguised {
+    fn of(cli: &Cli, work: &Path, line: &str) -> Self {
+        let process = Command::new("cat").stdin(Stdio::piped()).current_dir(work).spawn().unwrap();
+        let seen = mount::bind_of(&cli.file("cmdline", line), Path::new(&format!("/proc/{}/cmdline", process.id())));
+        Self(process, seen)
+    }
+}
+
+impl Drop for Disguised {
+    fn drop(&mut self) {
+        let _ended_by_itself = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Pacemaker is known by a process and two places of the whole system, which only this test sees: another one that runs
 /// meanwhile must not find it.
 #[test]
@@ -110,9 +128,7 @@ fn a_server_that_pacemaker_looks_after_is_not_stopped_until_it_is_in_maintenance
     fs::write(programs.join("crm_attribute"), script).unwrap();
     fs::set_permissions(programs.join("crm_attribute"), fs::Permissions::from_mode(0o755)).unwrap();
     let cli = cli.var("PATH", &format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));
-    let mut process = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-    let line = cli.file("cmdline", "/usr/sbin/pacemakerd\0-f\0");
-    let seen = mount::bind_of(&line, Path::new(&format!("/proc/{}/cmdline", process.id())));
+    let _seen = Disguised::of(&cli, cluster.dir(), "/usr/sbin/pacemakerd\0-f\0");
 
     let (main, pid, maintenance) = (json!({ "database": "main" }), cluster.pid(), "maintenance-mode=true");
     resource(&cluster.pgdata());
@@ -128,7 +144,25 @@ fn a_server_that_pacemaker_looks_after_is_not_stopped_until_it_is_in_maintenance
     // It looks after another server.
     resource(Path::new("/srv/other"));
     one(&cli, "postgres.start", &main).ends(0);
-    drop(seen);
-    process.kill().unwrap();
-    process.wait().unwrap();
+}
+
+#[test]
+fn a_configuration_that_is_named_as_seen_from_where_patroni_works_is_read() {
+    if !mount::mine("ha_manager::a_configuration_that_is_named_as_seen_from_where_patroni_works_is_read") {
+        return;
+    }
+    let ((cluster, cli), work) = (site(), tempfile::tempdir().unwrap());
+    let _seen = Disguised::of(&cli, work.path(), "/usr/bin/python3\0/usr/bin/patroni\0etc/patroni.yml\0");
+    let main = json!({ "database": "main" });
+    // Without a configuration it counts as in charge of every server.
+    refused(one(&cli, "postgres.stop", &main), 4, "patronictl pause");
+    fs::create_dir(work.path().join("etc")).unwrap();
+    let looks_after = |pgdata: &Path| {
+        let text = format!("postgresql:\n  data_dir: {}\n", pgdata.display());
+        fs::write(work.path().join("etc/patroni.yml"), text).unwrap();
+    };
+    looks_after(&cluster.pgdata());
+    refused(one(&cli, "postgres.stop", &main), 4, "patronictl pause");
+    looks_after(Path::new("/srv/other"));
+    one(&cli, "postgres.stop", &main).ends(0);
 }

@@ -84,6 +84,10 @@ pub(crate) async fn in_charge(cluster: &Cluster, host: &dyn ReadHost) -> Result<
     let files = host.read_files();
     for running in running(files.as_ref())? {
         let configuration = configuration(&running, files.as_ref());
+        // One that has ended meanwhile looks after nothing, and where it worked cannot be seen any more.
+        if configuration.is_none() && recognized(running.pid, files.as_ref()).as_ref() != Some(&running) {
+            continue;
+        }
         if !looks_after(&running, configuration.as_deref(), (&cluster.pgdata, files.as_ref())) {
             continue;
         }
