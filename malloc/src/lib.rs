@@ -18,6 +18,7 @@ const HEAPS: libc::c_int = 4;
 /// threads holds a multiple of what it uses. A heap then also shrinks once 128 KiB at its end are free, whatever was freed
 /// before. What the environment says (`MALLOC_MMAP_THRESHOLD_`, `MALLOC_ARENA_MAX`) goes before. Does nothing with another
 /// C library.
+#[allow(clippy::disallowed_methods, reason = "these settings are the C library's, not ours")]
 pub fn bound() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (setting, parameter, value) in [
