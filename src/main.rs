@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         Some(first) if first == runbook::supervisor::EARLY_PATH => runbook::supervisor::main(),
         Some(first) if first == "wal" => wal(&args.collect::<Vec<OsString>>()),
         _ => {
-            // What PostgreSQL calls ends soon, and uses its blocks again: to map each anew costs it a fifth of its processor time.
+            // What PostgreSQL calls ends soon and uses its blocks again: to map each anew would cost it processor time.
             runbook_malloc::bound();
             runbook::cli::main()
         }
