@@ -3,11 +3,13 @@
 #![allow(dead_code, reason = "each topic uses a part")]
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// One cluster with its data directory, socket, log and port.
 pub struct Cluster {
@@ -284,6 +286,15 @@ impl Drop for Cluster {
             let stopped = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
             if !stopped.is_ok_and(|status| status.success()) {
                 self.kill();
+            }
+        }
+        // What the server called (a `wal push`, a `wal fetch` and what it fetches ahead) may outlive it by a
+        // moment and write while the folder is removed.
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.dir.path().exists() && Instant::now() < until {
+            match fs::remove_dir_all(self.dir.path()) {
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => break,
+                _ => std::thread::sleep(Duration::from_millis(5)),
             }
         }
     }
