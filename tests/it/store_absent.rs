@@ -79,10 +79,10 @@ fn where_a_full_store_ends_the_backup_it_is_named_and_not_the_one_that_was_stopp
     ) {
         return;
     }
-    let production = Production::new();
-    let second = production.site.cluster.folder("second");
-    let _full = mount::sized(&second, "600k");
-    let production = production.with_second(&second);
+    let disk = tempfile::tempdir().unwrap();
+    let second = disk.path();
+    let _full = mount::sized(second, "600k");
+    let production = Production::new().with_second(second);
     let (cli, primary) = (&production.cli, production.site.depot.root.clone());
     cli.file(
         "once.yaml",
@@ -97,5 +97,5 @@ fn where_a_full_store_ends_the_backup_it_is_named_and_not_the_one_that_was_stopp
     assert_eq!(whole(&primary, "base"), 1);
     let taken = cli.run(&run("base-backup", &["-p", "at_least=1"])).ends(5);
     taken.says("store `second` lacks the backup: the database's store has no room left");
-    assert_eq!((whole(&primary, "base"), whole(&second, "base")), (2, 0));
+    assert_eq!((whole(&primary, "base"), whole(second, "base")), (2, 0));
 }
