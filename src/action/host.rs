@@ -155,6 +155,8 @@ pub trait Files: ReadFiles {
     /// Replaces a file's content: temporary file beside it, whose name begins with [`REPLACING`], sync, rename, sync of
     /// the folder. Of a file that is there the owner stays, where we may set it.
     fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), HostError>;
+    /// The same for a user and a group: the content is never there as somebody else's, also when the program is killed.
+    fn replace_for(&self, path: &Path, content: &[u8], mode: u32, owner: (u32, u32)) -> Result<(), HostError>;
     /// Renames; the target must not exist unless it is a file or an empty folder.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), HostError>;
     /// Makes a symbolic link.

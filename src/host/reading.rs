@@ -146,6 +146,9 @@ impl Files for ReadingFiles {
     fn replace(&self, path: &Path, _: &[u8], _: u32) -> Result<(), HostError> {
         refused("replace", path)
     }
+    fn replace_for(&self, path: &Path, _: &[u8], _: u32, _: (u32, u32)) -> Result<(), HostError> {
+        refused("replace", path)
+    }
     fn rename(&self, from: &Path, _: &Path) -> Result<(), HostError> {
         refused("rename", from)
     }

@@ -184,20 +184,17 @@ impl Files for LocalFiles {
     }
 
     fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), HostError> {
-        let dir = parent(path);
-        let replaced = || -> io::Result<()> {
-            let mut beside = tempfile::Builder::new().prefix(REPLACING).tempfile_in(dir)?;
-            beside.write_all(content)?;
-            beside.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        replace(path, content, mode, |file| {
             // A server may be reading it: it is its owner's from the moment on that it is there.
             if let Ok(found) = fs::symlink_metadata(path) {
-                let _ = std::os::unix::fs::fchown(beside.as_file(), Some(found.uid()), Some(found.gid()));
+                let _ = std::os::unix::fs::fchown(file, Some(found.uid()), Some(found.gid()));
             }
-            beside.as_file().sync_all()?;
-            beside.persist(path).map_err(|error| error.error)?;
-            sync(dir)
-        };
-        at("replace", path, replaced())
+            Ok(())
+        })
+    }
+
+    fn replace_for(&self, path: &Path, content: &[u8], mode: u32, (uid, gid): (u32, u32)) -> Result<(), HostError> {
+        replace(path, content, mode, |file| std::os::unix::fs::fchown(file, Some(uid), Some(gid)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), HostError> {
@@ -243,6 +240,21 @@ impl Files for LocalFiles {
     fn sync(&self, path: &Path) -> Result<(), HostError> {
         at("sync", path, sync(path))
     }
+}
+
+/// Replaces a file's content by way of one beside it, which `owned` gives to whom it is for.
+fn replace(path: &Path, content: &[u8], mode: u32, owned: impl Fn(&File) -> io::Result<()>) -> Result<(), HostError> {
+    let dir = parent(path);
+    let replaced = || -> io::Result<()> {
+        let mut beside = tempfile::Builder::new().prefix(REPLACING).tempfile_in(dir)?;
+        beside.write_all(content)?;
+        beside.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        owned(beside.as_file())?;
+        beside.as_file().sync_all()?;
+        beside.persist(path).map_err(|error| error.error)?;
+        sync(dir)
+    };
+    at("replace", path, replaced())
 }
 
 /// Refuses a folder below which something is mounted: its content is not the folder's own.

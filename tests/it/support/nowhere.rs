@@ -50,6 +50,9 @@ impl Files for Nowhere {
     fn replace(&self, _: &Path, _: &[u8], _: u32) -> Result<(), HostError> {
         lost()
     }
+    fn replace_for(&self, _: &Path, _: &[u8], _: u32, _: (u32, u32)) -> Result<(), HostError> {
+        lost()
+    }
     fn rename(&self, _: &Path, _: &Path) -> Result<(), HostError> {
         lost()
     }

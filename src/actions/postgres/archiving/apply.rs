@@ -248,12 +248,11 @@ pub(super) fn put_back_into_file(cluster: &Cluster, before: &Before, cx: &RunCon
     if text == there {
         return Ok(());
     }
-    let facts = files.facts(&auto).map_err(|error| cannot(&error))?;
-    files.replace(&auto, text.as_bytes(), 0o600).map_err(|error| cannot(&error))?;
-    match facts {
-        Some(facts) => files.chown(&auto, facts.uid, facts.gid).map_err(|error| cannot(&error)),
-        None => Ok(()),
+    match files.facts(&auto).map_err(|error| cannot(&error))? {
+        Some(facts) => files.replace_for(&auto, text.as_bytes(), 0o600, (facts.uid, facts.gid)),
+        None => files.replace(&auto, text.as_bytes(), 0o600),
     }
+    .map_err(|error| cannot(&error))
 }
 
 /// Starts a server that an earlier attempt of this step has stopped, and died before it was up again.

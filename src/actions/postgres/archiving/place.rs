@@ -206,10 +206,7 @@ impl Settings {
         };
         own(folder)?;
         own(&folder.join(SPOOL))?;
-        let give = |path: PathBuf, text: &str| {
-            files.replace(&path, text.as_bytes(), 0o600)?;
-            files.chown(&path, owner.uid, owner.gid)
-        };
+        let give = |path: PathBuf, text: &str| files.replace_for(&path, text.as_bytes(), 0o600, owner.ids());
         if !self.secrets.is_empty() {
             own(&folder.join(SECRETS))?;
             for (name, value) in &self.secrets {

@@ -147,8 +147,7 @@ fn write(files: &dyn Files, place: &Path, bytes: &[u8], owner: &Owner) -> Result
             files.chown(folder, owner.uid, owner.gid)?;
         }
     }
-    files.replace(place, bytes, 0o640)?;
-    files.chown(place, owner.uid, owner.gid)
+    files.replace_for(place, bytes, 0o640, owner.ids())
 }
 
 fn unwritten(place: &Path) -> ActionError {

@@ -17,6 +17,11 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
+    /// The numbers of the user and the group.
+    pub(crate) fn ids(&self) -> (u32, u32) {
+        (self.uid, self.gid)
+    }
+
     /// Finds the owner: `os_user` of the entry, else the owner of `pgdata`, else of its nearest parent
     /// that does not belong to root, else `postgres`. In a container the owner of `pgdata` alone.
     ///

@@ -56,8 +56,7 @@ impl Side {
         let contents = [(CONFIG, conf.as_str()), ("pg_hba.conf", "local all all trust\n"), ("pg_ident.conf", "")];
         for (name, content) in contents {
             let path = self.root.join(name);
-            files.replace(&path, content.as_bytes(), 0o600)?;
-            files.chown(&path, owner.uid, owner.gid)?;
+            files.replace_for(&path, content.as_bytes(), 0o600, owner.ids())?;
         }
         Ok(())
     }

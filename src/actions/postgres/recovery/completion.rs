@@ -396,9 +396,9 @@ impl Completion<'_> {
         let text = String::from_utf8_lossy(&bytes);
         let cleaned = settings::without_block(&text);
         if cleaned != text {
-            files.replace(&auto, cleaned.as_bytes(), 0o600).map_err(|error| cannot(&error))?;
+            files.replace_for(&auto, cleaned.as_bytes(), 0o600, owner.ids()).map_err(|error| cannot(&error))?;
         }
-        // Also when an earlier attempt was cut off right after it wrote the file.
+        // Also when somebody wrote it by hand.
         files.chown(&auto, owner.uid, owner.gid).map_err(|error| cannot(&error))?;
         fetching::clear(self.context, &self.marker.run, files).map_err(|error| cannot(&error))?;
         // The server cannot read what a killed engine left, and takes no base backup then.

@@ -108,8 +108,7 @@ impl Combining<'_> {
             files.chown(&wal, self.owner.uid, self.owner.gid)?;
         }
         let path = part.dir.join(MANIFEST);
-        files.replace(&path, manifest, 0o600)?;
-        files.chown(&path, self.owner.uid, self.owner.gid)
+        files.replace_for(&path, manifest, 0o600, self.owner.ids())
     }
 
     /// Makes the places that the program fills: empty.

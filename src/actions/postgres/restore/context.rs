@@ -127,7 +127,6 @@ impl<'a> RecoveryContext<'a> {
     /// # Errors
     /// Fails when it cannot be written.
     pub(crate) fn write(&self, files: &dyn Files, path: &Path, content: &str) -> Result<(), HostError> {
-        files.replace(path, content.as_bytes(), 0o600)?;
-        files.chown(path, self.owner.uid, self.owner.gid)
+        files.replace_for(path, content.as_bytes(), 0o600, self.owner.ids())
     }
 }

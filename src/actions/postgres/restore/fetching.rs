@@ -137,10 +137,7 @@ impl Fetching {
             let source = std::io::Error::other(error.to_string());
             HostError::File { operation: "write", path: path.clone(), source }
         })?;
-        let give = |path: PathBuf, text: &str| {
-            files.replace(&path, text.as_bytes(), 0o600)?;
-            files.chown(&path, owner.uid, owner.gid)
-        };
+        let give = |path: PathBuf, text: &str| files.replace_for(&path, text.as_bytes(), 0o600, owner.ids());
         if !self.secrets.is_empty() {
             let folder = pgdata.join(SECRETS);
             files.create_dir(&folder, 0o700)?;

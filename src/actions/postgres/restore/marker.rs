@@ -204,8 +204,7 @@ impl Marker {
         let cannot =
             |error: HostError| ActionError::retryable(format!("cannot write `{}`", path.display())).because(&error);
         let bytes = serde_json::to_vec_pretty(self).map_err(|error| unreadable(&path).because(&error))?;
-        files.replace(&path, &bytes, 0o600).map_err(cannot)?;
-        files.chown(&path, owner.uid, owner.gid).map_err(cannot)
+        files.replace_for(&path, &bytes, 0o600, owner.ids()).map_err(cannot)
     }
 
     /// Everything that moves with the data directory, what only the old cluster has included.
@@ -264,8 +263,7 @@ pub(crate) fn write_tablespace_map(
         let place = place.to_string_lossy().replace('\\', "\\\\").replace('\n', "\\\n");
         format!("{oid} {place}\n")
     });
-    files.replace(&path, lines.collect::<String>().as_bytes(), 0o600)?;
-    files.chown(&path, owner.uid, owner.gid)
+    files.replace_for(&path, lines.collect::<String>().as_bytes(), 0o600, owner.ids())
 }
 
 /// Tells whether a cluster's staged folder of this run is complete.

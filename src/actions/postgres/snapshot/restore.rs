@@ -168,8 +168,7 @@ impl Action for RestoreSnapshot {
         let object = object.ok_or_else(|| ActionError::fatal("the backup has no `backup_label`"))?;
         let label = reading.small(object).await?;
         let path = stage.shape.dir.join("backup_label");
-        files.replace(&path, &label, 0o600).map_err(|error| cannot(&error))?;
-        files.chown(&path, owner.uid, owner.gid).map_err(|error| cannot(&error))?;
+        files.replace_for(&path, &label, 0o600, owner.ids()).map_err(|error| cannot(&error))?;
         stage.complete(files.as_ref(), &owner)?;
         let message = format!("snapshot `{}` is staged in `{}`", handle.id, stage.shape.dir.display());
         cx.reporter.note(message, serde_json::json!({ "dir": stage.shape.dir, "files": copied.files }));

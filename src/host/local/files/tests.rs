@@ -17,6 +17,25 @@ fn a_replaced_file_has_the_new_content_and_mode_and_leaves_nothing_beside_it() {
 }
 
 #[test]
+fn what_is_replaced_for_a_user_is_theirs_under_its_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("conf");
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let theirs = if own.0 == 0 { (4711, 4712) } else { own };
+    LocalFiles.replace(&path, b"one", 0o600).expect("written");
+    LocalFiles.replace_for(&path, b"two", 0o640, theirs).expect("written");
+    let facts = LocalFiles.facts(&path).expect("facts").expect("there");
+    assert_eq!((facts.uid, facts.gid, facts.mode), (theirs.0, theirs.1, 0o640));
+    assert_eq!(LocalFiles.read(&path, 10).expect("read"), b"two");
+    // Who may not give it away leaves what was there, and nothing beside it.
+    if own.0 != 0 {
+        LocalFiles.replace_for(&path, b"three", 0o600, (0, 0)).expect_err("another's");
+        assert_eq!(LocalFiles.read(&path, 10).expect("read"), b"two");
+        assert_eq!(LocalFiles.list(dir.path()).expect("a list").len(), 1);
+    }
+}
+
+#[test]
 fn removing_a_tree_never_follows_a_link() {
     let dir = tempfile::tempdir().expect("a folder");
     let (kept, tree) = (dir.path().join("kept"), dir.path().join("tree"));

@@ -102,6 +102,9 @@ impl Files for Cut {
     fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), HostError> {
         self.change(path).and_then(|()| self.inner.replace(path, content, mode))
     }
+    fn replace_for(&self, path: &Path, content: &[u8], mode: u32, owner: (u32, u32)) -> Result<(), HostError> {
+        self.change(path).and_then(|()| self.inner.replace_for(path, content, mode, owner))
+    }
     fn rename(&self, from: &Path, to: &Path) -> Result<(), HostError> {
         self.change(from).and_then(|()| self.inner.rename(from, to))
     }
