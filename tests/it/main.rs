@@ -76,6 +76,7 @@ mod newcomer;
 mod notify;
 mod oracle;
 mod patroni;
+mod paused_replay;
 mod people;
 mod pgbackrest;
 mod pgbouncer;

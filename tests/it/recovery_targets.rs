@@ -84,6 +84,31 @@ async fn each_target_gives_the_rows_up_to_it_and_without_it_those_before() {
 }
 
 #[tokio::test]
+async fn a_server_that_waits_at_a_target_of_any_kind_is_seen_to_stand_there() {
+    let story = Story::new(&[]).await;
+    let end = story.site.cluster.sql("SELECT pg_create_restore_point('end')");
+    story.site.cluster.sql("INSERT INTO t VALUES (5)");
+    story.site.archive();
+    let run = story.site.run();
+    let first = story.recovered(&run, json!({ "target": "immediate", "action": "pause" })).await;
+    for (target, rows) in [
+        (json!({ "target_name": "early" }), "1,2"),
+        (json!({ "target_time": story.between }), "1,2"),
+        (json!({ "target_time": story.between, "inclusive": false }), "1,2"),
+        (json!({ "target_xid": story.third, "inclusive": false }), "1,2"),
+        (json!({ "target_xid": story.third }), "1,2,3"),
+        (json!({ "target_lsn": end, "inclusive": false }), "1,2,3,4"),
+        (json!({ "target_lsn": end }), "1,2,3,4"),
+    ] {
+        let mut with = target.clone();
+        with["action"] = json!("pause");
+        let on = goes_on(&run, &first.instance, with).await.unwrap_or_else(|error| panic!("{target}: {error}"));
+        assert_eq!((on.state, story.rows().as_str()), (InstanceState::Paused, rows), "{target}");
+    }
+    assert!(!story.site.said().contains("replay is paused"), "{}", story.site.said());
+}
+
+#[tokio::test]
 async fn a_transaction_that_only_an_older_timeline_has_is_found_there() {
     let story = Story::new(&[]).await;
     story.recovered(&story.site.run(), json!({ "target_time": story.between })).await;

@@ -131,6 +131,11 @@ impl HeldReplay {
         ControlFile::parse(&bytes).ok().map(|control| control.state)
     }
 
+    /// Lets it go on.
+    pub fn release(self) {
+        self.startup.release();
+    }
+
     /// Kills it, and waits until nothing of it is left: what lies there is a replay that was cut off.
     #[track_caller]
     pub fn kill(self, who: Dies) {

@@ -31,6 +31,7 @@ pub(crate) mod restore_point;
 pub(crate) mod server_status;
 pub(crate) mod silence;
 pub(crate) mod slot;
+pub(crate) mod standing;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod takeover;

@@ -229,9 +229,8 @@ impl Seen {
             return match (self.paused, awaited.ending, awaited.to) {
                 (true, Ending::Pause, _) => Ok(Some(self.waiting(Waits::Paused, course))),
                 (true, Ending::Promote, Told::Promotion) => Ok(None),
-                (true, Ending::Promote | Ending::Standby, _) => {
-                    wrong("the recovery paused instead of going on".to_owned())
-                }
+                // Nothing of ours pauses it: whoever follows it says so.
+                (true, Ending::Promote | Ending::Standby, _) => Ok(Some(self.waiting(Waits::Paused, course))),
                 (false, Ending::Pause, Told::Nothing) if self.ran_out(course) => {
                     Ok(Some(self.waiting(Waits::Paused, course)))
                 }

@@ -196,6 +196,11 @@ fn is_copy(archive: &Archive, found: &BTreeSet<(Lsn, Timeline)>, (lsn, timeline)
     found.iter().any(|(at, other)| at == lsn && shared(other))
 }
 
+/// Whether a record is the transaction's end or the restore point that is the goal.
+pub(super) fn is_goal(record: &WalRecord<'_>, goal: &Goal) -> bool {
+    judge(record, goal).is_some_and(|judged| judged.is_ok())
+}
+
 /// Whether a record is the goal; `None` for any other. A transaction that was rolled back, or ended with another one, is none.
 fn judge(record: &WalRecord<'_>, goal: &Goal) -> Option<Result<(), Refusal>> {
     match goal {
