@@ -248,9 +248,10 @@ pub(super) fn put_back_into_file(cluster: &Cluster, before: &Before, cx: &RunCon
     if text == there {
         return Ok(());
     }
+    let text = settings::bytes_of(&text);
     match files.facts(&auto).map_err(|error| cannot(&error))? {
-        Some(facts) => files.replace_for(&auto, text.as_bytes(), 0o600, (facts.uid, facts.gid)),
-        None => files.replace(&auto, text.as_bytes(), 0o600),
+        Some(facts) => files.replace_for(&auto, &text, 0o600, (facts.uid, facts.gid)),
+        None => files.replace(&auto, &text, 0o600),
     }
     .map_err(|error| cannot(&error))
 }

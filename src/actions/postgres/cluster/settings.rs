@@ -37,15 +37,45 @@ pub(crate) const FIXED: [(&str, &str); 5] = [
 /// Reads the settings that came with a restored data directory; nothing where the backup had no such file.
 ///
 /// # Errors
-/// Fails when the file is there and cannot be read, or is no text: its settings would be lost.
+/// Fails when the file is there and cannot be read: its settings would be lost.
 pub(crate) fn restored(files: &dyn ReadFiles, pgdata: &Path) -> Result<String, ActionError> {
     let auto = pgdata.join(FILE);
     if files.facts(&auto).map_err(|error| cannot(&error))?.is_none() {
         return Ok(String::new());
     }
-    let bytes = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
-    String::from_utf8(bytes)
-        .map_err(|error| ActionError::fatal(format!("`{}` is no text", auto.display())).because(&error))
+    files.read(&auto, 1 << 24).map(|bytes| text_of(&bytes)).map_err(|error| cannot(&error))
+}
+
+/// Behind the last character that anybody uses: `MASK` and a byte stand for a byte that is no UTF-8.
+const MASK: u32 = 0x10_FF00;
+
+/// Reads a file of settings: the server writes each value in the encoding of the database whose session set it, so it
+/// need not be UTF-8, nor one encoding. [`bytes_of`] gives every byte back.
+pub(crate) fn text_of(bytes: &[u8]) -> String {
+    let masked = |byte: &u8| char::from_u32(MASK + u32::from(*byte)).unwrap_or(char::REPLACEMENT_CHARACTER);
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for own in chunk.valid().chars() {
+            match u32::from(own) >= MASK {
+                true => text.extend(own.encode_utf8(&mut [0; 4]).as_bytes().iter().map(masked)),
+                false => text.push(own),
+            }
+        }
+        text.extend(chunk.invalid().iter().map(masked));
+    }
+    text
+}
+
+/// Writes what [`text_of`] read, and what came to it.
+pub(crate) fn bytes_of(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for one in text.chars() {
+        match u32::from(one).checked_sub(MASK).and_then(|byte| u8::try_from(byte).ok()) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(one.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
 }
 
 /// Appends `settings` as a marked block. A block that is there already is replaced.
@@ -173,6 +203,19 @@ mod tests {
         let during = with_block(before, &settings("cp /a/%f \"%p\""));
         assert!(during.starts_with(before));
         assert!(during.contains("restore_command = 'cp /a/%f \"%p\"'\n"));
+        assert_eq!(without_block(&during), before);
+    }
+
+    #[test]
+    fn every_byte_of_another_encoding_comes_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        for bytes in [&all[..], b"search_path = 'sch\xE9ma'\n", "é \u{10FF41} \u{FFFD}".as_bytes(), b"\xF4\x8F\xBD\x81"]
+        {
+            assert_eq!(bytes_of(&text_of(bytes)), bytes);
+        }
+        let before = text_of(b"search_path = 'sch\xE9ma'\n");
+        let during = with_block(&before, &settings("/é/x"));
+        assert!(bytes_of(&during).starts_with(b"search_path = 'sch\xE9ma'\n# >>>"));
         assert_eq!(without_block(&during), before);
     }
 

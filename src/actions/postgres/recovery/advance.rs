@@ -121,7 +121,7 @@ fn tell(
     let text = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
     let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(&context.program))];
     lines.extend(recovery_target.settings(plan.timeline));
-    let text = settings::within_block(&String::from_utf8_lossy(&text), &lines);
+    let text = settings::within_block(&settings::text_of(&text), &lines);
     context.write(files, &auto, &text).map_err(|error| cannot(&error))?;
     let signal = recovery_target.signal(&plan.goal);
     context.write(files, &pgdata.join(signal), "").map_err(|error| cannot(&error))?;

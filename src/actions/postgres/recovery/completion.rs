@@ -365,7 +365,7 @@ impl Completion<'_> {
         }
         let auto = self.context.cluster.pgdata.join(settings::FILE);
         let bytes = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
-        let text = settings::within_block(&String::from_utf8_lossy(&bytes), &limits::raised(short));
+        let text = settings::within_block(&settings::text_of(&bytes), &limits::raised(short));
         self.context.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
 
@@ -456,10 +456,11 @@ impl Completion<'_> {
         let RecoveryContext { cluster, owner, .. } = self.context;
         let auto = cluster.pgdata.join(settings::FILE);
         let bytes = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
-        let text = String::from_utf8_lossy(&bytes);
+        let text = settings::text_of(&bytes);
         let cleaned = settings::without_block(&text);
         if cleaned != text {
-            files.replace_for(&auto, cleaned.as_bytes(), 0o600, owner.ids()).map_err(|error| cannot(&error))?;
+            let cleaned = settings::bytes_of(&cleaned);
+            files.replace_for(&auto, &cleaned, 0o600, owner.ids()).map_err(|error| cannot(&error))?;
         }
         // Also when somebody wrote it by hand.
         files.chown(&auto, owner.uid, owner.gid).map_err(|error| cannot(&error))?;

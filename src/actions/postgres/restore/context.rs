@@ -10,6 +10,7 @@ use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::pg_control::control;
 use crate::actions::postgres::cluster::server::{Programs, Server, major};
+use crate::actions::postgres::cluster::settings;
 use crate::actions::postgres::cluster::side::Side;
 use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::actions::postgres::stores::archive::{self, WalArchive};
@@ -127,6 +128,6 @@ impl<'a> RecoveryContext<'a> {
     /// # Errors
     /// Fails when it cannot be written.
     pub(crate) fn write(&self, files: &dyn Files, path: &Path, content: &str) -> Result<(), HostError> {
-        files.replace_for(path, content.as_bytes(), 0o600, self.owner.ids())
+        files.replace_for(path, &settings::bytes_of(content), 0o600, self.owner.ids())
     }
 }

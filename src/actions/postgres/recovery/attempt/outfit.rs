@@ -83,7 +83,7 @@ impl Recovering<'_> {
         self.context.cx.reporter.note(message, json!({ "settings": limits::raised(&short) }));
         let auto = staged.join(settings::FILE);
         let text = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
-        let text = settings::within_block(&String::from_utf8_lossy(&text), &limits::raised(&short));
+        let text = settings::within_block(&settings::text_of(&text), &limits::raised(&short));
         self.context.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
 

@@ -45,7 +45,7 @@ impl Reading {
         }
         let auto = pgdata.join(settings::FILE);
         let bytes = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
-        let text = String::from_utf8_lossy(&bytes);
+        let text = settings::text_of(&bytes);
         if settings::last_value(&text, PREFETCH).as_deref() == Some("off") {
             return Ok(false);
         }
