@@ -245,6 +245,19 @@ impl WalError {
         }
     }
 
+    /// Tells whether the way to the archive is at fault, and not what lies there: also what does not pass by itself, such
+    /// as credentials that ran out, rights or a full disk.
+    #[must_use]
+    pub fn is_of_the_way(&self) -> bool {
+        match self {
+            Self::Store(StoreError::Refused { .. })
+            | Self::Transfer(TransferError::Store(StoreError::Refused { .. }))
+            | Self::Catalog(CatalogError::Store(StoreError::Refused { .. }))
+            | Self::File { .. } => true,
+            other => other.is_passing(),
+        }
+    }
+
     /// Tells whether something else stands where the file belongs: no later push can change that.
     #[must_use]
     pub fn is_conflict(&self) -> bool {

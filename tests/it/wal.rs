@@ -1,6 +1,7 @@
 //! `runbook wal push|fetch` as PostgreSQL calls them: the real binary, real servers, a real folder.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -298,6 +299,17 @@ fn fetch_never_calls_an_unreachable_archive_the_end() {
     assert_eq!(site.fetch(&name), 1, "a standby waits");
     fs::remove_dir(&site.store).unwrap();
     fs::rename(&away, &site.store).unwrap();
+    // Rights that somebody took away, as credentials that ran out: `cp` would have kept a standby waiting, too.
+    let own = fs::metadata(&site.store).unwrap();
+    fs::set_permissions(&site.store, PermissionsExt::from_mode(0o000)).unwrap();
+    std::os::unix::fs::chown(&site.store, Some(rustix::process::geteuid().as_raw()), None).unwrap();
+    assert_eq!(site.fetch(&name), 1, "a standby waits");
+    fs::remove_file(&signal).unwrap();
+    assert_eq!(site.fetch(&name), 126, "no rights");
+    assert_eq!(site.fetch(beyond), 126, "no rights");
+    fs::write(&signal, "").unwrap();
+    fs::set_permissions(&site.store, own.permissions()).unwrap();
+    std::os::unix::fs::chown(&site.store, Some(own.uid()), None).unwrap();
     flip(&site.object(names[0]), 9000);
     assert_eq!(site.fetch(&name), 126, "damage does not pass, on a standby either");
     fs::remove_file(&signal).unwrap();

@@ -59,7 +59,7 @@ pub(super) fn fetch((config, at): (&Config, &Path), name: &OsStr, target: &Path)
         }
         Ok(end(name, delivery))
     };
-    work().map_err(|error| match standby && error.is_passing() {
+    work().map_err(|error| match standby && error.is_of_the_way() {
         true => (ABSENT, error),
         false => (FETCH_FAILED, error),
     })
