@@ -38,6 +38,8 @@ pub enum Change {
     DatabaseByWal,
     /// Page images in WAL say which program compressed them.
     ImageCompression,
+    /// No setting `stats_temp_directory` any more: statistics are in shared memory.
+    SharedStatistics,
     /// A database may have ICU rules, `daticurules`.
     IcuRules,
     /// No setting `promote_trigger_file` any more.
@@ -135,6 +137,7 @@ impl Change {
         Self::DroppedStatistics,
         Self::DatabaseByWal,
         Self::ImageCompression,
+        Self::SharedStatistics,
         Self::IcuRules,
         Self::NoTriggerFile,
         Self::IncrementalBackup,
@@ -199,6 +202,9 @@ impl Change {
             }
             Self::ImageCompression => {
                 (15, "page images in WAL name LZ4 and zstd beside pglz", "release notes 15, `access/xlogrecord.h`")
+            }
+            Self::SharedStatistics => {
+                (15, "no `stats_temp_directory`: statistics are in shared memory", "release notes 15")
             }
             Self::IcuRules => (16, "`pg_database.daticurules`, `ICU_RULES`", "release notes 16"),
             Self::NoTriggerFile => (16, "no `promote_trigger_file`, which opens a standby before", "release notes 16"),

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use runbook::action::Action as _;
 use serde_json::json;
 
 use crate::support::postgres::programs_of;
@@ -89,4 +90,26 @@ async fn a_file_that_would_promote_a_standby_opens_no_server_that_is_looked_at()
     let open = json!({ "database": "main", "instance": looked.instance, "target": "here" });
     run.recover_with(open).await.unwrap();
     assert_eq!(site.cluster.sql("SELECT pg_is_in_recovery(), count(*) FROM t"), "f|2");
+}
+
+/// Up to 14 a server that recovers removes all statistics files of its `stats_temp_directory`.
+#[tokio::test]
+async fn a_drill_leaves_the_live_servers_statistics_alone() {
+    let site = Site::by(programs_of(14), Depot::default(), &[]);
+    let statistics = site.cluster.folder("statistics");
+    site.cluster.sql(&format!("ALTER SYSTEM SET stats_temp_directory = '{}'", statistics.display()));
+    let file = statistics.join("db_4711.stat");
+    fs::write(&file, "the live server's").unwrap();
+    site.cluster.give(&file);
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let backup = site.run().base_backup().await;
+    site.archive();
+    let site = site.drill();
+    let run = site.run();
+    let staged = run.stage(&backup.backup).await;
+    run.recover(&staged, json!({})).await;
+    let left: Vec<_> = fs::read_dir(&statistics).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, [file]);
+    let (resource, data) = site.notes.1.lock().unwrap().first().cloned().unwrap();
+    runbook::actions::postgres::RestoreBase.remove(&resource, &data, &run.context()).await.unwrap();
 }

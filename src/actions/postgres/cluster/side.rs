@@ -122,6 +122,10 @@ fn settings(root: &Path, cluster: &Cluster, control: &ControlFile) -> Vec<(Strin
     if control.has(Change::ArchiveLibrary) {
         all.push(("archive_library", String::new()));
     }
+    if !control.has(Change::SharedStatistics) {
+        // Files of statistics there are the live server's.
+        all.push(("stats_temp_directory", "pg_stat_tmp".into()));
+    }
     if !control.has(Change::NoTriggerFile) {
         all.push(("promote_trigger_file", String::new()));
     }
