@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use runbook::base::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::cli::Cli;
+use crate::support::cli::{Cli, until};
 use crate::support::recovery::Site;
 
 /// A cluster that archives, with a person who asks about it.
@@ -571,8 +571,21 @@ fn status_tells_lag_by_position_and_sees_failures_that_the_server_hides() {
     asked.cli.run(&["wal", "status", "main"]).ends(0).prints("OK - main is archived to").prints("'main_lag'=0s");
     // A commit waits. With an objective it must have missed by now, that is critical.
     asked.commit(2);
+    asked.sql("SELECT pg_sleep(1.1)");
     let waits = asked.json(&["wal", "status", "main", "--rpo", "1h"], 0);
-    assert!(waits[0]["figures"]["lag_s"].is_u64(), "{waits:#}");
+    assert!(waits[0]["figures"]["lag_s"].as_u64() >= Some(1), "{waits:#}");
+    // A command that exits above 125 ends the archiver, and its failure is counted nowhere.
+    asked.sql("ALTER SYSTEM SET archive_command = 'exit 254'");
+    asked.sql("SELECT pg_reload_conf()");
+    let segment = asked.current();
+    asked.sql("SELECT pg_stat_reset_shared('archiver'), pg_switch_wal()");
+    let ready = asked.site.cluster.pgdata().join(format!("pg_wal/archive_status/{segment}.ready"));
+    until("the segment is to be archived", || ready.exists());
+    let earlier = std::time::SystemTime::now() - std::time::Duration::from_secs(180);
+    fs::File::options().append(true).open(&ready).unwrap().set_modified(earlier).unwrap();
+    let hidden = asked.json(&["wal", "status", "main"], 2);
+    assert!(hidden[0]["findings"].to_string().contains("the server counts no failure since"), "{hidden:#}");
+    assert_eq!(asked.sql("SELECT failed_count FROM pg_stat_archiver"), "0");
     // Archiving that only says it did.
     asked.sql("ALTER SYSTEM SET archive_command = 'true'");
     asked.sql("SELECT pg_reload_conf()");

@@ -230,6 +230,8 @@ async fn a_side_instance_leaves_production_alone_and_is_removed_whole() {
     site.cluster.sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", location.display()));
     let pid_file = site.cluster.dir().join("external.pid");
     site.cluster.sql(&format!("ALTER SYSTEM SET external_pid_file = '{}'", pid_file.display()));
+    fs::write(&pid_file, "production's").unwrap();
+    site.cluster.give(&pid_file);
     site.cluster.sql("CREATE TABLE t(n int) TABLESPACE fast; INSERT INTO t VALUES (1)");
     let backup = site.run().base_backup().await;
     site.cluster.sql("INSERT INTO t VALUES (2)");
@@ -248,7 +250,7 @@ async fn a_side_instance_leaves_production_alone_and_is_removed_whole() {
     let (resource, data) = site.notes.1.lock().unwrap().first().cloned().unwrap();
     runbook::actions::postgres::RestoreBase.remove(&resource, &data, &run.context()).await.unwrap();
     assert!(!recovered.instance.pgdata.exists() && !run.dir.join("main").exists());
-    assert!(!pid_file.exists());
+    assert_eq!(fs::read_to_string(pid_file).unwrap(), "production's");
     assert_eq!(rows(&site), "1,2");
 }
 

@@ -108,6 +108,28 @@ async fn a_server_that_waits_at_a_target_of_any_kind_is_seen_to_stand_there() {
     assert!(!story.site.said().contains("replay is paused"), "{}", story.site.said());
 }
 
+/// `ALTER SYSTEM` writes in the encoding of its database, and is content with it.
+#[tokio::test]
+async fn settings_in_another_encoding_survive_a_recovery_byte_for_byte() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    site.cluster.sql("CREATE DATABASE lat ENCODING 'LATIN1' TEMPLATE template0");
+    site.cluster.sql("ALTER DATABASE lat SET client_encoding = 'UTF8'");
+    site.cluster.sql_in("lat", "ALTER SYSTEM SET search_path = 'schéma', public");
+    let auto = site.cluster.pgdata().join("postgresql.auto.conf");
+    let has = |auto: &Path| fs::read(auto).unwrap().windows(6).any(|bytes| bytes == b"sch\xE9ma");
+    assert!(has(&auto));
+    let backup = site.run().base_backup().await.backup;
+    site.archive();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let looked = run.recover(&staged, json!({ "target": "immediate", "action": "pause" })).await;
+    goes_on(&run, &looked.instance, json!({ "target": "here" })).await.unwrap();
+    assert!(has(&auto) && !fs::read_to_string(&auto).is_ok(), "its bytes are as they were");
+    assert!(!fs::read(&auto).unwrap().windows(7).any(|bytes| bytes == b"runbook"), "and the recovery's are gone");
+}
+
 #[tokio::test]
 async fn a_transaction_that_only_an_older_timeline_has_is_found_there() {
     let story = Story::new(&[]).await;

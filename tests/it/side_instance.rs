@@ -47,6 +47,8 @@ async fn yesterdays_data_is_looked_at_beside_a_live_server_that_does_not_notice(
     let site = Site::with(&[("shared_preload_libraries", "pg_stat_statements"), ("wal_level", "logical")]);
     let pid_file = site.cluster.dir().join("external.pid");
     site.cluster.sql(&format!("ALTER SYSTEM SET external_pid_file = '{}'", pid_file.display()));
+    fs::write(&pid_file, "production's").unwrap();
+    site.cluster.give(&pid_file);
     let location = site.cluster.folder("fast");
     site.cluster.sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", location.display()));
     site.cluster.sql("CREATE TABLE t(n int) TABLESPACE fast; INSERT INTO t VALUES (1)");
@@ -75,6 +77,8 @@ async fn yesterdays_data_is_looked_at_beside_a_live_server_that_does_not_notice(
         ("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'logical%'", json!(0)),
         ("SHOW listen_addresses", json!("")),
         ("SHOW archive_mode", json!("off")),
+        ("SHOW archive_command", json!("(disabled)")),
+        ("SHOW external_pid_file", json!("")),
         ("SHOW shared_preload_libraries", json!("")),
     ] {
         assert_eq!(ask(&run, &copy, sql).await, value, "{sql}");
@@ -87,7 +91,8 @@ async fn yesterdays_data_is_looked_at_beside_a_live_server_that_does_not_notice(
     remove(&site, &run).await;
     assert!(!run.dir.join("side/main/copy").exists());
     assert_eq!((site.cluster.sql("SELECT count(*) FROM t"), site.cluster.pid()), ("0".to_owned(), pid));
-    assert!(location.exists() && !pid_file.exists());
+    assert!(location.exists());
+    assert_eq!(fs::read_to_string(pid_file).unwrap(), "production's");
 }
 
 #[tokio::test]

@@ -71,6 +71,9 @@ const STATE: &str = "SELECT pg_is_in_recovery(), \
 /// How often it is looked where a server listens that takes no session.
 const LOOKED_EVERY: Duration = Duration::from_secs(5);
 
+/// After how long without a further record a replay that is to open has ended: the server writes its checkpoint.
+const ENDED_AFTER: Duration = Duration::from_secs(2);
+
 /// What a startup process waits for that has replayed all WAL there is.
 const OUT_OF_WAL: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStream"];
 
@@ -82,7 +85,7 @@ const OUT_OF_WAL: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStre
 pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContext) -> Result<Arrival, ActionError> {
     let files = cx.host.read_files();
     let maintenance_db = MaintenanceDb::common(server.cluster, cx.about.secrets.as_ref())?;
-    let mut watch = Watch { started: clock::monotonic(), alive: false, looked: None };
+    let mut watch = Watch { started: clock::monotonic(), alive: false, looked: None, stood: None };
     let mut session: Option<Session> = None;
     loop {
         if cx.cancel.is_cancelled() {
@@ -104,7 +107,7 @@ pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContex
             session = enter(&maintenance_db, server, cx).await?;
         }
         if let Some(open) = &mut session {
-            match arrived(open, server, awaited, cx).await {
+            match arrived((open, server), awaited, &mut watch, cx).await {
                 Ok(Some(arrival)) => return Ok(arrival),
                 Ok(None) => {}
                 Err(error) if error.info().class == ErrorClass::Retryable => session = None,
@@ -121,6 +124,8 @@ struct Watch {
     alive: bool,
     /// When it was looked where it listens.
     looked: Option<std::time::Instant>,
+    /// Where replay was when it last went on, and since when.
+    stood: Option<(Lsn, std::time::Instant)>,
 }
 
 impl Watch {
@@ -131,6 +136,17 @@ impl Watch {
             self.looked = Some(clock::monotonic());
         }
         is_time
+    }
+
+    /// For how long replay has stood where it is.
+    fn stands(&mut self, replayed: Lsn) -> Duration {
+        match self.stood.filter(|(at, _)| *at == replayed) {
+            Some((_, since)) => since.elapsed(),
+            None => {
+                self.stood = Some((replayed, clock::monotonic()));
+                Duration::ZERO
+            }
+        }
     }
 
     async fn look(&mut self, server: &Server<'_>, files: &dyn ReadFiles, cx: &RunContext) -> Result<(), ActionError> {
@@ -183,12 +199,18 @@ async fn enter(
 
 /// Looks once. A server that found the end of the archive and is to wait there replays nothing more then.
 async fn arrived(
-    session: &mut Session,
-    server: &Server<'_>,
+    (session, server): (&mut Session, &Server<'_>),
     awaited: Awaited,
+    watch: &mut Watch,
     cx: &RunContext,
 ) -> Result<Option<Arrival>, ActionError> {
-    let arrival = Seen::of(session).await?.judge(server, awaited, cx)?;
+    let seen = Seen::of(session).await?;
+    let arrival = seen.judge(server, awaited, cx)?;
+    let stands = seen.replayed.map_or(Duration::ZERO, |replayed| watch.stands(replayed));
+    if arrival.is_none() && seen.is_at_its_checkpoint(awaited) && stands > ENDED_AFTER {
+        let text = "all WAL is replayed: the server writes its checkpoint before it opens".to_owned();
+        cx.reporter.progress(Progress::Doing { text });
+    }
     if arrival.is_some() && awaited.ending == Ending::Pause && awaited.to == Told::Nothing {
         session.look("SELECT pg_wal_replay_pause()").await?;
     }
@@ -251,6 +273,17 @@ impl Seen {
         Ok(Some(Arrival { timeline, newest_commit, waits: None, replayed: None }))
     }
 
+    /// Whether a server that is to open has replayed what there was, and does not wait for more: as long as its checkpoint
+    /// takes it says nothing (facts 2.10.16).
+    fn is_at_its_checkpoint(&self, awaited: Awaited) -> bool {
+        let is_past = |floor: Lsn| self.replayed.is_some_and(|replayed| replayed >= floor);
+        let waits = self.startup.as_deref().is_some_and(|event| OUT_OF_WAL.contains(&event));
+        !self.open
+            && awaited.ending == Ending::Promote
+            && !waits
+            && awaited.course.floor.or(awaited.course.end).is_some_and(is_past)
+    }
+
     /// Whether all WAL of the archive is replayed.
     fn ran_out(&self, course: Course) -> bool {
         let in_last = course.floor.is_none_or(|floor| self.replayed.is_some_and(|replayed| replayed >= floor));
@@ -260,5 +293,37 @@ impl Seen {
     fn waiting(&self, waits: Waits, course: Course) -> Arrival {
         let (newest_commit, replayed) = (self.newest_commit, self.replayed);
         Arrival { timeline: course.timeline, newest_commit, waits: Some(waits), replayed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Awaited, Course, Ending, Lsn, Seen, Timeline, Told};
+
+    #[test]
+    fn a_server_that_is_to_open_is_at_its_checkpoint_when_it_is_past_its_last_record_and_waits_for_nothing() {
+        let course = Course {
+            start: Lsn(100),
+            end: None,
+            timeline: Timeline(1),
+            floor: Some(Lsn(900)),
+            promoted_at: None,
+            lost_since: None,
+        };
+        let awaited = Awaited { course, ending: Ending::Promote, to: Told::Nothing };
+        let seen = |replayed, startup: Option<&str>| Seen {
+            open: false,
+            replayed: Some(Lsn(replayed)),
+            newest_commit: None,
+            paused: false,
+            segment: None,
+            startup: startup.map(str::to_owned),
+        };
+        assert!(seen(900, Some("CheckpointDone")).is_at_its_checkpoint(awaited));
+        assert!(seen(900, None).is_at_its_checkpoint(awaited));
+        assert!(!seen(899, None).is_at_its_checkpoint(awaited));
+        assert!(!seen(900, Some("RecoveryRetrieveRetryInterval")).is_at_its_checkpoint(awaited));
+        assert!(!seen(900, None).is_at_its_checkpoint(Awaited { ending: Ending::Pause, ..awaited }));
+        assert!(!Seen { open: true, ..seen(900, None) }.is_at_its_checkpoint(awaited));
     }
 }
