@@ -202,6 +202,11 @@ fn doctor_probes_a_folder_and_warns_of_a_database_on_its_device() {
     cli.run(&["doctor", "--store", "here"]).ends(4).prints("MISSING");
     std::fs::create_dir_all(&store).unwrap();
     cli.run(&["doctor", "--store", "nowhere"]).ends(2).says("known: `here`");
+    // Whoever owns a folder can delete in it: that is too much only where somebody says what the credentials are for.
+    cli.run(&["backups", "init", "--store", "here"]).ends(0);
+    let probed = cli.run(&["doctor", "--store", "here"]).ends(0).prints("objects can be deleted");
+    assert!(!probed.out.contains("TOO MUCH"), "{}", probed.out);
+    cli.run(&["doctor", "--store", "here", "--role", "backup"]).ends(4).prints("TOO MUCH");
 }
 
 #[test]

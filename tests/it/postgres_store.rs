@@ -11,6 +11,7 @@ use runbook::language::inventory::{Compression, CompressionFormat, StoreEntry};
 use serde_json::json;
 
 use crate::support::cli::listing;
+use crate::support::fault_proxy::{Fault, FaultProxy, Seen};
 use crate::support::production::Production;
 use crate::support::program::need;
 use crate::support::recovery::{Depot, Known, Site};
@@ -297,6 +298,48 @@ fn wal_in_a_bucket_keeps_the_servers_contract() {
     ends(&site, &["init"], 1);
     reconfigure(&site, |config| config["secrets"]["key"] = json!({ "command": ["pass", "key"] }));
     assert!(ends(&site, &["push", &format!("pg_wal/{first}")], 1).contains("only `file` and `env`"));
+}
+
+/// H14: whoever takes a failing network for the end of the archive opens a database that lacks transactions.
+#[test]
+fn a_network_that_fails_is_never_the_end_of_the_archive() {
+    let server = S3::start();
+    let site = Site::over(Depot::bucket(&server), &[]);
+    ends(&site, &["init"], 0);
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let stored = last_segment(&site);
+    site.cluster.stop("fast");
+    let proxy = FaultProxy::before(server.url().trim_start_matches("http://").parse().unwrap());
+    reconfigure(&site, |config| config["store"]["endpoint"] = json!(proxy.endpoint()));
+    let fetch = |name: &str, code: i32| ends(&site, &["fetch", name, "pg_wal/RECOVERYXLOG"], code);
+    let (beyond, history) = ("0000000100000000000000F0", "00000002.history");
+    proxy.script(|_| None);
+    fetch(&stored, 0);
+    fetch(beyond, 1);
+    assert!(proxy.log().len() >= 2, "it goes through the proxy");
+    for fault in [Fault::Reset, Fault::InternalError, Fault::Truncate] {
+        proxy.script(move |_| Some(fault));
+        fetch(beyond, 126);
+        assert!(proxy.spoilt() >= 1, "{fault:?}");
+    }
+    proxy.script(|_| Some(Fault::Forbidden));
+    for name in [&stored, beyond, history] {
+        fetch(name, 126);
+    }
+    // What is there and what is not may be told by different requests.
+    let is_listing = |seen: &Seen| seen.target.contains("list-type=2");
+    proxy.script(move |seen| is_listing(seen).then_some(Fault::Forbidden));
+    fetch(beyond, 126);
+    proxy.script(move |seen| (!is_listing(seen)).then_some(Fault::Forbidden));
+    fetch(beyond, 126);
+    // A standby goes on asking.
+    let signal = site.cluster.pgdata().join("standby.signal");
+    fs::write(&signal, "").unwrap();
+    proxy.script(|_| Some(Fault::Forbidden));
+    fetch(&stored, 1);
+    fs::remove_file(&signal).unwrap();
+    drop(proxy);
+    fetch(beyond, 126);
 }
 
 #[tokio::test]

@@ -131,7 +131,8 @@ impl Fault {
             | Self::WrongRange
             | Self::Trickle
             | Self::Condition
-            | Self::NotImplemented => false,
+            | Self::NotImplemented
+            | Self::Forbidden => false,
         }
     }
 }

@@ -25,9 +25,10 @@ pub struct Args {
     /// Probe this store; with `--keys`, only its keys
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
-    /// What the credentials are for: what is missing and what is too much depends on it
-    #[arg(long, value_enum, default_value_t = store::Role::Backup, conflicts_with = "keys")]
-    role: store::Role,
+    /// What the credentials are for: what is missing and what is too much depends on it. Else `any` for a folder of
+    /// this machine, whose user can always delete, and `backup` elsewhere
+    #[arg(long, value_enum, conflicts_with = "keys")]
+    role: Option<store::Role>,
     /// The environment whose stores are meant
     #[arg(short, long, value_name = "NAME")]
     environment: Option<String>,

@@ -32,6 +32,8 @@ pub enum Fault {
     Condition,
     /// 501, as from a server that knows no conditions. Not among `ALL`.
     NotImplemented,
+    /// 403, as for a key that is not there where the role may not list (facts 2.10.9). Not among `ALL`.
+    Forbidden,
 }
 
 impl Fault {
@@ -225,6 +227,7 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
         Some(Fault::InternalError) => refuse(client, "500 Internal Server Error", "InternalError"),
         Some(Fault::SlowDown) => refuse(client, "503 Slow Down", "SlowDown"),
         Some(Fault::Condition) => refuse(client, "412 Precondition Failed", "PreconditionFailed"),
+        Some(Fault::Forbidden) => refuse(client, "403 Forbidden", "AccessDenied"),
         Some(Fault::NotImplemented) => refuse(client, "501 Not Implemented", "NotImplemented"),
         Some(Fault::LostAnswer) => forward(&request, shared).and_then(|_| client.shutdown(Shutdown::Both)),
         Some(Fault::WrongRange) => answer(client, &without_range(forward(&request, shared)?), None),
@@ -312,7 +315,8 @@ fn answer(mut client: &TcpStream, answer: &Message, fault: Option<Fault>) -> io:
             | Fault::SlowDown
             | Fault::WrongRange
             | Fault::Condition
-            | Fault::NotImplemented,
+            | Fault::NotImplemented
+            | Fault::Forbidden,
         )
         | None => {}
     }

@@ -32,9 +32,11 @@ pub enum Role {
 const UNREACHED: &str =
     "nothing else was tried: mount the disk, or look at the server, the way there, and the store's `url`";
 
-/// Probes a store.
-pub(super) fn examine(site: &Site, name: &str, role: Role) -> Result<Vec<Finding>, Failure> {
+/// Probes a store. Without a role that of a folder of this machine is [`Role::Any`]: its user can always delete, and no
+/// policy could say otherwise.
+pub(super) fn examine(site: &Site, name: &str, role: Option<Role>) -> Result<Vec<Finding>, Failure> {
     let entry = site.store_entry(name)?;
+    let role = role.unwrap_or(if entry.url.starts_with("file://") { Role::Any } else { Role::Backup });
     let store = site.store(name)?;
     // A second way to the same place, on which nothing but CRC32C is spoken.
     let strict = crate::language::inventory::StoreEntry {
