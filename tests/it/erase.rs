@@ -30,7 +30,11 @@ struct Forgetful {
 
 impl Forgetful {
     fn new(sql: &str) -> Self {
-        let site = Site::with(&[("log_statement", "all"), ("log_min_error_statement", "error")]);
+        let site = Site::with(&[
+            ("log_statement", "all"),
+            ("log_min_error_statement", "error"),
+            ("max_prepared_transactions", "4"),
+        ]);
         site.cluster.sql(sql);
         let root = tempfile::tempdir().unwrap();
         Self { site, ledger: ErasureLedger::below(root.path()), root, tolerance: Some("0s") }
@@ -329,6 +333,38 @@ async fn a_table_that_holds_nobody_who_must_go_is_not_locked() {
     all.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()");
     writer.wait().unwrap();
     assert_eq!(done.unwrap().deleted, 0);
+}
+
+#[tokio::test]
+async fn a_prepared_transaction_that_would_bring_somebody_back_is_refused_by_its_name_until_it_is_ended() {
+    let all = Forgetful::new(
+        "CREATE TABLE users(email text PRIMARY KEY); CREATE TABLE users_1() INHERITS (users); CREATE TABLE other(n int); \
+         INSERT INTO users VALUES ('c@d')",
+    );
+    all.delete("a@b", "users", "email");
+    for (table, value, gid) in [("other", "1", "elsewhere"), ("users_1", "'a@b'", "p '1'")] {
+        let gid = gid.replace('\'', "''");
+        all.sql(&format!(
+            "BEGIN; SELECT FROM users; INSERT INTO {table} VALUES ({value}); PREPARE TRANSACTION '{gid}'"
+        ));
+    }
+    let told = words(&all.looked_at().await.unwrap_err());
+    assert!(told.contains("'p ''1''' (in users_1)") && !told.contains("elsewhere"), "{told}");
+    // A server that was started anew knows a prepared transaction by another number.
+    for _ in 0..2 {
+        let error = all.erase().await.unwrap_err();
+        assert!(
+            words(&error).contains("`COMMIT PREPARED 'p ''1'''` or `ROLLBACK PREPARED 'p ''1'''`"),
+            "{}",
+            words(&error)
+        );
+        all.site.cluster.stop("fast");
+        all.site.cluster.up();
+    }
+    assert_eq!(all.erase_in(json!({ "tables": ["users"] })).await.deleted, 0);
+    all.sql("COMMIT PREPARED 'p ''1'''");
+    assert_eq!((all.erase().await.unwrap().deleted, all.sql("SELECT email FROM users")), (1, "c@d".to_owned()));
+    all.sql("ROLLBACK PREPARED 'elsewhere'");
 }
 
 /// Visits in partitions, which the ledger names as a whole or one by one.

@@ -260,6 +260,160 @@ async fn a_dropped_partition_comes_back_into_the_table_that_it_was_part_of() {
     revert(&run, &back.undo).await.unwrap();
 }
 
+/// A table, what inherits from it and what inherits from that, each with rows of its own.
+const MEASURES: &str = "
+CREATE TABLE measures(id serial PRIMARY KEY, at int, v text);
+CREATE TABLE measures_1(PRIMARY KEY (id), CHECK (at < 100)) INHERITS (measures);
+CREATE TABLE measures_2(extra int, PRIMARY KEY (id)) INHERITS (measures);
+CREATE TABLE measures_2b(PRIMARY KEY (id)) INHERITS (measures_2);
+INSERT INTO measures(at) VALUES (0);
+INSERT INTO measures_1(at, v) SELECT n, 'v' || n FROM generate_series(1, 10) n;
+INSERT INTO measures_2(at, extra) SELECT n, n FROM generate_series(1, 10) n;
+INSERT INTO measures_2b(at, extra) SELECT n, n FROM generate_series(1, 5) n;";
+
+#[tokio::test]
+async fn what_inherits_from_a_table_comes_back_with_it_row_by_row_and_whole() {
+    let shop = Shop::new();
+    shop.sql(MEASURES);
+    let rows = "SELECT count(*), md5(string_agg(tableoid::regclass || m::text, ',' ORDER BY id)) FROM measures m";
+    let heirs = "SELECT string_agg(inhrelid::regclass || ' in ' || inhparent::regclass, ',' ORDER BY inhrelid::regclass::text) FROM pg_inherits \
+                 WHERE inhrelid::regclass::text LIKE 'measures%' AND inhrelid::regclass::text !~ 'key'";
+    let before = (shop.sql(rows), shop.sql(heirs));
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    let with = |tables: &[&str]| json!({ "instance": copy, "tables": tables, "mode": "apply" });
+    shop.sql("DELETE FROM measures");
+    let looked = restore(&run, json!({ "instance": copy, "tables": ["measures"] })).await;
+    assert_eq!((looked.missing, looked.tables.len()), (26, 4));
+    let params = json!({ "database": "main", "instance": copy, "tables": ["measures"], "mode": "apply" });
+    let told = RestoreTable.check(&serde_json::from_value(params).unwrap(), &run.check_context()).await.unwrap();
+    let along = "public.measures comes with it: public.measures_1, public.measures_2, public.measures_2b";
+    assert!(format!("{told:?}").contains(along), "{told:?}");
+    let back = restore(&run, with(&["measures"])).await;
+    assert_eq!((back.applied, shop.sql(rows)), (26, before.0.clone()));
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT count(*) FROM measures"), "0");
+    // Naming all of them is the same, and so is naming one twice.
+    let all = ["measures", "public.measures", "measures_1", "measures_2", "measures_2b"];
+    assert_eq!((restore(&run, with(&all)).await.applied, shop.sql(rows)), (26, before.0.clone()));
+
+    shop.sql("DROP TABLE measures CASCADE");
+    let refused = try_restore(&run, with(&["measures_1"])).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("measures_1 is a part of public.measures, which is gone as well"),
+        "{refused}"
+    );
+    let back = restore(&run, with(&["measures"])).await;
+    assert_eq!((back.gone, shop.sql(rows), shop.sql(heirs)), (4, before.0.clone(), before.1.clone()));
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT count(*) FROM pg_class WHERE relname LIKE 'measures%'"), "0");
+    assert_eq!(restore(&run, with(&all)).await.gone, 4);
+    assert_eq!((shop.sql(rows), shop.sql(heirs)), before);
+
+    // One that is gone comes with what it inherits from; what was let go and what came since is left as it is.
+    shop.sql(
+        "DROP TABLE measures_2b; ALTER TABLE measures_1 NO INHERIT measures; DELETE FROM measures_1 WHERE at > 5; \
+         CREATE TABLE measures_3(PRIMARY KEY (id)) INHERITS (measures); INSERT INTO measures_3(at) VALUES (1)",
+    );
+    let back = restore(&run, with(&["measures"])).await;
+    assert_eq!((back.gone, back.applied, shop.sql("SELECT count(*) FROM measures_1")), (1, 5, "5".to_owned()));
+    let said = shop.site.said();
+    assert!(said.contains("public.measures_1 inherited from public.measures in the copy and does not now"), "{said}");
+    assert!(said.contains("public.measures_3 inherits from public.measures since"), "{said}");
+    // One without a key that is not as it was is no success.
+    shop.sql("ALTER TABLE measures_2b DROP CONSTRAINT measures_2b_pkey; DELETE FROM measures_2b");
+    let refused = try_restore(&run, with(&["measures"])).await.unwrap_err();
+    assert!(format!("{:?}", refused.info()).contains("name, in place of the parent"), "{:?}", refused.info());
+}
+
+#[tokio::test]
+async fn a_table_that_is_gone_comes_back_although_rows_that_it_refers_to_are_gone_too() {
+    let shop = Shop::new();
+    let orders = "SELECT count(*), md5(string_agg(o::text, ',' ORDER BY id)) FROM orders o";
+    let before = (shop.sql(ROWS), shop.sql(orders));
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("DROP TABLE orders; DELETE FROM users WHERE id <= 5");
+    let alone =
+        try_restore(&run, json!({ "instance": copy, "tables": ["orders"], "mode": "apply" })).await.unwrap_err();
+    let order = "in two runs, first `-p 'tables=public.users'`, then `-p 'tables=public.orders'`";
+    assert!(format!("{:?}", alone.info()).contains(order), "{:?}", alone.info());
+    let both = json!({ "instance": copy, "tables": ["orders", "users"], "mode": "apply" });
+    let back = restore(&run, both.clone()).await;
+    assert_eq!((back.applied, shop.sql(ROWS), shop.sql(orders)), (25, before.0.clone(), before.1.clone()));
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT to_regclass('orders') IS NULL, count(*) FROM users"), "t|15");
+    // What an attempt committed before it failed is taken back after what the next one made.
+    let attempt = async |number: u32, with: &Value| {
+        let mut context = run.context();
+        context.attempt_dir = run.dir.join("attempts").join(number.to_string());
+        fs::create_dir_all(&context.attempt_dir).unwrap();
+        let mut all = json!({ "database": "main" });
+        all.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+        RestoreTable.run(&serde_json::from_value(all).unwrap(), &context).await
+    };
+    shop.sql(
+        "CREATE FUNCTION deny() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$; \
+         CREATE EVENT TRIGGER denied ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION deny()",
+    );
+    let failed = attempt(1, &both).await.unwrap_err();
+    shop.sql("DROP EVENT TRIGGER denied");
+    let said = format!("{:?}", failed.info());
+    assert!(said.contains("undo-rows-before-tables.sql` would take them back"), "{said}");
+    let second = attempt(2, &both).await.unwrap();
+    let names = second.undo.clone().unwrap().scripts.into_iter().map(|one| one.path).collect::<Vec<_>>();
+    assert!(
+        names[0].ends_with("2/undo-tables.sql") && names[1].ends_with("1/undo-rows-before-tables.sql"),
+        "{names:?}"
+    );
+    revert(&run, &second.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT to_regclass('orders') IS NULL, count(*) FROM users"), "t|15");
+}
+
+#[tokio::test]
+async fn large_objects_come_back_with_the_rows_that_refer_to_them_and_go_with_them() {
+    let shop = Shop::new();
+    shop.sql(
+        "CREATE EXTENSION lo; CREATE TABLE pics(id int PRIMARY KEY, img lo, thumb oid); CREATE TABLE drawings(id int PRIMARY KEY, img lo); \
+         CREATE TRIGGER manage BEFORE UPDATE OR DELETE ON pics FOR EACH ROW EXECUTE FUNCTION lo_manage(img); \
+         INSERT INTO pics SELECT n, lo_from_bytea(0, convert_to(repeat('ab' || n, 2000 * n), 'UTF8')), 1259 FROM generate_series(1, 5) n; \
+         UPDATE pics SET thumb = lo_create(0) WHERE id = 1; \
+         INSERT INTO drawings VALUES (101, lo_from_bytea(0, convert_to(repeat('large', 300000), 'UTF8'))); \
+         DO $$ DECLARE o oid; BEGIN FOR o IN SELECT img FROM pics WHERE id = 2 UNION SELECT img FROM drawings LOOP \
+          EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO clerk', o); EXECUTE format('ALTER LARGE OBJECT %s OWNER TO keeper', o); \
+         END LOOP; END $$",
+    );
+    let state = "SELECT string_agg(concat_ws('|', id, m.oid, md5(lo_get(m.oid)), pg_get_userbyid(lomowner), lomacl), ' ' ORDER BY id, m.oid) \
+                 FROM (SELECT id, img FROM pics UNION ALL SELECT id, thumb FROM pics UNION ALL SELECT id, img FROM drawings) p \
+                 JOIN pg_largeobject_metadata m ON m.oid = p.img";
+    let before = shop.sql(state);
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    let loss = "SELECT lo_unlink(thumb) FROM pics WHERE id = 1; DELETE FROM pics WHERE id <= 3; \
+                SELECT lo_unlink(img) FROM drawings; DROP TABLE drawings";
+    shop.sql(loss);
+    let all = shop.sql("SELECT count(*) FROM pg_largeobject_metadata");
+    assert_eq!(all, "2");
+    let with = json!({ "instance": copy, "tables": ["pics", "drawings"] });
+    restore(&run, with.clone()).await;
+    let told =
+        "are gone, and come back with the rows: 3 that public.pics.img refers to, 1 that public.pics.thumb refers to";
+    assert!(shop.site.said().contains(told), "{}", shop.site.said());
+    let mut apply = with;
+    apply["mode"] = json!("apply");
+    let back = restore(&run, apply.clone()).await;
+    assert_eq!((back.applied, shop.sql(state)), (4, before.clone()));
+    assert!(shop.site.said().contains("large objects are back: 1 that public.drawings.img"), "{}", shop.site.said());
+    // What somebody has written since stays, as a row would.
+    shop.sql("SELECT lo_put(img, 0, 'x') FROM pics WHERE id = 3");
+    let refused = revert(&run, &back.undo).await.unwrap_err();
+    assert!(format!("{:?}", refused.info()).contains("1 large objects were changed since"), "{:?}", refused.info());
+    shop.sql("SELECT lo_put(img, 0, 'a') FROM pics WHERE id = 3");
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT count(*), (SELECT count(*) FROM pics) FROM pg_largeobject_metadata"), "2|2");
+    assert_eq!((restore(&run, apply).await.applied, shop.sql(state)), (4, before));
+}
+
 #[tokio::test]
 async fn policies_and_publications_come_back_with_a_table_and_what_does_not_is_named() {
     let shop = Shop::new();

@@ -51,6 +51,39 @@ fn a_dropped_table_is_back_beside_a_server_that_never_stopped_and_undo_takes_it_
 }
 
 #[test]
+fn what_inherits_from_a_table_and_what_it_refers_to_come_back_in_one_run_of_either_procedure() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.sql(
+        "CREATE TABLE measures(id int PRIMARY KEY, v text); CREATE TABLE measures_1(PRIMARY KEY (id)) INHERITS (measures); \
+         CREATE TABLE measures_2(PRIMARY KEY (id)) INHERITS (measures); INSERT INTO measures_1 SELECT n, 'v' FROM generate_series(1, 600) n; \
+         INSERT INTO measures_2 SELECT n, 'v' FROM generate_series(601, 1001) n; \
+         CREATE TABLE users(id int PRIMARY KEY); INSERT INTO users SELECT generate_series(1, 100); \
+         CREATE TABLE items(id int PRIMARY KEY, user_id int REFERENCES users); INSERT INTO items SELECT n, n FROM generate_series(1, 100) n",
+    );
+    let then = cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    cluster.sql("SELECT pg_sleep(0.01); DELETE FROM measures");
+    production.site.archive();
+    let recover_to = format!("recover_to={then}");
+    let run = |procedure: &str, tables: &str| {
+        let words = ["run", procedure, "-p", "database=main", "-p", "incident_at=1m ago", "--confirm", "production"];
+        cli.run(&[&words[..], &["-p", &recover_to, "-p", tables]].concat()).ends(0);
+    };
+    run("table-recovery", "tables=measures");
+    fs::remove_dir_all(cli.state()).unwrap();
+    let counted = "SELECT (SELECT count(*) FROM measures), (SELECT count(*) FROM ONLY measures_1)";
+    assert_eq!(cluster.sql(counted), "1001|600");
+    cluster.sql("DROP TABLE measures CASCADE; DROP TABLE items; DELETE FROM users WHERE id > 90");
+    production.site.archive();
+    run("accidental-drop", "tables=measures,public.items,users");
+    assert_eq!(
+        (cluster.sql(counted), cluster.sql("SELECT count(*) FROM users JOIN items ON user_id = users.id")),
+        ("1001|600".to_owned(), "100".to_owned())
+    );
+    production.nothing_is_left();
+}
+
+#[test]
 fn a_table_is_brought_back_as_it_was_at_a_position_and_a_moment_is_told_one_way() {
     let (production, then) = shop();
     let (cluster, cli) = (&production.site.cluster, &production.cli);

@@ -1,11 +1,12 @@
 //! `postgres.erase`: who must be forgotten is erased again from a database that came back from a backup.
 //!
 //! The [`ledger`] says whom, as keyed hashes; [`wanted`] gathers its lines by table, [`brought`] knows which of them a
-//! restore brought back, [`table`] finds and changes the rows, [`work`] makes one transaction of it. Deleting twice finds nothing the second time.
+//! restore brought back, [`prepared`] what nobody sees yet, [`table`] finds and changes the rows, [`work`] makes one transaction of it. Deleting twice finds nothing the second time.
 
 mod around;
 mod brought;
 pub(crate) mod ledger;
+mod prepared;
 mod table;
 mod wanted;
 mod work;
@@ -18,7 +19,8 @@ use self::wanted::{Group, Keys, Scope, gathered};
 use crate::action::by_hand::remark;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, ErasureContent, Example,
-    Findings, Idempotency, InstanceHandle, Late, ParamFault, PlanContext, RunContext, SHIPPED, Surroundings, Target,
+    Findings, Idempotency, InstanceHandle, Late, ParamFault, PlanContext, RunContext, SHIPPED, Secrets, Surroundings,
+    Target,
 };
 use crate::actions::postgres::cluster::by_hand;
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -235,6 +237,7 @@ impl Action for Erase {
         let mut output = EraseOutput { ledger_lines, ledger_head, ..EraseOutput::default() };
         let commit = Commit::default();
         let work = async {
+            task.refuse_prepared((&cluster, params), cx.about.secrets.as_ref()).await?;
             for (dbname, groups) in task.by_database() {
                 let mut session = Endpoint::of(&cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
                 let done = work::erase(&mut session, groups, &params.tables, &commit).await?;
@@ -295,6 +298,22 @@ impl Task {
             .filter_map(|groups| groups.first().map(|first| (first.dbname.as_str(), groups)))
     }
 
+    /// Refuses where prepared transactions may bring back whoever must be forgotten. What a restore put into named tables is
+    /// committed, and in a side instance nobody commits anything.
+    async fn refuse_prepared(
+        &self,
+        (cluster, params): (&Cluster, &EraseParams),
+        secrets: &dyn Secrets,
+    ) -> Result<(), ActionError> {
+        if params.side.is_some() || !params.tables.is_empty() {
+            return Ok(());
+        }
+        for (dbname, groups) in self.by_database() {
+            prepared::refuse(&mut Endpoint::of(cluster, Some(dbname), secrets)?.open().await?, groups).await?;
+        }
+        Ok(())
+    }
+
     /// Adds how many rows there are now.
     async fn counted(
         &self,
@@ -302,6 +321,7 @@ impl Task {
         cx: &CheckContext,
         mut findings: Findings,
     ) -> Result<Findings, ActionError> {
+        self.refuse_prepared((cluster, params), cx.about.secrets.as_ref()).await?;
         for (dbname, groups) in self.by_database() {
             let mut session = Endpoint::of(cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
             let counted = work::count(&mut session, groups, &params.tables).await?;

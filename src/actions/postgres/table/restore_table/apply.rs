@@ -7,6 +7,7 @@
 use super::ApplyMode;
 use super::around;
 use super::compare;
+use super::large_object::Objects;
 use super::pair::{OP, Pair, WAS};
 use super::trail::{Doing, Trail};
 use super::undo::Script;
@@ -32,6 +33,8 @@ pub(super) struct Application<'a> {
     pub(super) pairs: &'a [Pair],
     /// What is done.
     pub(super) mode: ApplyMode,
+    /// What the rows refer to, and the live database lacks.
+    pub(super) objects: &'a Objects,
     /// What is told of it when it is cancelled.
     pub(super) trail: &'a Trail,
 }
@@ -61,6 +64,7 @@ impl Application<'_> {
             copying::copy((&mut *copy, &give), (&mut *live, &take)).await?;
             live.query(&format!("ANALYZE {}", delta(number))).await?;
         }
+        self.objects.load((&mut *copy, &mut *live)).await?;
         live.query("BEGIN").await?;
         let done = self.change(copy, live, script).await?;
         self.trail.during((Doing::Committing, Some(script.path())), live.commit("the tables were")).await?;
@@ -86,6 +90,9 @@ impl Application<'_> {
         for trigger in &triggers {
             live.query(&trigger.off).await?;
         }
+        for statement in self.objects.making() {
+            live.query(&statement).await?;
+        }
         live.query("SET CONSTRAINTS ALL DEFERRED").await?;
         let done = self.carry_out(live, &order).await?;
         live.query("SET CONSTRAINTS ALL IMMEDIATE").await?;
@@ -93,7 +100,8 @@ impl Application<'_> {
             live.query(&trigger.on).await?;
         }
         self.prove(copy, live, &done).await?;
-        script.write(self.pairs, (&order, &triggers), live).await?;
+        self.objects.prove(live).await?;
+        script.write((self.pairs, self.objects), (&order, &triggers), live).await?;
         Ok(done)
     }
 

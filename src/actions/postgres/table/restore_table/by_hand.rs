@@ -31,6 +31,7 @@ pub(super) fn lines(params: &RestoreTableParams, cx: &PlanContext<'_>) -> Option
         let dump = ["pg_dump", "-h", "‹socket of the copy›", "-d", dbname, "-f", "tables.sql", "-t", table.as_str()];
         lines.push(command_line(dump));
     }
+    lines.push(remark("what inherits from a table is in no dump of it: it wants a `-t` of its own"));
     lines.push(remark("a table that is gone comes back whole with it, in one transaction:"));
     lines.push(psql(&["--single-transaction", "-f", "tables.sql"]));
     lines.push(remark(

@@ -10,8 +10,12 @@ mod around;
 mod by_hand;
 mod compare;
 mod dependent;
+mod inherited;
 mod lacking;
+mod large_object;
 mod needed;
+mod order;
+mod outlook;
 mod pair;
 mod params;
 mod partition;
@@ -133,7 +137,7 @@ impl Action for RestoreTable {
             }
         }
         let lacking = Lacking { params, live: &cluster, secrets: cx.about.secrets.as_ref(), may_come };
-        work::judge((lacking, copied(params, &cluster, cx)), &mut session, findings).await
+        outlook::judge((lacking, copied(params, &cluster, cx)), &mut session, findings).await
     }
 
     async fn run(&self, params: &RestoreTableParams, cx: &RunContext) -> Result<RestoreTableOutput, ActionError> {
@@ -191,7 +195,8 @@ async fn revert(
 ) -> Result<RestoreTableOutput, ActionError> {
     let Some(wanted) = &params.undo else {
         return Err(ActionError::fatal("what the step did is not known, so it cannot be taken back by itself").help(
-            "if it did anything, its scripts `undo-rows.sql` and `undo-tables.sql` lie in its folder below `attempts` of the run",
+            "if it did anything, its scripts lie in its folder below `attempts` of the run: `undo-rows.sql`, `undo-tables.sql`, \
+             `undo-rows-before-tables.sql`, to be run in this order",
         ));
     };
     let wanted = wanted.get()?;

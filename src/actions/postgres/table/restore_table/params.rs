@@ -22,7 +22,7 @@ pub struct RestoreTableParams {
     #[serde(default)]
     pub instance: Option<Late<InstanceHandle>>,
     /// The tables: `table` (in `public`) or `schema.table`, quoted as in SQL where a name has capital letters, a comma or a dot
-    /// (`"Odd, name"`). Partitions come with their table.
+    /// (`"Odd, name"`). Partitions come with their table, and so does what inherits from it.
     #[serde(default, deserialize_with = "names::of_list")]
     pub tables: Vec<String>,
     /// The database within the server; default: the inventory's `dbname`.

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use super::apply::LOCK_WITHIN;
 use super::dependent::Dependents;
+use super::large_object::Objects;
 use super::partition::Detached;
 use super::shape::{Shape, texts};
 use super::trail::{Doing, Trail};
 use super::undo::{Script, refusing};
-use super::{Orphans, partition, psql};
+use super::{Orphans, order, partition, psql};
 use crate::action::{ActionError, Files, RunContext};
 use crate::actions::postgres::cluster::name::{ident, literal};
 use crate::actions::postgres::session::client::{self, Client};
@@ -102,12 +103,15 @@ fn keys(lost: &[Lost], orphans: Orphans) -> Vec<String> {
 }
 
 /// Says what `psql` could not make, and what to do.
-fn unmade(error: ActionError, orphans: Orphans) -> ActionError {
+fn unmade(error: ActionError, orphans: Orphans, (parents, gone): (&[String], &[Shape])) -> ActionError {
     let mut info = error.into_info();
     let parentless = info.output_tail.iter().find_map(|line| Some(line.split_once(PARENTLESS)?.1.to_owned()));
     let Some(found) = parentless else {
-        return ActionError::from(info)
-            .help("nothing was made: everything was one transaction; the last lines say what it lacks");
+        let help = order::in_two_runs(&info.output_tail, parents, gone).map_or_else(
+            || "nothing was made: everything was one transaction; the last lines say what it lacks".to_owned(),
+            |help| format!("{help}; nothing was made: everything was one transaction"),
+        );
+        return ActionError::from(info).help(help);
     };
     info.message = format!("{PARENTLESS}{found}; nothing was made");
     ActionError::from(info).help(match orphans {
@@ -129,6 +133,10 @@ pub(super) struct Making<'a> {
     pub(super) trail: &'a Trail,
     /// What takes it back.
     pub(super) script: &'a Script,
+    /// What their rows refer to, and the live database lacks.
+    pub(super) objects: &'a Objects,
+    /// The copy that has it.
+    pub(super) copy: &'a mut Session,
 }
 
 /// Tables that are gone, and what goes back with them.
@@ -140,6 +148,8 @@ pub(super) struct Gone {
     references: Vec<Lost>,
     dependents: Dependents,
     detached: Vec<Detached>,
+    /// The tables that their foreign keys lead to.
+    parents: Vec<String>,
 }
 
 impl Gone {
@@ -178,8 +188,9 @@ impl Gone {
         }
         let references = lost(&numbers, (&mut *copy, &mut *live)).await?;
         let detached = Detached::of(&oids.join(","), (&mut *copy, &mut *live)).await?;
+        let parents = order::parents(&tables, copy).await?;
         let dependents = Dependents::of(all.join(","), (copy, live)).await?;
-        Ok(Self { tables, dumped, views, references, dependents, detached })
+        Ok(Self { tables, dumped, views, references, dependents, detached, parents })
     }
 
     /// Makes them in the live database, in one transaction; the script that drops them again is written before.
@@ -215,21 +226,33 @@ impl Gone {
         folder.files.replace(&after, text.as_bytes(), 0o600).map_err(|error| {
             ActionError::retryable(format!("`{}` cannot be written", after.display())).because(&error)
         })?;
+        if !making.objects.is_none() {
+            let large = folder.path.join("large.sql");
+            let file = folder.files.create(&large, 0o600).map_err(|error| {
+                ActionError::retryable(format!("`{}` cannot be written", large.display())).because(&error)
+            })?;
+            making.objects.write(file, making.copy).await?;
+            scripts.insert(0, large);
+        }
         let spec = live.command("psql", dbname)?.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction"]);
         scripts.push(after);
         let scripts = scripts.iter().flat_map(|script| ["-f".to_owned(), file(script)]);
         let spec = spec.args(["-o", "/dev/null"]).args(scripts);
         let made = making.trail.during((Doing::Making, Some(making.script.path())), psql(spec, cx)).await;
-        made.map_err(|error| unmade(error, making.orphans))
+        made.map_err(|error| unmade(error, making.orphans, (&self.parents, &self.tables)))
     }
 
     /// Writes what drops them again, if nobody changed a row since.
     ///
     /// # Errors
     /// Fails when the script cannot be written or the copy does not answer.
-    pub(super) async fn undo(&self, copy: &mut Session, script: &Script) -> Result<(), ActionError> {
+    pub(super) async fn undo(
+        &self,
+        copy: &mut Session,
+        (script, objects): (&Script, &Objects),
+    ) -> Result<(), ActionError> {
         copy.query(copying::SAME_TEXT).await?;
-        let mut all = Vec::new();
+        let mut all: Vec<String> = objects.guard().into_iter().collect();
         for table in &self.tables {
             let (state, name) = (state(table), &table.name);
             let then = copy.value(&state).await?;
@@ -250,6 +273,7 @@ impl Gone {
         }
         let names: Vec<&str> = self.tables.iter().map(|table| table.name.as_str()).collect();
         all.push(format!("DROP TABLE {}", names.join(", ")));
+        all.extend(objects.removal());
         script.write_statements(&all)
     }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::apply::{LOCK_WITHIN, undo};
 use super::around::Trigger;
+use super::large_object::Objects;
 use super::pair::{OP, Pair, WAS};
 use super::shape::Reference;
 use crate::action::{ActionError, Files, ReadFiles};
@@ -26,6 +27,8 @@ const HEAD: usize = 20;
 
 /// The script that takes changed rows back.
 pub(super) const ROWS: &str = "undo-rows.sql";
+/// The same for rows that came before the tables that were gone: it is run after the script that takes these back.
+pub(super) const ROWS_BEFORE: &str = "undo-rows-before-tables.sql";
 /// The script that takes recreated tables back.
 pub(super) const TABLES: &str = "undo-tables.sql";
 
@@ -76,7 +79,7 @@ impl Script {
     /// Fails when the file cannot be written or the server does not give the rows.
     pub(super) async fn write(
         &self,
-        pairs: &[Pair],
+        (pairs, objects): (&[Pair], &Objects),
         (order, triggers): (&[usize], &[Trigger]),
         live: &mut Session,
     ) -> Result<(), ActionError> {
@@ -90,7 +93,10 @@ impl Script {
         for pair in pairs {
             references.push(pair.live.references(live).await?);
         }
-        self.end(to, &statements((pairs, &references), order, triggers))
+        let mut all: Vec<String> = objects.guard().into_iter().collect();
+        all.extend(statements((pairs, &references), order, triggers));
+        all.extend(objects.removal());
+        self.end(to, &all)
     }
 
     /// Writes statements alone.
@@ -153,9 +159,9 @@ impl Script {
     }
 }
 
-/// Finds the scripts of a kind that earlier attempts of the same step left, the last one's first: one that was cut off
-/// after its commit told nobody, and one may have brought tables back before it failed.
-pub(super) fn earlier(files: &dyn ReadFiles, attempt_dir: &Path, name: &str) -> Vec<UndoScript> {
+/// Finds the scripts that earlier attempts of the same step left, the last one's first, those of an attempt in the order of `names`:
+/// one that was cut off after its commit told nobody, and one may have brought tables back before it failed.
+pub(super) fn earlier(files: &dyn ReadFiles, attempt_dir: &Path, names: &[&str]) -> Vec<UndoScript> {
     let Some(step) = attempt_dir.parent() else { return Vec::new() };
     let mut attempts = files.list(step).unwrap_or_default();
     let number = |name: &std::ffi::OsStr| name.to_string_lossy().parse::<u32>().ok();
@@ -163,7 +169,7 @@ pub(super) fn earlier(files: &dyn ReadFiles, attempt_dir: &Path, name: &str) -> 
         Some(entry.name.as_os_str()) != attempt_dir.file_name() && number(entry.name.as_os_str()).is_some()
     });
     attempts.sort_by_key(|entry| std::cmp::Reverse(number(entry.name.as_os_str())));
-    let paths = attempts.iter().map(|attempt| step.join(&attempt.name).join(name));
+    let paths = attempts.iter().flat_map(|attempt| names.iter().map(|name| step.join(&attempt.name).join(name)));
     paths.filter_map(|path| Some(UndoScript { sha256: digest(files, &path).ok()?, path })).collect()
 }
 

@@ -2,17 +2,20 @@
 
 use super::apply::{Application, Done};
 use super::compare::{self, Difference};
-use super::lacking::{self, Lacking};
+use super::inherited::{self, Heirs};
+use super::lacking;
+use super::large_object::{self, Objects, Source};
 use super::needed;
+use super::order;
 use super::pair::Pair;
 use super::params::{RestoreTableMode, RestoreTableOutput, RestoreTableParams, TableOutcome, TableState};
 use super::recreate::{self, Gone, Making};
 use super::refreshed;
 use super::shape::{Shape, qualified};
 use super::trail::Trail;
-use super::undo::{self, ROWS, Script, TABLES, TableUndo, UndoScript};
+use super::undo::{self, ROWS, ROWS_BEFORE, Script, TABLES, TableUndo, UndoScript};
 use super::{ApplyMode, Orphans, major};
-use crate::action::{ActionError, Findings, RunContext};
+use crate::action::{ActionError, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::name::literal;
 use crate::actions::postgres::session::client::Client;
@@ -20,11 +23,10 @@ use crate::actions::postgres::session::connect::{Endpoint, Refusal, Session};
 use crate::actions::postgres::session::integrity::{self, ForeignKey};
 use crate::actions::postgres::session::subscription;
 use crate::actions::postgres::side::record::Record;
-use crate::catalog::KIND_POSTGRES_DUMP;
 use crate::event::Progress;
 
 /// Where the rows of an unlogged table are.
-const UNLOGGED: &str =
+pub(super) const UNLOGGED: &str =
     "leave it out of `tables`; a dump has its rows: take the side instance of a dump (`-p kind=postgres.dump`)";
 
 /// Both databases, and what is to be done.
@@ -70,7 +72,7 @@ impl<'a> Work<'a> {
         })?;
         let mut sessions = (Endpoint::of(&copy, dbname, secrets)?.open().await?, entered);
         let is_of_dump = Record::of(&copy, cx.host.read_files().as_ref()).is_some_and(|record| record.is_of_dump());
-        let (mut pairs, mut gone, mut same) = (Vec::new(), Vec::new(), Vec::new());
+        let mut named: Vec<Shape> = Vec::new();
         for table in &params.tables {
             let Some(then) = Shape::look(&mut sessions.0, table).await? else {
                 let inside = params.dbname(live);
@@ -82,14 +84,30 @@ impl<'a> Work<'a> {
                 let fact = format!("{names} is UNLOGGED: no base backup and no WAL has its rows, so the copy has none");
                 return Err(ActionError::fatal(fact).help(UNLOGGED));
             }
-            match Shape::look(&mut sessions.1, table).await? {
+            if named.iter().all(|one| one.oid != then.oid) {
+                named.push(then);
+            }
+        }
+        let heirs = Heirs::of((&named, is_of_dump), &mut sessions).await?;
+        for note in heirs.notes {
+            cx.reporter.note(note, serde_json::Value::Null);
+        }
+        let (mut pairs, mut gone, mut same) = (Vec::new(), Vec::new(), Vec::new());
+        for (then, is_heir) in
+            named.into_iter().map(|one| (one, false)).chain(heirs.tables.into_iter().map(|one| (one, true)))
+        {
+            match Shape::look(&mut sessions.1, &then.name).await? {
                 Some(now) if now.key.is_empty() && recreate::is_same(&then, &now, &mut sessions).await? => {
                     same.push(then);
                 }
-                Some(now) => pairs.push(Pair::of(then, now)?),
+                Some(now) => pairs.push(Pair::of(then, now).map_err(|error| match is_heir {
+                    true => inherited::apart(error),
+                    false => error,
+                })?),
                 None => gone.push(then),
             }
         }
+        inherited::refuse_parentless(&gone, (&mut sessions.0, &mut sessions.1)).await?;
         Ok(Self { params, trail, cx, live, copy, sessions, pairs, gone, same, refreshed: Vec::new() })
     }
 
@@ -126,6 +144,12 @@ impl<'a> Work<'a> {
                     self.cx.reporter.note(format!("{fact}; {help}"), serde_json::Value::Null);
                 }
                 self.tell_refreshed_ahead().await?;
+                let mut sources = self.sources("'i', 'u'").await?;
+                sources.extend(self.sources_of_gone().await?);
+                let sessions = (&mut self.sessions.0, &mut self.sessions.1);
+                if let Some(message) = large_object::ahead(&sources, sessions).await? {
+                    self.cx.reporter.note(message, serde_json::Value::Null);
+                }
                 Ok(output(outcomes, None))
             }
             (RestoreTableMode::Apply, Some((fact, help))) => {
@@ -133,6 +157,24 @@ impl<'a> Work<'a> {
             }
             (RestoreTableMode::Apply, None) => self.apply(outcomes).await,
         }
+    }
+
+    /// Which large objects the rows of the differences refer to.
+    async fn sources(&mut self, wanted: &str) -> Result<Vec<Source>, ActionError> {
+        let mut sources = Vec::new();
+        for (number, pair) in self.pairs.iter().enumerate() {
+            sources.extend(large_object::of_pair((pair, number), wanted, &mut self.sessions.0).await?);
+        }
+        Ok(sources)
+    }
+
+    /// Which ones the rows of the tables that are gone refer to.
+    async fn sources_of_gone(&mut self) -> Result<Vec<Source>, ActionError> {
+        let mut sources = Vec::new();
+        for table in &self.gone {
+            sources.extend(large_object::of_table(table, &mut self.sessions.0).await?);
+        }
+        Ok(sources)
     }
 
     /// Says before anything is done that materialized views do not come back as they were.
@@ -176,35 +218,37 @@ impl<'a> Work<'a> {
         }
         let mode = self.params.apply();
         self.keeps_what_came_since(mode, &outcomes)?;
-        let earlier = |name| undo::earlier(self.cx.host.read_files().as_ref(), &self.cx.attempt_dir, name);
-        // What another attempt did in one transaction, this one does not find left to do.
-        let (tables, before) = (earlier(TABLES).into_iter().next(), earlier(ROWS));
-        let mut rows = Vec::new();
-        let tables = if self.gone.is_empty() { tables } else { Some(self.recreate(&mut outcomes).await?) };
+        let files = self.cx.host.read_files();
+        let earlier = undo::earlier(files.as_ref(), &self.cx.attempt_dir, &[ROWS, TABLES, ROWS_BEFORE]);
         let wanted: u64 = outcomes.iter().filter_map(|one| one.difference.as_ref()).map(|found| mode.rows(found)).sum();
-        if wanted > 0 {
-            let script = Script::new(self.cx.host.files(), &self.cx.attempt_dir, ROWS);
-            let application = Application { pairs: &self.pairs, mode, trail: self.trail };
-            let sessions = (&mut self.sessions.0, &mut self.sessions.1);
-            let done = application.run(sessions, &script).await;
-            let done = done.map_err(|error| partly(error, tables.as_slice()))?;
-            for (outcome, done) in outcomes.iter_mut().zip(done) {
-                let Done { inserted, updated, deleted, .. } = done;
-                *outcome = TableOutcome { inserted, updated, deleted, ..outcome.clone() };
-                let message =
-                    format!("{}: {inserted} rows inserted, {updated} updated, {deleted} deleted", outcome.table);
-                self.cx.reporter.note(message, serde_json::json!({ "sequences_moved": done.sequences }));
-            }
-            rows.push(script.finish()?);
-        }
-        // An attempt whose commit nobody heard of has done its part all the same, and this one found only the rest.
-        for script in before {
-            if undo::counts(self.cx.host.read_files().as_ref(), &script.path, &mut self.sessions.1).await {
-                rows.push(script);
-            }
-        }
+        let mut has_tables = !self.gone.is_empty();
+        let is_rows_first =
+            wanted > 0 && has_tables && order::is_rows_first((&self.pairs, &self.gone), &mut self.sessions.0).await?;
         // What came last is taken back first.
-        let scripts: Vec<UndoScript> = rows.into_iter().chain(tables).collect();
+        let mut scripts = Vec::new();
+        if is_rows_first {
+            scripts.push(self.change((ROWS_BEFORE, mode), &mut outcomes).await?);
+        }
+        if has_tables {
+            let made = self.recreate(&mut outcomes).await;
+            let made =
+                made.map_err(|error| partly(error, "the rows that were to come back first have, and", &scripts))?;
+            scripts.insert(0, made);
+        }
+        if wanted > 0 && !is_rows_first {
+            let done = self.change((ROWS, mode), &mut outcomes).await;
+            let done = done.map_err(|error| partly(error, "the tables that were gone are back and", &scripts))?;
+            scripts.insert(0, done);
+        }
+        // An attempt whose commit nobody heard of has done its part all the same, and this one found only the rest. Tables that
+        // this one made, no earlier one did.
+        for script in earlier {
+            let counts = match script.path.ends_with(TABLES) {
+                true => !std::mem::replace(&mut has_tables, true),
+                false => undo::counts(files.as_ref(), &script.path, &mut self.sessions.1).await,
+            };
+            scripts.extend(counts.then_some(script));
+        }
         let undo = (!scripts.is_empty()).then(|| TableUndo {
             database: self.live.name.clone(),
             dbname: self.params.dbname(self.live).to_owned(),
@@ -215,6 +259,28 @@ impl<'a> Work<'a> {
             Vec::new()
         });
         Ok(RestoreTableOutput { not_valid, refreshed: self.refreshed, ..output(outcomes, undo) })
+    }
+
+    /// Brings rows back into the tables that are there.
+    async fn change(
+        &mut self,
+        (name, mode): (&str, ApplyMode),
+        outcomes: &mut [TableOutcome],
+    ) -> Result<UndoScript, ActionError> {
+        let sources = self.sources(mode.wanted()).await?;
+        let objects = Objects::of(&sources, (&mut self.sessions.0, &mut self.sessions.1)).await?;
+        let script = Script::new(self.cx.host.files(), &self.cx.attempt_dir, name);
+        let application = Application { pairs: &self.pairs, mode, objects: &objects, trail: self.trail };
+        let done = application.run((&mut self.sessions.0, &mut self.sessions.1), &script).await?;
+        // The outcomes of the pairs come first.
+        for (outcome, done) in outcomes.iter_mut().zip(done) {
+            let Done { inserted, updated, deleted, .. } = done;
+            *outcome = TableOutcome { inserted, updated, deleted, ..outcome.clone() };
+            let message = format!("{}: {inserted} rows inserted, {updated} updated, {deleted} deleted", outcome.table);
+            self.cx.reporter.note(message, serde_json::json!({ "sequences_moved": done.sequences }));
+        }
+        self.tell_large(&objects);
+        script.finish()
     }
 
     /// Refuses to delete rows that hold more than the copy knows: no script could bring that back.
@@ -236,15 +302,23 @@ impl<'a> Work<'a> {
 
     /// Brings the tables back that are gone.
     async fn recreate(&mut self, outcomes: &mut [TableOutcome]) -> Result<UndoScript, ActionError> {
+        let sources = self.sources_of_gone().await?;
         let (copy, live) = (&mut self.sessions.0, &mut self.sessions.1);
+        let objects = Objects::of(&sources, (&mut *copy, &mut *live)).await?;
         let gone = Gone::of(std::mem::take(&mut self.gone), (&mut *copy, &mut *live)).await?;
         let script = Script::new(self.cx.host.files(), &self.cx.attempt_dir, TABLES);
-        gone.undo(copy, &script).await?;
+        gone.undo(copy, (&script, &objects)).await?;
         let major = major(live).await?;
         let reach = (self.cx.host.as_read(), self.cx.about.secrets.as_ref());
         let clients = (Client::of(&self.copy, &major, reach)?, Client::of(self.live, &major, reach)?);
         let dbname = self.params.dbname(self.live);
-        let making = Making { orphans: self.params.orphans, trail: self.trail, script: &script };
+        let making = Making {
+            orphans: self.params.orphans,
+            trail: self.trail,
+            script: &script,
+            objects: &objects,
+            copy: &mut *copy,
+        };
         gone.recreate((&clients.0, &clients.1), dbname, making, self.cx).await?;
         let rows = gone.prove((&mut *copy, &mut *live)).await?;
         for (table, rows) in gone.tables().iter().zip(rows) {
@@ -266,12 +340,20 @@ impl<'a> Work<'a> {
             }
             Err(error) => self.untold("the rows of materialized views could not be compared", &error),
         }
+        self.tell_large(&objects);
         let (copy, live) = (&mut self.sessions.0, &mut self.sessions.1);
         match gone.dependents().missing((copy, live)).await {
             Ok(missing) => self.tell_company(&gone, &missing),
             Err(error) => self.untold("what hung on them could not be compared", &error),
         }
         Ok(undo)
+    }
+
+    /// Says which large objects came back.
+    fn tell_large(&self, objects: &Objects) {
+        if let Some(message) = objects.told("are back") {
+            self.cx.reporter.note(message, serde_json::Value::Null);
+        }
     }
 
     /// Says what could not be looked at once everything was done.
@@ -349,58 +431,6 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Judges ahead whether the live tables can be brought back.
-///
-/// # Errors
-/// Fails as the server says.
-pub(super) async fn judge(
-    (lacking, kind): (Lacking<'_>, Option<String>),
-    session: &mut Session,
-    mut findings: Findings,
-) -> Result<Findings, ActionError> {
-    let params = lacking.params;
-    for table in &params.tables {
-        let Some(shape) = Shape::look(session, table).await? else {
-            findings = lacking.judge(table, session, findings).await?;
-            continue;
-        };
-        if !shape.unlogged.is_empty() {
-            let names = shape.unlogged.join(", ");
-            findings = match kind.as_deref() {
-                Some(KIND_POSTGRES_DUMP) => findings.pass(format!("{names} is UNLOGGED, and a dump has its rows")),
-                Some(_) | None => {
-                    findings.warn(format!("{names} is UNLOGGED: a copy of a base backup has no rows of it"), UNLOGGED)
-                }
-            };
-        }
-        if shape.key.is_empty() && params.mode == RestoreTableMode::Compare {
-            let fact = format!("{} has no primary key: only whether all of its rows are the same is told", shape.name);
-            findings = findings.pass(fact);
-            continue;
-        }
-        if shape.key.is_empty() {
-            let fact = format!(
-                "{} has no primary key and no unique index without NULLs: its rows cannot be told apart",
-                shape.name
-            );
-            findings = findings.refuse(fact, "rename the live table, and its copy is brought back whole");
-            continue;
-        }
-        let may = format!(
-            "SELECT pg_has_role(c.relowner, 'USAGE') AND has_database_privilege(current_database(), 'TEMP') FROM pg_class c WHERE c.oid = {}",
-            shape.oid
-        );
-        if params.mode == RestoreTableMode::Apply && session.value(&may).await? != "t" {
-            let fact = format!("the role may not switch off the triggers of {}, or make temporary tables", shape.name);
-            findings = findings
-                .refuse(fact, "connect as the table's owner (`user` of the database), with TEMP on the database");
-            continue;
-        }
-        findings = findings.pass(format!("{} is there, with the key ({})", shape.name, shape.key.join(", ")));
-    }
-    Ok(findings)
-}
-
 async fn rows(copy: &mut Session, table: &Shape) -> Result<u64, ActionError> {
     let count = copy.value(&format!("SELECT count(*) FROM {}{}", table.only, table.name)).await?;
     Ok(count.parse().unwrap_or_default())
@@ -427,11 +457,8 @@ fn output(tables: Vec<TableOutcome>, undo: Option<TableUndo>) -> RestoreTableOut
 }
 
 /// Says what stays although the rest failed.
-fn partly(error: ActionError, scripts: &[UndoScript]) -> ActionError {
+fn partly(error: ActionError, what: &str, scripts: &[UndoScript]) -> ActionError {
     let Some(script) = scripts.first() else { return error };
     let before = error.info().help.clone().map_or_else(String::new, |help| format!("{help}; "));
-    error.help(format!(
-        "{before}the tables that were gone are back and stay; `{}` would take them back",
-        script.path.display()
-    ))
+    error.help(format!("{before}{what} stay; `{}` would take them back", script.path.display()))
 }
