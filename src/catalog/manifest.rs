@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ContentFacts, DumpFacts};
+use super::{ContentFacts, DumpFacts, ServerConfiguration};
 use crate::action::{Encoding, Encrypted, ObjectKey, Plain};
 use crate::base::{Digest, Timestamp};
 use crate::language::inventory::CompressionFormat;
@@ -126,6 +126,9 @@ pub struct PostgresFacts {
     /// Pages whose checksum was wrong when it was taken, and that its maker wanted to keep nonetheless.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad_pages: Vec<String>,
+    /// What its server read as its configuration; `None` where the role was not told, and in manifests that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<ServerConfiguration>,
 }
 
 /// A volume snapshot that holds the data of a backup.
@@ -246,7 +249,7 @@ pub enum ObjectRole {
     Dump,
     /// Roles and tablespaces of a cluster.
     Globals,
-    /// A configuration file of a server that lies outside its data directory.
+    /// A configuration file of a server that lies outside its data directory, or is a link in it.
     Config,
     /// A file or an archive of files.
     File,

@@ -91,6 +91,7 @@ fn manifest(id: &str, stopped_at: &str) -> Manifest {
     Manifest {
         postgres: Some(PostgresFacts {
             bad_pages: Vec::new(),
+            configuration: None,
             preload_libraries: Vec::new(),
             server_version: "15.18".to_owned(),
             system_id: SystemId(7),

@@ -174,6 +174,7 @@ mod tests {
     fn backup(stop: &str) -> PostgresFacts {
         PostgresFacts {
             bad_pages: Vec::new(),
+            configuration: None,
             preload_libraries: Vec::new(),
             server_version: "15.18".to_owned(),
             system_id: SystemId(1),

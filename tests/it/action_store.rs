@@ -122,6 +122,7 @@ async fn backup(bench: &Bench, id: &str, stopped_at: &str) {
     let object = ManifestObject::new("base.tar", 4, Digest::of(b"data"), ObjectRole::Data);
     let postgres = PostgresFacts {
         bad_pages: Vec::new(),
+        configuration: None,
         preload_libraries: Vec::new(),
         server_version: "15.18".to_owned(),
         system_id: SystemId(7),

@@ -102,12 +102,22 @@ async fn what_was_found_is_kept_and_a_cut_object_does_not_hold() {
 async fn configuration_outside_the_data_directory_comes_with_the_backup() {
     let site = Site::new();
     let place = site.cluster.with_outside_hba();
+    // Its only setting is overridden: it is the source of none, and no server starts without it.
+    let extra = place.with_file_name("extra.conf");
+    fs::write(&extra, "work_mem = '7MB'\n").unwrap();
+    site.cluster.give(&extra);
+    let conf = site.cluster.pgdata().join("postgresql.conf");
+    let text = fs::read_to_string(&conf).unwrap();
+    fs::write(&conf, format!("{text}include '{}'\n", extra.display())).unwrap();
+    site.cluster.sql("ALTER SYSTEM SET work_mem = '8MB'");
+    site.cluster.sql("SELECT pg_reload_conf()");
     let backup = take(&site, json!({ "database": "main" })).await.unwrap().backup;
     let manifest = manifest(&site, &backup);
     let objects = manifest["objects"].as_array().unwrap();
     let config: Vec<&Value> = objects.iter().filter(|object| object["role"] == "config").collect();
-    assert_eq!(config.len(), 1, "{objects:#?}");
-    assert_eq!(config[0]["name"], format!("config{}.zst", place.display()));
+    let names: Vec<&Value> = config.into_iter().map(|object| &object["name"]).collect();
+    let expected = [&extra, &place].map(|place| format!("config{}.zst", place.display()));
+    assert_eq!(names, expected.iter().collect::<Vec<_>>(), "{objects:#?}");
     verify(&site, &backup).await.unwrap();
     fs::write(&place, "# edited since\n").unwrap();
     let restore = async |how: &str| {
@@ -116,7 +126,7 @@ async fn configuration_outside_the_data_directory_comes_with_the_backup() {
         RestoreBase.run(&params, &site.run().context()).await.unwrap().config_files
     };
     let beside = restore("beside").await;
-    assert!(fs::read_to_string(&beside[0]).unwrap().contains("trust") && beside[0] != place, "{beside:?}");
+    assert!(fs::read_to_string(&beside[1]).unwrap().contains("trust") && beside[1] != place, "{beside:?}");
     assert!(restore("missing").await.is_empty() && restore("leave").await.is_empty());
     assert_eq!(fs::read_to_string(&place).unwrap(), "# edited since\n");
     fs::remove_file(&place).unwrap();

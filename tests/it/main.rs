@@ -67,6 +67,7 @@ mod intervene;
 mod kill;
 mod kill_more;
 mod lease;
+mod left_out;
 mod load_kill;
 mod lost_key;
 mod machine_lost;

@@ -8,7 +8,7 @@ else
     say '3. pg_verifybackup of PostgreSQL @MAJOR@ is not there: the digests above are all that was compared'
 fi
 
-say '4. writing recovery settings'
+@LINKED@say '4. writing recovery settings'
 @MAP@if [ -n "$wal" ]; then
     fetcher >"$stage/fetch-wal.sh"
     {

@@ -2,7 +2,7 @@ say "5. $target/data holds only what changed since the backup @PARENT@: alone it
 say '   Restore @PARENT@ with its own restore.sh into another folder, and if that one is an increment, too, what it rests on.'
 say '   Then put all together with the program of PostgreSQL @VERSION@, the full backup first, this one last:'
 say "       pg_combinebackup -o /a/new/data@MAPPINGS@ /full/data ... $target/data"
-say '   Its output is the data directory; chown it to the user that runs the server. Keep these folders until it has replayed.'
+@LINKED@say '   Its output is the data directory; chown it to the user that runs the server. Keep these folders until it has replayed.'
 say '   NEVER remove its backup_label: without it the server starts and is silently corrupt.'
 if [ -n "$other" ]; then
     say '   START IT ONLY WHERE NO OTHER SERVER USES THE FOLDERS OF ITS TABLESPACES: those made after the backup come back at the paths they had.'

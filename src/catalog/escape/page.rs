@@ -37,6 +37,9 @@ pub(super) fn page(place: &BackupPlace, manifest: &Manifest) -> String {
         let text_of = SNAPSHOT.replace("@PGDATA@", &shown(&snapshot.pgdata));
         text.push_str(&text_of.replace("@PLACE@", &shown(&snapshot.place)));
     }
+    if manifest.linked_files().next().is_some() {
+        text.push_str(LINKED);
+    }
     text.push_str(match manifest.kind.as_str() {
         KIND_POSTGRES_BASE => BASE,
         KIND_POSTGRES_SNAPSHOT => REPLAY,
@@ -67,6 +70,13 @@ This backup holds only what changed since the backup `@PARENT@`, which may rest 
 with its own `restore.sh` into a folder of its own; then PostgreSQL's `pg_combinebackup -o NEW FULL/data ... THIS/data`, the
 full one first and this one last, makes the data directory. Where there are tablespaces, `-T OLD=NEW` says for each where it
 goes. No server starts from an increment alone.
+";
+
+const LINKED: &str = "
+## Links in the data directory
+
+What lies below `pgdata` was behind links in the data directory, which PostgreSQL leaves out of its backups. Put each file into the
+restored data directory, at the same path, before a server starts from it. `restore.sh` does so.
 ";
 
 const SNAPSHOT: &str = "

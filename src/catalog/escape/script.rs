@@ -183,13 +183,17 @@ fn base(manifest: &Manifest) -> String {
     let mapping = |oid: u32| format!(" -T $target/tablespaces/{oid}=/a/new/tablespace/{oid}");
     let mappings: String = facts.tablespaces.iter().map(|tablespace| mapping(tablespace.oid)).collect();
     let bare = |text: &str| shown(text).replace(['\'', '"', '$', '`', '\\'], " ");
-    let (map_part, words) = match &manifest.parent {
-        None => (BASE_MAP, BASE_WORDS.to_owned()),
-        Some(parent) => (INCREMENT_MAP, INCREMENT_WORDS.replace("@PARENT@", &bare(parent))),
+    let (map_part, linked, words) = match &manifest.parent {
+        None => (BASE_MAP, linked(manifest), BASE_WORDS.to_owned()),
+        Some(parent) => {
+            let words = INCREMENT_WORDS.replace("@LINKED@", linked_beside(manifest));
+            (INCREMENT_MAP, String::new(), words.replace("@PARENT@", &bare(parent)))
+        }
     };
     let body = BASE
         .replace("@MAP@", map_part)
         .replace("@WORDS@", &words)
+        .replace("@LINKED@", &linked)
         .replace("@TABLESPACE_MAP@", &map)
         .replace("@TABLESPACE_LINKS@", &absolute)
         .replace("@MAPPINGS@", &mappings)
@@ -197,4 +201,31 @@ fn base(manifest: &Manifest) -> String {
         .replace("@SYSTEM_ID@", &facts.system_id.to_string())
         .replace("@VERSION@", &bare(&facts.server_version));
     format!("{links}{body}")
+}
+
+/// Puts what was behind links of the data directory into it, once the server's own program has read it: it calls what the
+/// server's manifest does not have damage.
+fn linked(manifest: &Manifest) -> String {
+    let mut text = String::new();
+    for (_, own) in manifest.linked_files() {
+        let file = quoted(&own.to_string_lossy());
+        if let Some(folder) = own.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            text.push_str(&format!("mkdir -p \"$stage\"/data/{}\n", quoted(&folder.to_string_lossy())));
+        }
+        text.push_str(&format!(
+            "[ -e \"$stage\"/data/{file} ] || cp \"$stage\"/pgdata/{file} \"$stage\"/data/{file}\n"
+        ));
+        text.push_str(&format!("say '   a link in the data directory, now a plain file: '{file}\n"));
+    }
+    text
+}
+
+/// Says the same of an increment, whose data directory is made later.
+fn linked_beside(manifest: &Manifest) -> &'static str {
+    match manifest.linked_files().next() {
+        None => "",
+        Some(_) => {
+            "say \"   Copy what is in $target/pgdata into its output: links of the data directory, which no server's backup holds.\"\n"
+        }
+    }
 }

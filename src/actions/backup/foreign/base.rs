@@ -120,6 +120,7 @@ impl ForeignBase {
         self.judge_label(text("backup_label").as_deref(), first.start)?;
         Ok(PostgresFacts {
             bad_pages: Vec::new(),
+            configuration: None,
             preload_libraries: Vec::new(),
             server_version: text("PG_VERSION").unwrap_or_default().trim().to_owned(),
             system_id: control.system_id,

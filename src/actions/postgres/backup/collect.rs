@@ -4,6 +4,7 @@
 //! A temporary replication slot keeps the WAL of the meantime until the server has sent it, too.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::bad_page::BadPage;
 use super::base_backup::BaseBackupParams;
 use super::delivery::{Arrivals, Delivery, Item};
 use super::increment::Prior;
+use super::omission::Warnings;
 use super::replication::{Ended, Extent, Feed, Order, Piece, Wire};
 use super::tar_walk::{Lot, TRAILER, WAL_FOLDER, Walk, WalkError};
 use super::tee::{Reach, Tee};
@@ -58,6 +60,8 @@ pub(crate) struct Collected {
     pub(crate) timeline: Timeline,
     /// Pages whose checksum the server found wrong.
     pub(crate) bad_pages: Vec<BadPage>,
+    /// What the server left out that is none of its data, by its path below the data directory.
+    pub(crate) left_out: Vec<PathBuf>,
 }
 
 impl Job<'_> {
@@ -103,7 +107,7 @@ impl Job<'_> {
         if let Some(prior) = self.prior {
             wire.upload_manifest(&prior.manifest).await?;
         }
-        let mut source = Source::new(Feed::begin(wire, &order).await?, done);
+        let mut source = Source::new(Feed::begin(wire, &order).await?, done, Warnings::of(self.cx));
         let (mut tablespaces, mut has_wal, mut uploads) = (Vec::new(), false, Uploads::default());
         while let Some(tablespace) = uploads.meanwhile(source.archive()).await? {
             tablespaces.extend(tablespace);
@@ -116,7 +120,7 @@ impl Job<'_> {
             }
         }
         let start = source.feed.start;
-        let (ended, manifest) = uploads.meanwhile(source.finish()).await?;
+        let (ended, manifest, left_out) = uploads.meanwhile(source.finish()).await?;
         uploads.arrive(arrivals).await;
         if !has_wal {
             return Err(ActionError::retryable("the server sent no WAL with the backup"));
@@ -127,7 +131,7 @@ impl Job<'_> {
             Some(complaint) => BadPage::of(&ended.warnings, complaint)?,
             None => Vec::new(),
         };
-        Ok(Collected { tablespaces, start, stop: ended.stop, timeline: ended.timeline, bad_pages })
+        Ok(Collected { tablespaces, start, stop: ended.stop, timeline: ended.timeline, bad_pages, left_out })
     }
 
     /// Streams one object into all stores. When they have all of its bytes, they make it durable beside what comes next.
@@ -192,12 +196,20 @@ struct Source<'a> {
     manifest: BytesMut,
     ahead: Option<Piece>,
     done: &'a AtomicU64,
+    warnings: Warnings<'a>,
 }
 
 impl<'a> Source<'a> {
-    fn new(mut feed: Feed, done: &'a AtomicU64) -> Self {
+    fn new(mut feed: Feed, done: &'a AtomicU64, warnings: Warnings<'a>) -> Self {
         let ahead = feed.first();
-        Self { feed, walk: Walk::new(None), sums: BTreeMap::new(), manifest: BytesMut::new(), ahead, done }
+        Self { feed, walk: Walk::new(None), sums: BTreeMap::new(), manifest: BytesMut::new(), ahead, done, warnings }
+    }
+
+    /// The next piece. A warning of data that is left out comes before the rest, which may take hours.
+    async fn next(&mut self) -> Result<Option<Piece>, ActionError> {
+        let piece = self.feed.next().await;
+        self.warnings.hear(self.feed.warnings())?;
+        piece
     }
 
     /// The archive that comes next; `None` when there is no other, and the manifest has come.
@@ -205,7 +217,7 @@ impl<'a> Source<'a> {
         loop {
             let piece = match self.ahead.take() {
                 Some(piece) => Some(piece),
-                None => self.feed.next().await?,
+                None => self.next().await?,
             };
             match piece {
                 Some(Piece::Archive(tablespace)) => {
@@ -239,7 +251,7 @@ impl<'a> Source<'a> {
                     return Ok(Reach::TooFew);
                 }
             }
-            match self.feed.next().await? {
+            match self.next().await? {
                 Some(Piece::Data(bytes)) => self.walk.feed(bytes, &mut self.sums).map_err(|error| torn(&error))?,
                 other => {
                     self.ahead = other;
@@ -251,8 +263,9 @@ impl<'a> Source<'a> {
     }
 
     /// Hears how the backup ended and verifies every file of it.
-    async fn finish(self) -> Result<(Ended, Bytes), ActionError> {
+    async fn finish(mut self) -> Result<(Ended, Bytes, Vec<PathBuf>), ActionError> {
         let ended = self.feed.finish().await?;
+        self.warnings.hear(&ended.warnings)?;
         let manifest = BackupManifest::parse(&self.manifest)
             .map_err(|error| ActionError::retryable("the server's manifest cannot be read").because(&error))?;
         for (path, sum) in &self.sums {
@@ -271,7 +284,7 @@ impl<'a> Source<'a> {
             let fact = format!("`{}` is missing in the backup", String::from_utf8_lossy(missing));
             return Err(ActionError::retryable(fact));
         }
-        Ok((ended, self.manifest.freeze()))
+        Ok((ended, self.manifest.freeze(), self.warnings.left_out()))
     }
 }
 

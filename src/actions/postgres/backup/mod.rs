@@ -11,6 +11,8 @@ pub(crate) mod fan_out;
 pub(crate) mod increment;
 pub(crate) mod inspection;
 pub(crate) mod last_wal;
+pub(crate) mod linked;
+pub(crate) mod omission;
 pub(crate) mod outside;
 pub(crate) mod replication;
 pub(crate) mod tar_verifier;

@@ -1,6 +1,7 @@
-//! Configuration files that a server keeps outside its data directory: no base backup holds them, and WAL does not
+//! Configuration files of a server: no base backup holds those that it keeps outside its data directory, and WAL does not
 //! restore them (facts 2.3.8).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -14,20 +15,31 @@ use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::stores::readable::Reading;
-use crate::catalog::{Manifest, ManifestObject, ObjectRole};
+use crate::catalog::{Manifest, ManifestObject, ObjectRole, ServerConfiguration};
 
 /// No configuration file is larger.
-const LIMIT_BYTES: u64 = 16 << 20;
+pub(crate) const LIMIT_BYTES: u64 = 16 << 20;
 /// The folder of their objects in a backup; below it stands the absolute path.
 const FOLDER: &str = "config";
 
-/// The files that a server says it reads, and that lie outside.
+/// Where a server says that its configuration lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outside {
-    /// Their absolute paths.
-    Known(Vec<PathBuf>),
+pub(crate) enum ConfigurationPlaces {
+    /// Here.
+    Known(Places),
     /// The role may not know.
     Untold,
+}
+
+/// The files that a server reads as its configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// Those outside its data directory: their absolute paths.
+    outside: Vec<PathBuf>,
+    /// Those within it: their paths below it.
+    within: Vec<PathBuf>,
+    /// `config_file` and `hba_file`, below the data directory where they are within it.
+    main: [PathBuf; 2],
 }
 
 /// Included files only a superuser may ask for.
@@ -35,7 +47,18 @@ const PATHS: &str = "SELECT DISTINCT path FROM ( \
  SELECT setting FROM pg_settings WHERE name IN ('config_file', 'hba_file', 'ident_file') \
  UNION ALL SELECT sourcefile FROM pg_settings) AS all_of_them(path) WHERE path LIKE '/%' ORDER BY 1";
 
-impl Outside {
+/// Views that name further files, each with its column and its function: a file whose every setting is overridden elsewhere is the
+/// source of none, and files of clients include others from PostgreSQL 16 on. Without a grant only a superuser reads them.
+const FURTHER: [[&str; 3]; 3] = [
+    ["pg_file_settings", "sourcefile", "pg_show_all_file_settings"],
+    ["pg_hba_file_rules", "file_name", "pg_hba_file_rules"],
+    ["pg_ident_file_mappings", "file_name", "pg_ident_file_mappings"],
+];
+
+/// What no server starts without.
+const MAIN: [&str; 2] = ["config_file", "hba_file"];
+
+impl ConfigurationPlaces {
     /// Asks a server. Only a role that may read all settings is told where its files are.
     ///
     /// # Errors
@@ -43,12 +66,51 @@ impl Outside {
     pub(crate) async fn of(session: &mut Session) -> Result<Self, ActionError> {
         let home = session.query("SELECT setting FROM pg_settings WHERE name = 'data_directory'").await?;
         let Some(home) = home.first().map(PathBuf::from) else { return Ok(Self::Untold) };
-        let listed = session.query(PATHS).await?;
-        let paths = listed.rows.into_iter().filter_map(|row| row.into_iter().next().flatten().map(PathBuf::from));
-        Ok(Self::Known(paths.filter(|path| !path.starts_with(&home)).collect()))
+        let mut listed = session.query(PATHS).await?.rows;
+        for [view, column, function] in FURTHER {
+            // Asked before, so that no refusal stands in the server's log at every backup.
+            let may = session
+                .value(&format!(
+                    "SELECT coalesce(has_table_privilege(to_regclass('pg_catalog.{view}'), 'SELECT') \
+                     AND has_function_privilege(to_regprocedure('pg_catalog.{function}()'), 'EXECUTE') \
+                     AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('pg_catalog.{view}') \
+                     AND attname = '{column}'), false)"
+                ))
+                .await?;
+            if may == "t" {
+                let sql = format!("SELECT DISTINCT {column} FROM pg_catalog.{view} WHERE {column} LIKE '/%'");
+                listed.extend(session.query(&sql).await?.rows);
+            }
+        }
+        let paths = listed.into_iter().filter_map(|row| row.into_iter().next().flatten().map(PathBuf::from));
+        let paths: BTreeSet<PathBuf> = paths.collect();
+        let own = |path: PathBuf| path.strip_prefix(&home).map(Path::to_owned).unwrap_or(path);
+        let (outside, within) = paths.into_iter().map(own).partition(|path| path.is_absolute());
+        let mut main = Vec::new();
+        for name in MAIN {
+            main.push(own(session.value(&format!("SELECT current_setting('{name}')")).await?.into()));
+        }
+        let Ok(main) = main.try_into() else { return Ok(Self::Untold) };
+        Ok(Self::Known(Places { outside, within, main }))
     }
 
-    /// Stores them beside the backup. One that cannot be read is noted: it never spoils the backup.
+    /// The files within the data directory, by their paths below it.
+    pub(crate) fn within(&self) -> &[PathBuf] {
+        match self {
+            Self::Known(places) => &places.within,
+            Self::Untold => &[],
+        }
+    }
+
+    /// What the manifest keeps of them, and of what of the data directory is missing in the backup.
+    pub(crate) fn recorded(&self, missing: &[PathBuf]) -> Option<ServerConfiguration> {
+        let Self::Known(Places { main: [config_file, hba_file], .. }) = self else { return None };
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let missing = missing.iter().map(text).collect();
+        Some(ServerConfiguration { config_file: text(config_file), hba_file: text(hba_file), missing })
+    }
+
+    /// Stores those outside the data directory beside the backup. One that cannot be read is noted: it never spoils the backup.
     pub(crate) async fn bring(
         &self,
         delivery: &Delivery<'_>,
@@ -56,7 +118,7 @@ impl Outside {
         (cluster, cx): (&Cluster, &RunContext),
     ) {
         let paths = match self {
-            Self::Known(paths) => paths,
+            Self::Known(places) => &places.outside,
             Self::Untold => {
                 let message = "configuration files outside the data directory are not in the backup, if there are any: \
                                the role may not know where they are (`GRANT pg_monitor` lets it)";
@@ -130,7 +192,11 @@ pub(crate) async fn put_back(
     Ok(made)
 }
 
-async fn read(reading: Reading<'_>, object: &ManifestObject) -> Result<Vec<u8>, ActionError> {
+/// Reads a configuration file of a backup.
+///
+/// # Errors
+/// Fails when it is damaged or cannot be read.
+pub(crate) async fn read(reading: Reading<'_>, object: &ManifestObject) -> Result<Vec<u8>, ActionError> {
     if object.plain_facts().size_bytes > LIMIT_BYTES {
         return Err(ActionError::fatal(format!("`{}` is longer than {LIMIT_BYTES} bytes", object.name)));
     }
@@ -156,9 +222,14 @@ fn unwritten(place: &Path) -> ActionError {
 
 /// The configuration files of a backup, each with the place it came from.
 fn files(manifest: &Manifest) -> impl Iterator<Item = (&ManifestObject, PathBuf)> {
-    manifest.objects.iter().filter(|object| object.role == ObjectRole::Config).filter_map(|object| {
-        let name = object.plain_name();
-        let path = Path::new("/").join(name.strip_prefix(FOLDER)?.trim_start_matches('/'));
-        Some((object, path))
-    })
+    manifest.objects.iter().filter_map(|object| Some((object, origin(object)?)))
+}
+
+/// The place outside the data directory that an object of a backup came from; `None` for one of anything else.
+pub(crate) fn origin(object: &ManifestObject) -> Option<PathBuf> {
+    if object.role != ObjectRole::Config {
+        return None;
+    }
+    let name = object.plain_name();
+    Some(Path::new("/").join(name.strip_prefix(FOLDER)?.trim_start_matches('/')))
 }

@@ -1,6 +1,7 @@
 //! A backup laid beside the live data, and the swap that puts it in its place. Nothing of the live data changes before the swap.
 
 pub(crate) mod combine;
+pub(crate) mod configured;
 pub(crate) mod context;
 pub(crate) mod dismantled;
 pub(crate) mod existing;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::configured;
 use super::existing::Existing;
 use super::fetching;
 use super::freezing;
@@ -272,7 +273,13 @@ pub(crate) async fn fits(
         }
         findings = judged;
     }
-    let placed = placed(cluster, (&links, existing), cx, findings.clone()).await;
+    let placed = match placed(cluster, (&links, existing), cx, findings.clone()).await {
+        Ok(placed) if !placed.refused() => {
+            let reading = Reading { store: store.as_ref(), backup: &backup, about: &cx.about };
+            Ok(configured::judge(cluster, reading, cx, placed).await)
+        }
+        placed => placed,
+    };
     match cx.foreseen.machine() {
         Machine::AsItIs => placed,
         Machine::MadeReady => Ok(match placed {

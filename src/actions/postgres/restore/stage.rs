@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::combine::{self, Combining};
+use super::configured;
 use super::dismantled::{self, DismantledDirectory};
 use super::existing::{self, Existing};
 use super::extract::Onto;
@@ -64,6 +65,8 @@ pub(crate) async fn stage(
     let backup = opened(store.as_read(), prefix, cluster, handle).await.map_err(Unstaged::Copy)?;
     let files = cx.host.files();
     let links = lineage(store.as_read(), &backup, existing).await.map_err(Unstaged::Copy)?;
+    let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
+    configured::refuse(cluster, reading, cx).await?;
     let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
     let gain = gain(&site, (&backup, links.len()), existing)?;
     if let Fit::Not(fact) = site.fit(&space::parts(&links), &gain, Replay::Unknown) {
@@ -77,7 +80,6 @@ pub(crate) async fn stage(
         let places = stage.shape.links.iter().map(|link| link.live.as_path());
         Neighbours::of(cluster, &cx.about, files.as_ref()).refuse(places, files.as_ref())?;
     }
-    let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
     stage.shape.make(existing, files.as_ref(), &owner).map_err(|error| cannot(&error))?;
     if existing.destroys() {
         existing::give_up(existing, (cluster, &stage), (reading, &links), cx).await?;
@@ -89,6 +91,7 @@ pub(crate) async fn stage(
         stage.shape.fill(reading, Filling { onto, owner: &owner, objects: Objects::All }, cx).await
     };
     let filled = filled.map_err(Unstaged::Copy)?;
+    configured::complete(&stage.shape.dir, (cluster, &owner), reading, cx).await?;
     stage.complete(files.as_ref(), &owner)?;
     Ok(told(&stage, (&backup, existing), filled, cx)?)
 }

@@ -361,6 +361,7 @@ fn manifest(
             databases: facts.databases.clone(),
             preload_libraries: facts.preload_libraries.clone(),
             bad_pages: Vec::new(),
+            configuration: None,
         }),
         ..Manifest::new(id, KIND_POSTGRES_SNAPSHOT, &cluster.name, (taken.started_at, taken.stopped_at))
     })

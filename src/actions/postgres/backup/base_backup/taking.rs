@@ -7,7 +7,8 @@ use super::super::bad_page;
 use super::super::collect::{Collected, Job};
 use super::super::delivery::{Arrivals, Delivery};
 use super::super::increment::Prior;
-use super::super::outside::Outside;
+use super::super::linked::Linked;
+use super::super::outside::ConfigurationPlaces;
 use super::BaseBackupParams;
 use super::origin::{same_cluster, source};
 use super::restartpoint::bring_forward;
@@ -17,7 +18,7 @@ use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::actions::postgres::session::facts::ServerFacts;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::base::Timestamp;
-use crate::catalog::{self, Manifest, PostgresFacts};
+use crate::catalog::{self, Manifest, PostgresFacts, ServerConfiguration};
 use crate::pgformat::{SegmentSize, SystemId};
 
 /// How long a server is asked again that takes no sessions after it has sent everything.
@@ -41,6 +42,7 @@ pub(super) struct Taken {
     started_at: Timestamp,
     data_at: Option<Timestamp>,
     stopped_at: Timestamp,
+    configuration: Option<ServerConfiguration>,
 }
 
 impl Taking<'_> {
@@ -64,22 +66,26 @@ impl Taking<'_> {
         let mut collected = job.run(arrivals).await?;
         // Without it all that was streamed is lost.
         let mut session = primary.open_within(ASKED_AGAIN_FOR, &cx.cancel).await?;
-        let (stopped_at, outside) = (server_time(&mut session).await?, Outside::of(&mut session).await?);
+        let (stopped_at, places) = (server_time(&mut session).await?, ConfigurationPlaces::of(&mut session).await?);
         drop(session);
         unchanged(facts, &collected)?;
         bad_page::judge(&mut collected.bad_pages, params.on_bad_page, cluster, cx).await?;
-        outside.bring(delivery, arrivals, (cluster, cx)).await;
-        Ok(Taken { collected, label: job.label(), started_at, data_at, stopped_at })
+        places.bring(delivery, arrivals, (cluster, cx)).await;
+        let linked = Linked { left_out: &collected.left_out, configuration: places.within() };
+        let missing = linked.bring(delivery, arrivals, (cluster, cx)).await;
+        let configuration = places.recorded(&missing);
+        Ok(Taken { collected, label: job.label(), started_at, data_at, stopped_at, configuration })
     }
 
     pub(super) fn manifest(&self, id: String, taken: Taken) -> Result<Manifest, ActionError> {
-        let Taken { collected, label, started_at, data_at, stopped_at } = taken;
+        let Taken { collected, label, started_at, data_at, stopped_at, configuration } = taken;
+        let postgres = PostgresFacts { configuration, ..described(self.facts, &collected)? };
         Ok(Manifest {
             run: Some(self.cx.about.run.to_string()),
             tier: self.params.tier.clone(),
             environment: Some(self.cx.about.environment.clone()),
             parent: self.prior.as_ref().map(|prior| prior.id.clone()),
-            postgres: Some(described(self.facts, &collected)?),
+            postgres: Some(postgres),
             label: Some(label),
             data_at,
             ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &self.cluster.name, (started_at, stopped_at))
@@ -117,6 +123,7 @@ fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts
         databases: facts.databases.clone(),
         preload_libraries: facts.preload_libraries.clone(),
         bad_pages: collected.bad_pages.iter().map(ToString::to_string).collect(),
+        configuration: None,
     })
 }
 

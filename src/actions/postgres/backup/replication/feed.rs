@@ -142,6 +142,11 @@ impl Feed {
         Ok(feed)
     }
 
+    /// What the server warned of so far.
+    pub(crate) fn warnings(&self) -> &[Complaint] {
+        self.wire.warnings()
+    }
+
     /// The archive that begins without a word of its own; only before PostgreSQL 15.
     pub(crate) fn first(&mut self) -> Option<Piece> {
         self.waiting.pop().map(Piece::Archive)

@@ -16,6 +16,8 @@ pub(super) struct Message {
 /// What the server says when it refuses or warns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Complaint {
+    /// How bad it is, in English whatever the server speaks.
+    pub(crate) severity: String,
     /// The SQLSTATE.
     pub(crate) code: String,
     /// The message.
@@ -24,6 +26,8 @@ pub(crate) struct Complaint {
     pub(crate) detail: Option<String>,
     /// What it advises.
     pub(crate) hint: Option<String>,
+    /// The function of the server's own source that says it.
+    pub(crate) routine: String,
 }
 
 impl Complaint {
@@ -34,10 +38,12 @@ impl Complaint {
             let kind = body.get_u8();
             let Some(value) = text(&mut body) else { break };
             match kind {
+                b'V' => complaint.severity = value,
                 b'C' => complaint.code = value,
                 b'M' => complaint.message = value,
                 b'D' => complaint.detail = Some(value),
                 b'H' => complaint.hint = Some(value),
+                b'R' => complaint.routine = value,
                 _ => {}
             }
         }
@@ -46,7 +52,7 @@ impl Complaint {
 
     /// As a step's error. What passes by itself is worth another try.
     pub(super) fn into_error(self, shown: &str) -> ActionError {
-        let Self { code, message, detail, hint } = self;
+        let Self { code, message, detail, hint, .. } = self;
         let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
         // Classes of the manual's "PostgreSQL Error Codes": connection, resources, intervention, system, lost WAL.
         let passing = ["08", "53", "57", "58", "55"].iter().any(|class| code.starts_with(class));
@@ -100,8 +106,10 @@ mod tests {
 
     #[test]
     fn a_complaint_is_read_whatever_else_it_says() {
-        let body = Bytes::from_static(b"SFATAL\0C28000\0Mno pg_hba.conf entry\0Zother\0\0");
+        let body =
+            Bytes::from_static(b"SFATAL\0VFATAL\0C28000\0Mno pg_hba.conf entry\0Zother\0RClientAuthentication\0\0");
         let complaint = Complaint::parse(body);
+        assert_eq!((complaint.severity.as_str(), complaint.routine.as_str()), ("FATAL", "ClientAuthentication"));
         assert_eq!((complaint.code.as_str(), complaint.message.as_str()), ("28000", "no pg_hba.conf entry"));
         let error = complaint.into_error("database `main`");
         assert!(error.info().help.as_deref().is_some_and(|help| help.contains("pg_hba.conf")));

@@ -143,16 +143,20 @@ impl Cluster {
             Configuration::Inside => match files.facts(&pgdata.join("postgresql.conf")) {
                 Ok(Some(_)) => None,
                 Ok(None) | Err(_) => Some(Fact {
-                    what: "the backup holds no `postgresql.conf`: its server keeps it outside the data directory"
+                    what: "the backup holds no `postgresql.conf`: its server had it outside the data directory, or behind a link"
                         .to_owned(),
-                    help: "add `options: \"-c config_file=…\"` under `via: { pg_ctl: … }`".to_owned(),
+                    help: format!(
+                        "put it at `{}`, or add `options: \"-c config_file=…\"` under `via: {{ pg_ctl: … }}` where it is kept \
+                         elsewhere; then go on",
+                        pgdata.join("postgresql.conf").display()
+                    ),
                 }),
             },
         }
     }
 
     /// Where a file lies within the data directory, be that there or not; also where it is named through a link to it.
-    fn within_pgdata(&self, file: &Path, files: &dyn ReadFiles) -> Option<PathBuf> {
+    pub(crate) fn within_pgdata(&self, file: &Path, files: &dyn ReadFiles) -> Option<PathBuf> {
         let is_it =
             |folder: &&Path| *folder == self.pgdata || files.read_link(folder).is_ok_and(|place| place == self.pgdata);
         let folder = file.ancestors().skip(1).find(is_it)?;
