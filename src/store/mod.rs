@@ -26,5 +26,5 @@ pub use reading::{ReadingStore, Why};
 pub use retry::Retry;
 pub use s3::S3Store;
 pub use sftp::SftpStore;
-pub use sidecar::RESERVED_PREFIX;
+pub use sidecar::{MARKER, RESERVED_PREFIX};
 pub use throttle::Throttle;

@@ -12,7 +12,7 @@ use crate::base::Digest;
 /// Every name of the store's own begins with this; keys may not.
 pub const RESERVED_PREFIX: &str = ".rb-";
 /// The file that makes a folder a store: an unmounted folder lacks it, so "absent" is never said of one.
-pub(super) const MARKER: &str = ".rb-store";
+pub const MARKER: &str = ".rb-store";
 /// What it says.
 pub(super) const MARKER_TEXT: &[u8] = b"{\"format\":1,\"what\":\"a store of runbook; every object is a plain file\"}\n";
 /// How deep folders are followed.

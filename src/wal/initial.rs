@@ -1,16 +1,17 @@
 //! Readies a place for WAL before the first segment comes.
 
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::command::STORE;
 use super::spool::lies_outside;
-use super::{Config, Identity, WalError};
+use super::{Config, DataFolders, Identity, WalError};
 use crate::action::{ObjectKey, PutOptions, ReadStore, Secrets, Store, StoreError};
 use crate::base::Digest;
 use crate::catalog::{CatalogError, check_prefix, claim_prefix, wal_owner};
-use crate::language::inventory::StoreEntry;
+use crate::host::local_files;
+use crate::language::inventory::{StoreEntry, StoreLocation};
 use crate::pgformat::SystemId;
 use crate::store::Opening;
 use crate::transfer::Packing;
@@ -34,8 +35,21 @@ pub(super) fn initialize(
         let refused = |source| WalError::File { operation: "use the spool", path: spool.clone(), source };
         lies_outside(spool, pgdata).map_err(refused)?;
     }
+    config.stores().try_for_each(|entry| refuse_inside(entry, pgdata))?;
     let lines = config.stores().map(|entry| initialize_one(config, entry, (pgdata, runtime)));
     Ok(lines.collect::<Result<Vec<String>, WalError>>()?.join("; "))
+}
+
+/// A store in the data would be lost with it, and be in every base backup.
+fn refuse_inside(entry: &StoreEntry, pgdata: &Path) -> Result<(), WalError> {
+    let Ok(StoreLocation::Folder(folder)) = entry.url.parse::<StoreLocation>() else { return Ok(()) };
+    let files = local_files();
+    let pgdata = pgdata.canonicalize().unwrap_or_else(|_| pgdata.to_owned());
+    let data = DataFolders::of(&pgdata, files.as_ref());
+    let Some(around) = data.around(&folder, files.as_ref()) else { return Ok(()) };
+    let what = format!("it lies in `{}`, where the server's data lies: name a folder outside of it", around.display());
+    let source = io::Error::new(io::ErrorKind::InvalidInput, what);
+    Err(WalError::File { operation: "use the store", path: folder, source })
 }
 
 fn initialize_one(

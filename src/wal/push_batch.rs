@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::WalError;
-use super::acks::{Acks, Fingerprint};
+use super::acks::{Acks, Fingerprint, Freshness};
 use super::backlog::waiting;
 use super::missing_copies::MissingCopies;
 use super::push::WalFile;
@@ -58,6 +58,11 @@ pub(super) fn batch(acks: Option<&Acks>, own: &BatchFile, at_most: usize) -> Vec
         (name != own.name && !is_safe(acks, name, &path)).then_some(BatchFile { name, path })
     };
     waiting.iter().filter_map(wanted).take(at_most).collect()
+}
+
+/// How the note stands that this very file was stored in the batch of another; `None` where there is none.
+pub(super) fn noted(acks: &Acks, name: WalFileName, path: &Path) -> Option<Freshness> {
+    acks.freshness(name, &Fingerprint::of(path).ok()?)
 }
 
 /// Tells whether this very file was stored in the batch of another.

@@ -19,7 +19,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 
 use super::Config;
 use crate::base::Digest;
-use crate::pgformat::SystemId;
+use crate::pgformat::{SystemId, WalFileName};
 
 /// Who may read and write a spool: whoever writes there could say "stored".
 const MODE: u32 = 0o700;
@@ -71,6 +71,11 @@ impl Spool {
     /// The same by its name.
     pub(super) fn ahead_of(&self, restore: &str) -> PathBuf {
         self.folder.join(format!("ahead-{restore}-{}", self.archive))
+    }
+
+    /// Whether it is noted that the store at `url` lacks a file.
+    pub(super) fn owes(&self, url: &str, name: WalFileName) -> bool {
+        self.folder.join(owed_folder(url)).join(name.to_string()).is_file()
     }
 
     fn below(&self, name: String) -> io::Result<PathBuf> {

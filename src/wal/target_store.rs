@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::OnceCell;
 
+use super::acks::Freshness;
 use super::command::STORE;
 use super::push::{WalFile, store_file};
+use super::spool::Spool;
 use super::{Config, Destination, Identity, Keys, Pushed, Source, WalError};
 use crate::action::{Secrets, Store};
-use crate::catalog::claim_prefix;
+use crate::catalog::{claim_prefix, wal_objects};
 use crate::language::inventory::StoreEntry;
 use crate::pgformat::WalFileName;
 use crate::store::Opening;
@@ -19,6 +22,9 @@ use crate::transfer::Packing;
 
 /// How long stores that are not needed may be later than those that are.
 const LAG: Duration = Duration::from_secs(3);
+
+/// How long a question may take; a push that goes on without its answer has all the time that a push has.
+const ASKING: Duration = Duration::from_secs(5);
 
 /// One store.
 pub(super) struct TargetStore {
@@ -29,6 +35,17 @@ pub(super) struct TargetStore {
     entry: StoreEntry,
     secrets: Arc<dyn Secrets>,
     claimed: OnceCell<()>,
+}
+
+/// What stores say of a file that was noted as safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// They have it.
+    There,
+    /// One lacks it: it became another store, or went back to an earlier state.
+    Lost,
+    /// One gave no answer.
+    Untold,
 }
 
 /// Every store of a configuration.
@@ -113,6 +130,27 @@ impl TargetStores {
         let (safe, wanted) = (self.all.len() - arrival.lagging.len(), self.all.len());
         let why = format!("it cannot be noted that one lacks it: {why}; {}", self.in_words(&arrival.lagging));
         WalError::TooFew { name, safe, wanted, why }
+    }
+
+    /// Asks the stores that had a file when it was noted as safe whether they have it still. A folder is always asked, what lies
+    /// behind a network only when the note is old: the question is a round trip. A store that is known to lack it is not asked.
+    pub(super) async fn keep(&self, name: WalFileName, freshness: Freshness, spool: Option<&Spool>) -> Kept {
+        let is_asked = |store: &&TargetStore| {
+            let is_cheap = store.url.starts_with("file://");
+            let owes = spool.is_some_and(|spool| spool.owes(&store.url, name));
+            (is_cheap || freshness == Freshness::Old) && !owes
+        };
+        let ask = |store: &TargetStore| {
+            let store = Arc::clone(&store.store);
+            async move { wal_objects(store.as_read(), &self.prefix, self.identity.system_id, name).await }
+        };
+        let asked = join_all(self.all.iter().filter(is_asked).map(ask));
+        let Ok(told) = tokio::time::timeout(ASKING, asked).await else { return Kept::Untold };
+        match told.iter().any(|found| matches!(found, Ok(found) if found.is_empty())) {
+            true => Kept::Lost,
+            false if told.iter().all(Result::is_ok) => Kept::There,
+            false => Kept::Untold,
+        }
     }
 
     /// Tells which stores lag, and why.

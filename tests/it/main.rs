@@ -48,6 +48,7 @@ mod dropped_table;
 mod dry_run;
 mod dump_procedures;
 mod earlier_keys;
+mod enclosed_store;
 mod engine;
 mod erase;
 mod escape;

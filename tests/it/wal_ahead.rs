@@ -88,10 +88,14 @@ impl Site {
         ControlFile::parse(&bytes).unwrap().system_id
     }
 
+    /// Where a store has the segments of the first timeline.
+    fn timeline_of(&self, store: &str) -> PathBuf {
+        self.cluster.dir().join(store).join(format!("app/wal/{}/00000001", self.system_id()))
+    }
+
     /// The segments that a store has, by the names of their objects.
     fn stored(&self, store: &str) -> Vec<SegmentName> {
-        let folder = self.cluster.dir().join(store).join(format!("app/wal/{}/00000001", self.system_id()));
-        let names = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+        let names = fs::read_dir(self.timeline_of(store)).into_iter().flatten().map(|entry| entry.unwrap().file_name());
         let mut found: Vec<SegmentName> =
             names.filter_map(|name| name.to_str()?.strip_suffix(".zst")?.parse().ok()).collect();
         found.sort_unstable();
@@ -177,18 +181,52 @@ fn a_push_stores_what_waits_behind_it_and_is_asked_for_it_in_vain() {
     assert_eq!((output.status.code(), words(&output)), (Some(0), String::new()));
     assert_eq!(site.stored("store"), waiting, "one call stored them all");
     assert_eq!(site.spooled("pushed").len(), waiting.len() - 1);
-    // The note alone answers: the store is not even looked at.
-    fs::rename(site.cluster.dir().join("store"), site.cluster.dir().join("away")).unwrap();
+    // The note answers: nothing is read or stored again.
     for segment in &waiting[1..] {
-        assert_eq!(site.push(*segment).status.code(), Some(0), "{segment}");
+        let output = site.push(*segment);
+        assert_eq!((output.status.code(), words(&output)), (Some(0), String::new()), "{segment}");
     }
-    assert_eq!(site.push(waiting[0]).status.code(), Some(1), "its own push left no note");
+    // But not where there is no store any more.
+    fs::rename(site.cluster.dir().join("store"), site.cluster.dir().join("away")).unwrap();
+    assert_eq!([0, 1].map(|at| site.push(waiting[at]).status.code()), [Some(1); 2]);
+    assert_eq!(site.spooled("pushed").len(), waiting.len() - 1, "a store that is away denies nothing");
     fs::rename(site.cluster.dir().join("away"), site.cluster.dir().join("store")).unwrap();
     site.archive_with(&site.push_command());
     site.until("(SELECT count(*) = 0 FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready')");
     site.fill_and_archive();
     let left: Vec<String> = site.spooled("pushed").iter().map(|path| path.display().to_string()).collect();
     assert_eq!(left, Vec::<String>::new(), "notes of what waits no more are gone");
+}
+
+#[test]
+fn what_was_pushed_ahead_is_pushed_again_where_the_store_was_made_anew_or_rolled_back() {
+    let site = Site::with_backlog(ROWS);
+    let waiting = site.waiting();
+    assert_eq!(site.push(waiting[0]).status.code(), Some(0));
+    assert_eq!(site.spooled("pushed").len(), waiting.len() - 1);
+    fs::rename(site.cluster.dir().join("store"), site.cluster.dir().join("away")).unwrap();
+    site.cluster.folder("store");
+    assert_eq!(site.wal(&["init"]).status.code(), Some(0));
+    for segment in &waiting[1..] {
+        let output = site.push(*segment);
+        assert_eq!(output.status.code(), Some(0), "{segment}: {}", words(&output));
+        assert!(
+            site.stored("store").contains(segment),
+            "{segment} is nowhere, and its server was told that it is safe"
+        );
+    }
+    // The same store as it was before: two segments are gone from it.
+    fs::remove_dir_all(site.spool().join(site.system_id().to_string())).unwrap();
+    fs::remove_dir_all(site.cluster.dir().join("store")).unwrap();
+    fs::rename(site.cluster.dir().join("away"), site.cluster.dir().join("store")).unwrap();
+    assert_eq!(site.push(waiting[0]).status.code(), Some(0));
+    for segment in &waiting[1..3] {
+        fs::remove_file(site.timeline_of("store").join(format!("{segment}.zst"))).unwrap();
+    }
+    for segment in &waiting[1..] {
+        assert_eq!(site.push(*segment).status.code(), Some(0), "{segment}");
+        assert!(site.stored("store").contains(segment), "{segment}");
+    }
 }
 
 impl Site {

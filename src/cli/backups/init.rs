@@ -7,12 +7,14 @@ use serde::Serialize;
 
 use super::open_store::{OpenStore, Shelves, Stores};
 use crate::action::PutOptions;
+use crate::actions::postgres::cluster::enclosed;
 use crate::cli::{Exit, Failure, attest, document, wiring};
+use crate::host::local_files;
 
 /// Arguments of `backups init`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook backups init                         all stores of the inventory\n  runbook backups init --store primary\n\nA folder of this machine is marked as a store, and made where its parent is there: mount its disk first. A folder behind `ssh`\nbecomes one by an object that is removed again; a bucket only has to answer. What is a store already stays as it is, and a store with `read_only: true` is left alone.\nArchiving by the server's own user makes its stores by itself (`runbook run setup-archiving`).\nThe exit code is 10 when a store cannot be made or gives no answer."
+    after_help = "Examples:\n  runbook backups init                         all stores of the inventory\n  runbook backups init --store primary\n\nA folder of this machine is marked as a store, and made where its parent is there: mount its disk first. A folder behind `ssh`\nbecomes one by an object that is removed again; a bucket only has to answer. What is a store already stays as it is, and a store with `read_only: true` is left alone.\nArchiving by the server's own user makes its stores by itself (`runbook run setup-archiving`).\nThe exit code is 10 when a store cannot be made, gives no answer, or lies in the data of a database."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -48,6 +50,8 @@ enum State {
     ReadOnly,
     /// It is none.
     Failed { why: String },
+    /// It would be lost with the data that it is to bring back.
+    InData { why: String, help: String },
 }
 
 /// Makes the stores.
@@ -64,7 +68,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
         made
     })?;
-    let failed = made.iter().any(|one| matches!(one.state, State::Failed { .. }));
+    let failed = made.iter().any(|one| matches!(one.state, State::Failed { .. } | State::InData { .. }));
     if args.json {
         document::write_json(&made)?;
     } else {
@@ -77,6 +81,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 async fn ready(shelves: &Shelves, open_store: &OpenStore, anew: bool) -> Result<State, Box<dyn Error>> {
     if open_store.entry.read_only {
         return Ok(State::ReadOnly);
+    }
+    let store = (open_store.name.as_str(), &open_store.entry);
+    if let Some(fact) = enclosed::around(store, &shelves.site.inventory, local_files().as_ref()) {
+        return Ok(State::InData { why: fact.what, help: fact.help });
     }
     let opening = shelves.site.opening(&open_store.name, &open_store.entry);
     match opening.open_read()?.browse("").await {
@@ -108,6 +116,10 @@ fn say(made: &Made) {
         State::Failed { why } => {
             out!("`{store}` ({url}) is no store: {why}");
             tell!("  help: mount its disk, or make the folder that it lies in; a bucket is made by its owner");
+        }
+        State::InData { why, help } => {
+            out!("`{store}` ({url}) cannot be used: {why}");
+            tell!("  help: {help}");
         }
     }
 }

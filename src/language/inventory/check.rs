@@ -38,6 +38,7 @@ impl InventoryFile {
         self.recipients(&mut faults);
         self.alike(&mut faults);
         self.copies_apart(&mut faults);
+        self.enclosed_stores(&mut faults);
         self.servers_proven(&mut faults);
         self.audit_settings(&mut faults);
         self.keeping(&mut faults);

@@ -7,6 +7,7 @@ mod alike;
 mod apart;
 mod check;
 mod condition;
+mod enclosed;
 mod environment;
 mod expectation;
 mod file;

@@ -1,5 +1,6 @@
 //! `wal push`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
@@ -7,13 +8,13 @@ use std::time::Duration;
 use super::{End, PUSH_FAILED, pgdata, runtime};
 use crate::base::clock::monotonic;
 use crate::pgformat::{ArchiverNotes, WalFileName, is_number_taken};
-use crate::wal::acks::Acks;
+use crate::wal::acks::{Acks, Freshness};
 use crate::wal::backlog::Backlog;
 use crate::wal::last_failure;
 use crate::wal::missing_copies::MissingCopies;
-use crate::wal::push_batch::{BatchFile, PushBatch, batch, is_safe};
+use crate::wal::push_batch::{BatchFile, PushBatch, batch, noted};
 use crate::wal::spool::Spool;
-use crate::wal::target_store::{Arrival, TargetStores};
+use crate::wal::target_store::{Arrival, Kept, TargetStores};
 use crate::wal::{Config, Identity, Pushed, WalError};
 
 /// How long the server may wait for what other segments owe.
@@ -74,15 +75,28 @@ fn store((config, pgdata): (&Config, &Path), identity: Identity, path: &Path) ->
     let trouble =
         trouble.map(|error| format!("the spool cannot be used, so nothing is pushed ahead or noted: {error}"));
     let (spool, acks) = (spool.ok().flatten(), acks.ok().flatten());
-    if acks.as_ref().is_some_and(|acks| is_safe(acks, name, path)) {
+    let noted = acks.as_ref().and_then(|acks| Some((acks, noted(acks, name, path)?)));
+    let has_folder = config.stores().any(|entry| entry.url.starts_with("file://"));
+    if noted.is_some_and(|(_, freshness)| freshness == Freshness::Fresh) && !has_folder {
         return Ok(End { code: 0, line: None, log: None });
     }
     let target_stores = TargetStores::open(config, identity)?;
+    let runtime = runtime()?;
+    if let Some((acks, freshness)) = noted {
+        match runtime.block_on(target_stores.keep(name, freshness, spool.as_ref())) {
+            Kept::There => {
+                runtime.shutdown_background();
+                return Ok(End { code: 0, line: None, log: None });
+            }
+            // What else was noted there is no better.
+            Kept::Lost => acks.keep(&BTreeSet::new()),
+            Kept::Untold => {}
+        }
+    }
     let (began, within) = (monotonic(), config.timeout());
     let work = PushBatch { target_stores: &target_stores, spool: spool.as_ref(), acks: acks.as_ref(), within };
     let own = BatchFile { name, path: path.to_owned() };
     let batch = batch(acks.as_ref(), &own, config.ahead());
-    let runtime = runtime()?;
     let stored = runtime.block_on(async {
         let arrival = work.push(own, batch).await?;
         if spool.is_none() && !arrival.lagging.is_empty() {

@@ -12,6 +12,7 @@ use super::want::wanted;
 use super::{apply, folder, trial};
 use crate::action::{ActionError, ReadHost, ReadStore, RunContext, Store, Surroundings};
 use crate::actions::postgres::cluster::container::ServerHost;
+use crate::actions::postgres::cluster::enclosed;
 use crate::actions::postgres::cluster::ha_manager::{self, Fact};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
@@ -106,6 +107,8 @@ impl<'a> Work<'a> {
                 return Ok(self);
             }
         }
+        let enclosed = enclosed::store(self.cluster, &about.inventory, host.read_files().as_ref());
+        self.faults.extend(enclosed.map(|fact| (fact.what, fact.help)));
         self.faults.extend(self.unusable(host, about).await?);
         self.rewrites = self.rewritten(about);
         let command = self.place()?.command(&self.action.program, &self.server_host)?;

@@ -12,6 +12,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     Interrupted, ParamFault, PlanContext, Recovery, RunContext, Target,
 };
+use crate::actions::postgres::cluster::enclosed;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::session::connect::Endpoint;
@@ -102,6 +103,12 @@ impl Action for BaseBackup {
             return Ok(Findings::default().pending("the scratch instance does not run yet"));
         }
         let copies = Copies::of(params, &cluster)?;
+        let source = source(params, &cluster, (&cx.about.inventory, &cx.about.scratch))?;
+        for cluster in [&cluster, &source] {
+            if let Some(fact) = enclosed::store(cluster, &cx.about.inventory, cx.host.read_files().as_ref()) {
+                return Ok(Findings::default().refuse(fact.what, fact.help));
+            }
+        }
         let mut session = MaintenanceDb::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         let mut findings = judge(&mut session, &facts, Findings::default()).await?;
@@ -109,7 +116,6 @@ impl Action for BaseBackup {
         for (fact, help) in archiving_config::otherwise(&cluster, known, &facts.archiving.command) {
             findings = findings.warn(fact, help);
         }
-        let source = source(params, &cluster, (&cx.about.inventory, &cx.about.scratch))?;
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
         let maintenance_db = MaintenanceDb::own(&source, cx.about.secrets.as_ref())?;
         if let Err(error) = same_cluster((&endpoint, &maintenance_db), &facts, params).await {

@@ -4,6 +4,7 @@
 
 pub(crate) mod by_hand;
 pub(crate) mod container;
+pub(crate) mod enclosed;
 pub(crate) mod flusher;
 pub(crate) mod ha_manager;
 pub(crate) mod layout;

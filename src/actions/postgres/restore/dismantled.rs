@@ -11,10 +11,13 @@ use super::marker;
 use super::shape::Shape;
 use super::swap::VERSION;
 use crate::action::{ActionError, DirEntry, FileKind, Files, HostError, ReadFiles};
+use crate::actions::postgres::cluster::enclosed;
+use crate::actions::postgres::cluster::ha_manager::Fact;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::placement::is_foreign;
 use crate::base::RunId;
 use crate::pgformat::ControlFile;
+use crate::store;
 
 /// The note in a data directory that was taken apart.
 const NOTE: &str = "runbook-unusable.txt";
@@ -110,6 +113,27 @@ impl DismantledDirectory {
     pub(crate) fn gain(&self, files: &dyn ReadFiles) -> Result<Vec<(u64, u64)>, ActionError> {
         let parts = self.parts(files).map_err(|error| unseen(&error))?;
         Ok(bytes_below(parts.into_iter().map(|part| part.path).collect(), files))
+    }
+
+    /// Says which store lies in what would go, whoever's it is, and the way out: its backups would go too.
+    ///
+    /// # Errors
+    /// Fails when it cannot be looked at.
+    pub(crate) fn store_within(&self, files: &dyn ReadFiles) -> Result<Option<Fact>, ActionError> {
+        let parts = self.parts(files).map_err(|error| unseen(&error))?;
+        let folders = parts.into_iter().map(|part| part.path).collect();
+        let found = marked(folders, files).map_err(|error| unseen(&error))?;
+        Ok(found.map(|folder| Fact {
+            what: format!(
+                "`{}` is a store (`{}`) and lies in the data that would be given up: it would go too, with all it holds",
+                folder.display(),
+                store::MARKER
+            ),
+            help: format!(
+                "{}, name that as the store's `url`, and restore then; where it is only a copy that a backup brought, and the                  store lies elsewhere, remove that folder. Nothing was touched",
+                enclosed::way_out(&folder)
+            ),
+        }))
     }
 
     /// Removes everything that can go. Blocking.
@@ -214,6 +238,29 @@ fn goes(entry: &DirEntry) -> bool {
     entry.facts.kind == FileKind::Directory && !is_foreign(&entry.name) && !stays.contains(&entry.name.as_os_str())
 }
 
+/// The first folder that is marked as a store. No link is followed.
+fn marked(mut open: Vec<PathBuf>, files: &dyn ReadFiles) -> Result<Option<PathBuf>, HostError> {
+    while let Some(path) = open.pop() {
+        if files.facts(&path)?.is_none_or(|facts| facts.kind != FileKind::Directory) {
+            continue;
+        }
+        let listed = files.list(&path);
+        // A live server removes folders while we look.
+        if listed.is_err() && files.facts(&path)?.is_none() {
+            continue;
+        }
+        for entry in listed? {
+            if entry.name == store::MARKER {
+                return Ok(Some(path));
+            }
+            if entry.facts.kind == FileKind::Directory {
+                open.push(path.join(entry.name));
+            }
+        }
+    }
+    Ok(None)
+}
+
 fn unseen(error: &HostError) -> ActionError {
     ActionError::retryable("the old data cannot be looked at").because(error)
 }
@@ -249,6 +296,19 @@ mod tests {
         let dismantled =
             DismantledDirectory::of(&cluster, files.as_ref(), &"20260128-143002-3fa9c1".parse().unwrap()).unwrap();
         assert_eq!(dismantled.gain(files.as_ref()).unwrap().iter().map(|(_, bytes)| bytes).sum::<u64>(), 2);
+        let store = |path: &Path| {
+            fs::create_dir_all(path).unwrap();
+            fs::write(path.join(store::MARKER), "").unwrap();
+            let found = dismantled.store_within(files.as_ref()).unwrap().map(|fact| fact.what);
+            fs::remove_dir_all(path).unwrap();
+            found
+        };
+        let inside = pgdata.join("backups/nightly");
+        assert!(store(&inside).unwrap().contains(&format!("`{}` is a store", inside.display())));
+        assert_eq!(store(&space.join("other/backups")), None, "what stays is nobody's concern");
+        assert_eq!(dismantled.store_within(files.as_ref()).unwrap(), None);
+        fs::remove_dir(pgdata.join("backups")).unwrap();
+        fs::create_dir_all(space.join("other")).unwrap();
         dismantled.empty(files.as_ref()).unwrap();
         let is_of = |run: &str| is_of(files.as_ref(), &pgdata, &run.parse().unwrap());
         assert!(is_of("20260128-143002-3fa9c1") && !is_of("20260128-143002-3fa9c2"));

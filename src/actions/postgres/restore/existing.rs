@@ -62,6 +62,9 @@ pub(crate) async fn give_up(
     if dismantled.is_empty(files.as_ref())? {
         return Ok(());
     }
+    if let Some(fact) = dismantled.store_within(files.as_ref())? {
+        return Err(ActionError::fatal(fact.what).help(fact.help).into());
+    }
     if let Some(fact) = ha_manager::in_charge(cluster, cx.host.as_read()).await? {
         return Err(ActionError::fatal(fact.what).help(fact.help).into());
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::marker;
 use super::swap::Swap;
 use crate::action::{ActionError, FileKind, Findings, HostError, ReadFiles, Surroundings};
+use crate::actions::postgres::cluster::enclosed;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
 use crate::actions::postgres::cluster::placement;
@@ -127,7 +128,7 @@ impl Neighbours {
     }
 }
 
-/// Adds a refusal where a backup would be restored into somebody else's folder.
+/// Adds a refusal where a backup would be restored into somebody else's folder, or over a store.
 pub(crate) fn judge(
     (cluster, tablespaces): (&Cluster, &[Tablespace]),
     about: &Surroundings,
@@ -138,6 +139,9 @@ pub(crate) fn judge(
         return findings;
     }
     let places: Vec<PathBuf> = tablespaces.iter().map(|one| cluster.tablespace(one)).collect();
+    if let Some(fact) = enclosed::replaced((cluster, &places), about, files) {
+        return findings.refuse(fact.what, fact.help);
+    }
     let places = std::iter::once(cluster.pgdata.as_path()).chain(places.iter().map(PathBuf::as_path));
     match Neighbours::of(cluster, about, files).refuse(places, files) {
         Ok(()) => findings,

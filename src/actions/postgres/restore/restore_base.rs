@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::configured;
+use super::dismantled::DismantledDirectory;
 use super::existing::Existing;
 use super::fetching;
 use super::freezing;
@@ -22,6 +23,7 @@ use crate::action::{
 use crate::actions::backup::find_check::STILL_TO_COME;
 use crate::actions::postgres::backup::outside::{self, ConfigFiles};
 use crate::actions::postgres::cluster::container::ServerHost;
+use crate::actions::postgres::cluster::enclosed;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::live;
 use crate::actions::postgres::cluster::machine;
@@ -131,7 +133,17 @@ impl Action for RestoreBase {
         if let Some(fact) = cluster.linked(cx.host.read_files().as_ref()) {
             return Ok(findings.refuse(fact.what, fact.help));
         }
+        if let Some(fact) = enclosed::replaced((&cluster, &[]), &cx.about, cx.host.read_files().as_ref()) {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
         let existing = params.existing.on(&cluster);
+        if existing.destroys() {
+            // Nobody may have named it in this inventory.
+            let dismantled = DismantledDirectory::of(&cluster, cx.host.read_files().as_ref(), &cx.about.run)?;
+            if let Some(fact) = dismantled.store_within(cx.host.read_files().as_ref())? {
+                return Ok(findings.refuse(fact.what, fact.help));
+            }
+        }
         if existing.destroys() && !cx.ahead {
             let signs = live::signs(&cluster, cx.host.read_files().as_ref()).await?;
             if let Some(sign) = signs.first() {

@@ -15,6 +15,7 @@ use super::shape::{Filled, Filling, Objects, Shape};
 use super::space::{self, Fit, Replay, Site};
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, ReadStore, RunContext, StagedHandle};
 use crate::actions::postgres::cluster::container;
+use crate::actions::postgres::cluster::enclosed;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::placement::{Placement, with_suffix};
@@ -77,8 +78,10 @@ pub(crate) async fn stage(
     if cluster.is_scratch() {
         scratch::register(cluster, &stage.shape.folders(), cx).await?;
     } else {
-        let places = stage.shape.links.iter().map(|link| link.live.as_path());
-        Neighbours::of(cluster, &cx.about, files.as_ref()).refuse(places, files.as_ref())?;
+        let places: Vec<PathBuf> = stage.shape.links.iter().map(|link| link.live.clone()).collect();
+        let neighbours = Neighbours::of(cluster, &cx.about, files.as_ref());
+        neighbours.refuse(places.iter().map(PathBuf::as_path), files.as_ref())?;
+        enclosed::refuse((cluster, &places), &cx.about, files.as_ref())?;
     }
     stage.shape.make(existing, files.as_ref(), &owner).map_err(|error| cannot(&error))?;
     if existing.destroys() {

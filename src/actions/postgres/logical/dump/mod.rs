@@ -27,6 +27,7 @@ use crate::action::{
     Idempotency, Interrupted, ParamFault, PlanContext, Recovery, RunContext, Surroundings, Target,
 };
 use crate::actions::postgres::backup::copies::Copies;
+use crate::actions::postgres::cluster::enclosed;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::client::Client;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
@@ -135,6 +136,10 @@ impl Action for Dump {
         let own = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let copies = copies(params, &own)?;
         (_, findings) = copies.usable(cx, findings).await;
+        // A dump holds nothing of that folder: what is taken now can still be moved out of there.
+        if let Some(fact) = enclosed::store(&own, &cx.about.inventory, cx.host.read_files().as_ref()) {
+            findings = findings.warn(fact.what, fact.help);
+        }
         let late = params.instance.as_ref().is_some_and(|instance| instance.known().is_none());
         if late || cx.ahead && own.is_scratch() {
             return Ok(findings.pending("the instance does not run yet"));

@@ -10,6 +10,7 @@ use super::{NOT_OURS, RecoverParams};
 use crate::action::{ActionError, CheckContext, Findings, Late, ReadFiles, ReadHost};
 use crate::actions::postgres::archiving;
 use crate::actions::postgres::cluster::container::ServerHost;
+use crate::actions::postgres::cluster::enclosed;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::{self, Owner};
 use crate::actions::postgres::cluster::server::{self, Programs};
@@ -54,6 +55,12 @@ impl Readiness<'_> {
             return Ok(findings.refuse(fact.what, fact.help));
         }
         if let Some(fact) = archive_access::refused(&cluster, cx).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
+        // What waits has its data in its place: there is nothing to replace any more.
+        if params.instance.is_none()
+            && let Some(fact) = enclosed::replaced((&cluster, &[]), &cx.about, cx.host.read_files().as_ref())
+        {
             return Ok(findings.refuse(fact.what, fact.help));
         }
         match (&params.instance, cx.ahead) {
