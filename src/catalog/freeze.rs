@@ -35,6 +35,9 @@ pub struct FreezeNote {
     /// Since when.
     #[schemars(with = "String")]
     pub since: Timestamp,
+    /// The machine that the run was on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Who said that it is over, when and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifted: Option<Lifted>,
@@ -64,10 +67,11 @@ impl Freeze {
     /// What is frozen, and by which recovery.
     #[must_use]
     pub fn fact(&self) -> String {
-        let FreezeNote { run, database, since, .. } = &self.note;
+        let FreezeNote { run, database, since, host, .. } = &self.note;
+        let host = host.as_ref().map(|host| format!(" on `{host}`")).unwrap_or_default();
         let place = if self.prefix.is_empty() { "everything".to_owned() } else { format!("`{}`", self.prefix) };
         format!(
-            "{place} in store `{}` is frozen: a recovery of `{database}` is open since {since}, run `{run}`",
+            "{place} in store `{}` is frozen: a recovery of `{database}` is open since {since}, run `{run}`{host}",
             self.store
         )
     }
@@ -233,6 +237,7 @@ fn unreadable(run: &str) -> FreezeNote {
         database: UNKNOWN.to_owned(),
         environment: UNKNOWN.to_owned(),
         since: Timestamp::UNIX_EPOCH,
+        host: None,
         lifted: None,
     }
 }

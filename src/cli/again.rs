@@ -6,10 +6,10 @@
 use std::path::PathBuf;
 
 use super::args::InventoryArgs;
-use super::prepare;
 use crate::action::Mode;
 use crate::action::by_hand::command_line;
 use crate::language::inventory::Inventory;
+use crate::language::named_inventories;
 use crate::plan::BoundPlan;
 
 /// What further commands must repeat to mean the same inventory and environment.
@@ -28,17 +28,20 @@ impl Again {
 
     /// As a run was told that has a plan. What a drill left is looked after in the environment that is the default.
     pub fn of_plan(plan: &BoundPlan) -> Self {
-        let texts = plan.sources.iter().skip(1);
-        let files = texts.filter(|source| prepare::is_inventory_text(&source.text));
-        let files: Vec<PathBuf> = files.map(|source| PathBuf::from(&source.name)).collect();
-        let found = InventoryArgs::default().files();
-        let found = if found.is_empty() { InventoryArgs::fallbacks() } else { found };
-        let files = if found.first() == files.first() { Vec::new() } else { files };
+        let files = Self::inventories(plan);
         let entry = plan.inventory.environments.get(&plan.environment);
         let asked = entry.is_some_and(|entry| !entry.default) && plan.mode != Mode::Drill;
         let again = Self::with(&files, Some(plan.environment.as_str()).filter(|_| asked));
         let confirm = Some(plan.environment.clone()).filter(|_| plan.protected);
         Self { confirm, ..again }
+    }
+
+    /// The inventories that a command must be told to mean those of a run that has a plan.
+    pub fn inventories(plan: &BoundPlan) -> Vec<PathBuf> {
+        let found = InventoryArgs::default().files();
+        let found = if found.is_empty() { InventoryArgs::fallbacks() } else { found };
+        let found: Vec<String> = found.iter().map(|file| file.display().to_string()).collect();
+        named_inventories(&plan.texts(), &found).into_iter().map(PathBuf::from).collect()
     }
 
     fn with(files: &[PathBuf], environment: Option<&str>) -> Self {
@@ -68,13 +71,26 @@ impl Again {
         self.completed(words, &[("-e", self.environment.as_deref()), ("--confirm", self.confirm.as_deref())])
     }
 
+    /// A command about a run, which knows its inventory and environment itself; confirmed where that is protected.
+    pub fn confirmed<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> String {
+        let words = std::iter::once("runbook").chain(words).map(str::to_owned);
+        let confirm = self.confirm.iter().flat_map(|word| ["--confirm".to_owned(), word.clone()]);
+        command_line(words.chain(confirm))
+    }
+
     /// An advice whose commands stand between backticks, each completed where it is one that reads an inventory.
     pub fn advice(&self, text: &str) -> String {
         let parts = text.split('`').enumerate().map(|(at, part)| {
             let words: Vec<&str> = part.split(' ').collect();
             let reads = at % 2 == 1 && !part.contains("--inventory");
             match words.as_slice() {
-                ["runbook", "backups" | "backup" | "dry-run" | "pitr" | "restore" | "run" | "status", ..] if reads => {
+                ["runbook", "backup" | "run", ..] if reads => {
+                    let command = self.ended(part, self.environment.as_deref());
+                    let confirm = self.confirm.iter().filter(|_| !words.contains(&"--confirm"));
+                    let confirm = command_line(confirm.flat_map(|word| ["--confirm".to_owned(), word.clone()]));
+                    if confirm.is_empty() { command } else { format!("{command} {confirm}") }
+                }
+                ["runbook", "backups" | "dry-run" | "pitr" | "restore" | "status", ..] if reads => {
                     self.ended(part, self.environment.as_deref())
                 }
                 ["runbook", "wal", "search" | "status" | "verify", ..] if reads => {
@@ -124,6 +140,12 @@ mod tests {
         assert_eq!(plain.line(["status", "orders"]), "runbook status orders");
         let confirmed = Again { confirm: Some("production".to_owned()), ..plain };
         assert_eq!(confirmed.line(["status"]), "runbook status");
+        assert_eq!(
+            confirmed
+                .advice("`runbook backup orders` or `runbook backup orders --confirm test` or `runbook backups map`"),
+            "`runbook backup orders --confirm production` or `runbook backup orders --confirm test` or `runbook backups map`"
+        );
+        assert_eq!(confirmed.confirmed(["undo", "last"]), "runbook undo last --confirm production");
         assert_eq!(confirmed.change(["backup", "orders"]), "runbook backup orders --confirm production");
     }
 }

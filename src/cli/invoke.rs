@@ -262,8 +262,12 @@ impl Invocation {
     pub fn summary(&self, carried: &Carried) {
         if self.face == Face::People {
             let report = Some(carried.dir.report()).filter(|path| path.is_file());
-            let places =
-                summary::Places { run_dir: Some(carried.dir.path().to_owned()), report, ..summary::Places::default() };
+            let places = summary::Places {
+                run_dir: Some(carried.dir.path().to_owned()),
+                report,
+                inventories: Some(Again::inventories(&carried.plan)),
+                ..summary::Places::default()
+            };
             tell!("\n{}", summary::render(&carried.plan, &carried.ending.state, &places, screen::palette()));
             aftermath::tell(&self.runs, &carried.plan, &carried.ending.state);
         }

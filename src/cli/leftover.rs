@@ -35,6 +35,9 @@ pub struct Remains {
     pub at_least: bool,
     /// What it is.
     pub what: &'static str,
+    /// Whether the run that left it is not known here, and may still be at work: another machine's, another user's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
     /// What removes it; absent where it must stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remove: Option<String>,
@@ -43,11 +46,12 @@ pub struct Remains {
 impl Remains {
     /// One line for people.
     pub fn told(&self) -> String {
-        let Self { path, size_bytes, what, remove, .. } = self;
+        let Self { path, size_bytes, what, remove, run, unknown, .. } = self;
         let least = if self.at_least { "at least " } else { "" };
         let fact = format!("{least}{} in `{}`: {what}", ByteSize(*size_bytes), path.display());
         match remove {
             Some(remove) => format!("{fact}; {remove}"),
+            None if *unknown => format!("{fact}; it stays until somebody knows that run {run} is over"),
             None => format!("{fact}; it stays until a recovery has gone well"),
         }
     }
@@ -100,6 +104,7 @@ fn judge(left: Leftover, (runs, order): (&Runs, &RunOrder), went_well: Option<&R
     let is_later = went_well.is_some_and(|run| order.is_later(run, &left.run));
     let is_replaced = is_later || went_well == Some(&left.run);
     let (what, may_go) = match left.what {
+        Left::Own if !has_ended => ("what a recovery had staged that is not known here", false),
         Left::Own => ("what a recovery that has ended had staged", has_ended),
         Left::OldTry => ("a recovery that did not come to its end, put aside by a later one", is_replaced),
         Left::Abandoned => {
@@ -109,8 +114,9 @@ fn judge(left: Leftover, (runs, order): (&Runs, &RunOrder), went_well: Option<&R
     };
     let path = left.path.display().to_string();
     let remove = may_go.then(|| command_line(["rm", "-rf", "--", &path]));
+    let unknown = left.what == Left::Own && !has_ended;
     let Leftover { path, run, size_bytes, at_least, .. } = left;
-    Some(Remains { path, run, size_bytes, at_least, what, remove })
+    Some(Remains { path, run, size_bytes, at_least, what, unknown, remove })
 }
 
 #[cfg(test)]
@@ -125,6 +131,7 @@ mod tests {
             size_bytes,
             at_least: false,
             what: "what a recovery that has ended had staged",
+            unknown: false,
             remove: remove.then(|| format!("rm -rf -- /srv/pg.runbook-{name}")),
         };
         let all = [left("a", 0, true), left("b", 24, true), left("c", 5 << 30, true), left("d", 24, false)];

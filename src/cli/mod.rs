@@ -65,6 +65,7 @@ mod exit;
 mod explain;
 mod forgetting;
 mod freeze;
+mod freezes;
 mod frozen;
 mod given;
 mod graph;

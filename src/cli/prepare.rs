@@ -12,7 +12,7 @@ use crate::base::{RunId, Timestamp, clock};
 use crate::event::Actor;
 use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
 use crate::language::source::{DiskFiles, ReadError, SourceReader};
-use crate::language::{LoadRequest, Loaded, document, in_order, load};
+use crate::language::{LoadRequest, Loaded, in_order, is_inventory_text, load};
 use crate::plan::{self, BindError, BindRequest, BoundPlan, Material, Plan};
 
 /// A runbook that was loaded, with what it was loaded from.
@@ -99,14 +99,6 @@ fn loaded(shown: String, files: &dyn SourceReader, inventory: &InventoryArgs) ->
 pub fn is_inventory(path: &str) -> bool {
     let text = DiskFiles.read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     text.is_some_and(|text| is_inventory_text(&text))
-}
-
-/// The same of a text that was read.
-pub fn is_inventory_text(text: &str) -> bool {
-    let (node, _) = document::parse(SourceId::default(), text);
-    let has = |key: &&str| node.as_ref().is_some_and(|node| node.get(key).is_some());
-    let entries = ["databases", "services", "stores", "environments", "secrets", "audit", "retention", "backups"];
-    !["steps", "name"].iter().any(has) && entries.iter().any(has)
 }
 
 /// Loads an inventory alone; nothing is printed.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::again::Again;
 use super::args::{self, InventoryArgs, Subject};
 use super::dry_run::{self, Depth};
+use super::freezes::{self, Frozen};
 use super::invoke::Invocation;
 use super::locking::Courtesy;
 use super::prepare::{self, Prepared, RunIdentity};
@@ -135,6 +136,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         };
         lines.iter().enumerate().for_each(|(at, line)| tell!("{}{line}", if at == 0 { "\n" } else { "" }));
     };
+    let frozen = freezes::of(&args.database, &site, wiring::existing_runs()?.as_ref())?;
+    let unknown: Vec<&Frozen> = frozen.iter().filter(|one| !one.known_here).collect();
+    unknown.iter().for_each(|one| tell!("warning: {}", one.advice(&args.database, &site.again)));
     match &args.confirm {
         Some(word) => {
             let carried = carry_out((&prepared, &subject), params, word, &args);
@@ -153,7 +157,8 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
                     BTreeMap::new()
                 }
             };
-            let beside = beside.into_iter().chain([("next".to_owned(), json!(next))]).collect();
+            let held = (!unknown.is_empty()).then(|| ("frozen".to_owned(), json!(unknown)));
+            let beside = beside.into_iter().chain(held).chain([("next".to_owned(), json!(next))]).collect();
             let planned = plan((&prepared, &subject), params, (args.json.into(), beside));
             let when = match &planned {
                 Ok(_) => "To carry it out:",

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::again::Again;
 use super::onward::Onward;
 use super::screen::{self, Face};
 use super::{Exit, Failure, earlier, invoke, operate, wiring};
 use crate::base::clock;
 use crate::journal::{RunDir, RunSummary, follow};
+use crate::plan::BoundPlan;
 use crate::report::{json, summary};
 use crate::state::RunState;
 
@@ -50,7 +52,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         None => drive(&Onward::of(&runs, &dir, (&plan, &state, &status))?),
     };
     let answered = kept.iter().filter_map(operate::step_of).collect();
-    let places = summary::Places { drive, kept: answered, ..places(&dir) };
+    let places = summary::Places { drive, kept: answered, ..places(&dir, &plan) };
     out_part!("{}", summary::render(&plan, &state, &places, screen::out_palette()));
     if !kept.is_empty() {
         out!("\nkept, and not taken yet: `runbook resume {}` takes it", dir.id());
@@ -83,9 +85,10 @@ fn undone_by(undoing: &RunDir) -> String {
     format!("undone{} by run {}: {}", back_to.unwrap_or_default(), undoing.id(), super::runs::status(&summary.status))
 }
 
-fn places(dir: &RunDir) -> summary::Places {
+fn places(dir: &RunDir, plan: &BoundPlan) -> summary::Places {
     let report = Some(dir.report()).filter(|path| path.is_file());
-    summary::Places { run_dir: Some(dir.path().to_owned()), report, ..summary::Places::default() }
+    let inventories = Some(Again::inventories(plan));
+    summary::Places { run_dir: Some(dir.path().to_owned()), report, inventories, ..summary::Places::default() }
 }
 
 /// Shows every event of a run as it becomes durable.
@@ -118,7 +121,7 @@ fn attach(dir: &RunDir, face: Face) -> Result<Exit, Failure> {
     sinks.iter_mut().for_each(|sink| sink.close());
     seen?;
     if face == Face::People {
-        tell!("\n{}", summary::render(&plan, &state, &places(dir), screen::palette()));
+        tell!("\n{}", summary::render(&plan, &state, &places(dir, &plan), screen::palette()));
     }
     match &state.finished {
         Some((_, code, _)) => Ok(invoke::exit_of(*code)),

@@ -108,6 +108,12 @@ fn replaced_nothing(plan: &BoundPlan, state: &RunState) -> bool {
     plan.steps.iter().any(|step| step.uses == RECOVER) && !plan.steps.iter().any(|step| touches(&step))
 }
 
+/// Whether an undo of a run starts the server again that it stopped, on its own data, so that its freeze is lifted with it.
+pub fn gives_back(plan: &BoundPlan, state: &RunState) -> bool {
+    let starts = plan.steps.iter().any(|step| step.section == Section::Undo && step.uses == START);
+    plan.mode == Mode::Real && starts && state.finished.is_some() && replaced_nothing(plan, state)
+}
+
 /// Whether what a run had frozen is lifted with its end.
 pub fn is_given_back(runs: &Runs, plan: &BoundPlan, state: &RunState) -> bool {
     recovery(runs, plan, state).is_some() || only_staged(plan, state)

@@ -185,7 +185,7 @@ fn unreadable(name: &str, error: &ReadError) -> Diagnostic {
 }
 
 /// The path of an included file, as seen from where the including file was named.
-fn beside(including: &str, path: &str) -> String {
+pub(super) fn beside(including: &str, path: &str) -> String {
     let folder = Path::new(including).parent().unwrap_or(Path::new(""));
     normal(&folder.join(path))
 }

@@ -6,6 +6,7 @@ pub mod document;
 mod include;
 pub mod inventory;
 mod load;
+mod named;
 pub mod runbook;
 pub mod source;
 mod sub;
@@ -14,6 +15,7 @@ pub mod time;
 pub mod vocabulary;
 
 pub use load::{LoadRequest, Loaded, in_order, load};
+pub use named::{is_inventory_text, named_inventories};
 pub use source::{DiskFiles, MemoryFiles, ReadError, SourceReader};
 pub use sub::SubRunbook;
 pub use vocabulary::Vocabulary;

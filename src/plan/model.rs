@@ -281,6 +281,12 @@ impl BoundPlan {
         self.steps.iter().find(|step| step.id == *id)
     }
 
+    /// The texts that it was made from, the runbook first, each with its name.
+    #[must_use]
+    pub fn texts(&self) -> Vec<(&str, &str)> {
+        self.sources.iter().map(|source| (source.name.as_str(), source.text.as_str())).collect()
+    }
+
     /// Completes an operator's command by the reason that a protected environment demands.
     #[must_use]
     pub fn with_reason(&self, command: String) -> String {

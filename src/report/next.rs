@@ -8,6 +8,7 @@ use super::waiting::wanted;
 use crate::base::StepId;
 use crate::engine::may_have_run;
 use crate::event::{Outcome, SuspendReason};
+use crate::language::named_inventories;
 use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepState, StepStatus};
 
@@ -28,7 +29,7 @@ pub(super) fn commands(plan: &BoundPlan, state: &RunState, places: &Places) -> V
     for waiting in state.suspended.iter().filter(|waiting| is_unjudged(state, waiting)) {
         next.push(("decide", format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step)));
     }
-    next.extend(onward(plan, state, places.drive));
+    next.extend(onward(plan, state, places));
     next.push(("details", format!("runbook show {run}")));
     next.push(match &places.report {
         Some(report) => ("report", report.display().to_string()),
@@ -39,8 +40,8 @@ pub(super) fn commands(plan: &BoundPlan, state: &RunState, places: &Places) -> V
     next
 }
 
-fn onward(plan: &BoundPlan, state: &RunState, drive: Drive) -> Vec<(&'static str, String)> {
-    let run = &plan.run;
+fn onward(plan: &BoundPlan, state: &RunState, places: &Places) -> Vec<(&'static str, String)> {
+    let (run, drive) = (&plan.run, places.drive);
     match state.finished.as_ref().map(|(outcome, _, _)| *outcome) {
         None if drive == Drive::Overtaken => vec![("end", plan.with_reason(format!("runbook cancel {run}")))],
         None if drive == Drive::Ending => vec![("end", format!("runbook resume {run}   carries the `cancel` out"))],
@@ -60,8 +61,8 @@ fn onward(plan: &BoundPlan, state: &RunState, drive: Drive) -> Vec<(&'static str
             | Outcome::Inconclusive,
         ) => {
             let undo = can_be_undone(plan, state).then(|| ("undo", confirmed(plan, format!("runbook undo {run}"))));
-            let bearing = otherwise(plan, state).map(|given| ("or", again(plan, Some(given))));
-            std::iter::once(("again", again(plan, None))).chain(bearing).chain(undo).collect()
+            let bearing = otherwise(plan, state).map(|given| ("or", again(plan, Some(given), places)));
+            std::iter::once(("again", again(plan, None, places))).chain(bearing).chain(undo).collect()
         }
     }
 }
@@ -88,7 +89,7 @@ fn otherwise<'a>(plan: &BoundPlan, state: &'a RunState) -> Option<(&'a str, &'a 
 }
 
 /// Gives the command that starts the same run anew, with another value of one of its parameters.
-fn again(plan: &BoundPlan, other: Option<(&str, &str)>) -> String {
+fn again(plan: &BoundPlan, other: Option<(&str, &str)>, places: &Places) -> String {
     use crate::base::mode::Mode;
     if let Some(run) = phrase::undoes(plan) {
         return confirmed(plan, format!("runbook undo {run}"));
@@ -111,9 +112,18 @@ fn again(plan: &BoundPlan, other: Option<(&str, &str)>) -> String {
         words.push(format!("-p {}", quoted(&format!("{name}={}", one_line(&text)))));
     }
     words.extend(other.map(|(name, value)| format!("-p {}", quoted(&format!("{name}={value}")))));
+    words.extend(inventories(plan, places).iter().map(|file| format!("--inventory {}", quoted(file))));
     match plan.mode {
         Mode::Real => confirmed(plan, words.join(" ")),
         Mode::Drill | Mode::DryRun => words.join(" "),
+    }
+}
+
+/// The inventories that the command must be told to mean those of the run.
+fn inventories(plan: &BoundPlan, places: &Places) -> Vec<String> {
+    match &places.inventories {
+        Some(known) => known.iter().map(|file| file.display().to_string()).collect(),
+        None => named_inventories(&plan.texts(), &[]).into_iter().map(str::to_owned).collect(),
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Places {
     pub drive: Drive,
     /// The steps that an answer or an order is kept for.
     pub kept: Vec<StepId>,
+    /// The inventories that a new run must be told here, to mean those of this one; `None` for a reader who may be anywhere: then
+    /// each is named that was not included.
+    pub inventories: Option<Vec<PathBuf>>,
 }
 
 /// Who drives a run that is not over.

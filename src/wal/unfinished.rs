@@ -12,7 +12,7 @@ use super::{Identity, WalError};
 use crate::action::{ObjectFacts, ReadStore};
 use crate::base::Digest;
 use crate::catalog::{wal_branches, wal_objects};
-use crate::pgformat::{SegmentName, SegmentScan, Timeline, WalFileName};
+use crate::pgformat::{Lsn, SegmentName, SegmentScan, Timeline, WalFileName};
 
 const BYTES: &str = "unfinished-bytes";
 const SHA256: &str = "unfinished-sha256";
@@ -59,6 +59,17 @@ impl Unfinished {
         self.bytes <= bytes
     }
 
+    /// Tells where it ends in a segment that begins at a position.
+    pub(super) fn end(&self, start: Lsn) -> Lsn {
+        Lsn(start.0.saturating_add(self.bytes))
+    }
+
+    /// Tells whether a segment's bytes begin with all that the copy proves.
+    pub(super) fn begins(&self, segment: &[u8]) -> bool {
+        let prefix = usize::try_from(self.bytes).ok().and_then(|bytes| segment.get(..bytes));
+        prefix.is_some_and(|prefix| Digest::of(prefix) == self.sha256)
+    }
+
     /// Tells whether another copy of the segment proves more.
     pub(super) fn is_shorter_than(&self, other: &Self) -> bool {
         self.bytes < other.bytes
@@ -68,7 +79,7 @@ impl Unfinished {
     pub(super) fn goes_on_in(&self, file: &WalFile) -> Result<bool, WalError> {
         let mut prefix = Vec::new();
         file.open()?.take(self.bytes).read_to_end(&mut prefix).map_err(|source| file.unread(source))?;
-        Ok(prefix.len() as u64 == self.bytes && Digest::of(&prefix) == self.sha256)
+        Ok(self.begins(&prefix))
     }
 }
 

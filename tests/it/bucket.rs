@@ -136,6 +136,7 @@ async fn aws_lifecycle_is_not_changed_while_a_recovery_is_open() {
         database: "orders".to_owned(),
         environment: "production".to_owned(),
         since: "2026-01-28T14:30:02Z".parse().unwrap(),
+        host: None,
         lifted: None,
     };
     freeze::freeze(&*store, "", &note).await.unwrap();

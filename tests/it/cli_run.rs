@@ -37,6 +37,24 @@ fn a_run_that_succeeds_is_listed_shown_and_reported_in_every_form() {
 }
 
 #[test]
+fn the_command_that_starts_a_run_again_names_the_inventories_that_it_was_told() {
+    let cli = Cli::with(&steps(&["id: a, run: 'false'"]));
+    let entry = |name: &str| format!("version: 1\nstores: {{ {name}: {{ url: \"file:///nowhere/{name}\" }} }}\n");
+    cli.file("inventory.yaml", &entry("one"));
+    cli.file("small site.yaml", &entry("two"));
+    let told = cli.run(&["run", "runbook.yaml", "--inventory", "small site.yaml"]).ends(10);
+    let again = told.err.lines().find(|line| line.contains("again ")).expect("what starts it again");
+    assert!(again.contains("runbook run runbook.yaml") && again.ends_with(" --inventory 'small site.yaml'"), "{again}");
+    cli.run(&["show", "last"]).ends(0).prints(again.trim());
+    cli.run(&["report", "last", "--markdown"]).ends(0).prints("--inventory 'small site.yaml'");
+    // What is found by itself is not repeated.
+    let found = cli.run(&["run", "runbook.yaml"]).ends(10);
+    assert!(!found.err.contains("--inventory"), "{}", found.err);
+    let both = ["run", "runbook.yaml", "--inventory", "inventory.yaml", "--inventory", "small site.yaml"];
+    cli.run(&both).ends(10).says("--inventory inventory.yaml --inventory 'small site.yaml'");
+}
+
+#[test]
 fn an_unknown_run_is_answered_with_those_that_may_be_meant() {
     let cli = Cli::with(&steps(&["id: a, run: 'true'"]));
     cli.run(&["run", "runbook.yaml"]).ends(0);

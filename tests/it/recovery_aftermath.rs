@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::cli::Ran;
+use crate::support::cli::{Cli, Ran};
 use crate::support::production::Production;
 
 const CONFIRM: [&str; 2] = ["--confirm", "production"];
@@ -78,6 +78,41 @@ fn a_failed_recovery_says_what_is_frozen_and_left_and_its_undo_lifts_the_freeze_
     assert!(Command::new("sh").args(["-c", &remove]).status().unwrap().success());
     let left = status(&production)["left"].to_string();
     assert!(!left.contains(".runbook-staged-"), "{left}");
+}
+
+#[test]
+fn a_freeze_of_a_run_that_is_over_or_not_known_here_is_told_with_what_lifts_it() {
+    let production = Production::new();
+    let (cli, cluster) = (&production.cli, &production.site.cluster);
+    // Cut off between the stop of the server and the swap, as by Ctrl-C; then somebody starts the server by hand.
+    cli.file(
+        "attempt.yaml",
+        "version: 1\nname: attempt\nsteps:\n  - { id: choose, uses: backup.find, with: { database: main } }\n  \
+         - { id: stage, uses: postgres.restore_base, with: { database: main, backup: '{{ steps.choose.backup }}' } }\n  \
+         - id: stop_server\n    uses: postgres.stop\n    with: { database: main, if_running: true }\n    \
+         undo: { uses: postgres.start, with: { database: main, only_if: stopped, stopped: '{{ steps.stop_server.stopped }}' } }\n  \
+         - { id: cut_off, run: 'false' }\n  \
+         - { id: recover, uses: postgres.recover, with: { database: main, staged: '{{ steps.stage.staged }}' } }\n",
+    );
+    cli.run(&["run", "attempt.yaml", CONFIRM[0], CONFIRM[1]]).ends(10).says("frozen");
+    cluster.up();
+    let now = status(&production);
+    assert_eq!((&now["open"], &now["frozen"][0]["run"]), (&Value::Null, &cli.id().into()), "{now:#}");
+    assert!(now["level"] != "ok" && now["frozen"][0]["host"].is_string(), "{now:#}");
+    let undo = format!("runbook undo {} --confirm production", cli.id());
+    cli.run(&["status"]).prints("prune, unattended backups and lifecycle changes are frozen").prints(&undo);
+
+    let other = Cli::new();
+    other.file("inventory.yaml", &cli.read("inventory.yaml"));
+    let theirs = other.run(&["status", "--json"]).json()[0].clone();
+    assert_eq!(theirs["frozen"][0]["known_here"], Value::Bool(false), "{theirs:#}");
+    let told = theirs.to_string();
+    assert!(told.contains("may still work on this data") && !told.contains("has ended had staged"), "{theirs:#}");
+    let why = other.run(&["restore", "main"]).err;
+    assert!(why.contains("is not known here") && why.contains(&cli.id()), "{why}");
+
+    cli.run(&["undo", "last", CONFIRM[0], CONFIRM[1]]).ends(0);
+    assert_eq!(status(&production)["frozen"], Value::Null, "its undo lifts it");
 }
 
 #[test]

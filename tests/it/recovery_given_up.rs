@@ -14,6 +14,7 @@ use runbook::transfer::Packing;
 use runbook::wal::{Destination, Identity, push_everywhere};
 use serde_json::{Value, json};
 
+use crate::pitr_plan::Asked;
 use crate::support::cli::{Cli, Ran};
 use crate::support::recovery::{Depot, Site};
 
@@ -83,19 +84,33 @@ async fn a_server_that_is_started_again_goes_on_archiving_the_segment_that_was_r
 #[tokio::test]
 async fn what_it_wrote_on_in_that_segment_is_rescued_by_the_next_recovery() {
     let (site, backup) = crashed(Depot::default()).await;
-    rescue(&site).await;
+    let asked = Asked { site, cli: Cli::new() };
+    asked.about("postgres");
+    let (site, cli) = (&asked.site, &asked.cli);
+    let name = rescue(site).await;
     site.cluster.up();
-    insert(&site, 4);
+    insert(site, 4);
+    // Nobody takes the beginning for the whole of the segment meanwhile.
+    crate::support::cli::until("the commit waits", || {
+        let figures = cli.run(&["wal", "status", "main", "--json"]).json()[0]["figures"].clone();
+        assert!(figures["lag_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{figures}");
+        figures["lag_s"].as_u64().is_some_and(|seconds| seconds > 0)
+    });
+    let told = format!("the archive has only the beginning of `{name}`");
+    cli.run(&["pitr", "main"]).ends(0).prints(&told).prints(" in the archive, of ");
     site.cluster.kill();
     let run = site.run();
     let staged = run.stage(&backup).await;
+    let ahead = format!("{:?}", run.check_ahead(&staged, json!({})).await);
+    assert!(ahead.contains(&told) && ahead.contains("that only the server has of"), "{ahead}");
+    assert!(!ahead.contains("all of its WAL is in the archive"), "{ahead}");
     run.stop().await;
     run.recover(&staged, json!({})).await;
-    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+    assert_eq!(rows(site), "1,2,3,4", "{}", site.said());
     assert!(site.said().contains("the archive had only the beginning of"), "{}", site.said());
     // From the archive alone it is all there, too.
     site.archive();
-    from_the_archive_alone(&site, &backup).await;
+    from_the_archive_alone(site, &backup).await;
 }
 
 /// Two stores between which the shipped procedure copies: the site's and one elsewhere.

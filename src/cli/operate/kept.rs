@@ -70,8 +70,9 @@ pub fn beside_kept(
             }
             (true, HumanVerdict::Yes) => {
                 let message = format!("{} is kept, and a no counts above every yes", in_words(&verb));
+                let retry = subject.plan.with_reason(format!("runbook retry {run} {step}"));
                 return Err(Failure::new(Exit::Refused, message).help(format!(
-                    "nothing was changed; `runbook resume {run}` takes that `deny`: where the step waits then, `runbook retry {run} {step}` asks \
+                    "nothing was changed; `runbook resume {run}` takes that `deny`: where the step waits then, `{retry}` asks \
                      again; where it fails, a new run goes on all the same"
                 )));
             }

@@ -282,7 +282,9 @@ fn stops(about: &About<'_>, plan: &Plan, fact: &dyn Fn(&str, &str)) {
     if let (Goal::Newest, Some(newest)) = (&plan.settled.goal, newest) {
         let rpo = about.site.inventory.databases.get(about.database).and_then(|entry| entry.rpo).map(|span| span.0);
         let promised = rpo.map(|rpo| format!("; what may be lost at most is {} (the RPO)", human_duration(rpo)));
-        fact("newest", &format!("commit of {newest}{}", promised.unwrap_or_default()));
+        let beyond = plan.newest_at.filter(|at| *at > newest);
+        let beyond = beyond.map(|at| format!(" in the archive, of {at} at the server")).unwrap_or_default();
+        fact("newest", &format!("commit of {newest}{beyond}{}", promised.unwrap_or_default()));
     }
 }
 

@@ -13,6 +13,7 @@ use crate::base::clock::between;
 use crate::base::units::human_duration;
 use crate::catalog::health::Level;
 use crate::cli::again::Again;
+use crate::cli::freezes::Frozen;
 use crate::cli::onward::Onward;
 use crate::cli::recovery::Open;
 use crate::cli::runs::outcome_words;
@@ -46,11 +47,14 @@ impl Advice {
 /// Says what to do next, most urgent first.
 pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     let wrong = status.server.contradictions.iter();
+    let (known, unknown): (Vec<&Frozen>, Vec<&Frozen>) = status.only_frozen().partition(|one| one.known_here);
+    let frozen = |one: &&Frozen| Advice::new(Level::Warning, one.advice(&status.database, again));
     let mut next: Vec<Advice> =
         wrong.map(|one| Advice::new(Level::Critical, format!("{}: {}", one.what, one.help))).collect();
     // It may be why the server is down, and whatever is started or restored there needs room first.
     next.extend(status.server.full_disks.iter().map(|disk| Advice::new(Level::Critical, disk.clone())));
     next.extend(unfinished(status));
+    next.extend(unknown.iter().map(frozen));
     let ways = Ways::of(status, again);
     // Whether it is down is not known while the entry is wrong about it.
     if !status.server.answers && status.server.contradictions.is_empty() {
@@ -61,6 +65,7 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     if let Some(open) = status.open.as_ref().filter(|open| status.unfinished.iter().all(|run| run.run != open.run)) {
         next.push(left_open(open, status, (&ways, again)));
     }
+    next.extend(known.iter().map(frozen));
     next.extend(archiving(status, again));
     if !status.forecast_fault.is_empty() {
         let look = again.line(["dry-run", status.recovery(), "-p", &ways.database, "-p", "incident_at=now"]);
@@ -464,7 +469,7 @@ fn archiving(status: &Status, again: &Again) -> Vec<Advice> {
     }
     // Where a finding names its own way out, that is the next step; to look at it once more leads in a circle.
     let told = |message: &str| match message.contains("`runbook ") {
-        true => again.advice(message),
+        true => message.to_owned(),
         false => format!("{message}: {look}"),
     };
     bad.map(|finding| Advice::new(finding.level, told(&finding.message))).collect()

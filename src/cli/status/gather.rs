@@ -18,6 +18,7 @@ use crate::catalog::{KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 use crate::cli::args::{InventoryArgs, Subject};
 use crate::cli::backups::expected::Expectations;
 use crate::cli::forgetting::{self, Unforgotten};
+use crate::cli::freezes::{self, Frozen};
 use crate::cli::leftover::{self, Remains};
 use crate::cli::onward::Onward;
 use crate::cli::prepare::{self, RunIdentity};
@@ -108,6 +109,9 @@ pub struct Status {
     pub forecast_fault: String,
     /// The recovery that is open.
     pub open: Option<Open>,
+    /// Recoveries that keep its backups frozen in its stores; of other machines and state folders, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub frozen: Vec<Frozen>,
     /// Runs that concern it and have not ended.
     pub unfinished: Vec<Unfinished>,
     /// The run that stopped its server and is over, or given up, where no later one has started it.
@@ -129,6 +133,15 @@ impl Status {
     /// The shipped runbook that brings it back.
     pub fn recovery(&self) -> &'static str {
         if self.stanza.is_some() { THEIR_RECOVERY } else { RECOVERY }
+    }
+
+    /// The freezes of its stores that nothing else of this tells of: their runs are not known here, or are over.
+    pub fn only_frozen(&self) -> impl Iterator<Item = &Frozen> {
+        let is_told = |frozen: &Frozen| {
+            let is_it = |run: &RunId| run.as_str() == frozen.run;
+            self.open.iter().any(|open| is_it(&open.run)) || self.unfinished.iter().any(|run| is_it(&run.run))
+        };
+        self.frozen.iter().filter(move |frozen| !is_told(frozen))
     }
 
     /// Whether its prefix holds what another cluster archived and backed up, as after `pg_upgrade`.
@@ -328,6 +341,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         forecast: None,
         forecast_fault: String::new(),
         open,
+        frozen: freezes::of(name, site, runs.as_ref())?,
         unfinished: history.unfinished,
         stopped_by: history.stopped_by,
         unforgotten: forgetting::fault(name, site),

@@ -43,6 +43,10 @@ pub fn print(status: &Status, again: &Again) {
         );
         line("open", (Tone::Warn, &text));
     }
+    for frozen in status.only_frozen() {
+        let since = format!("since {}", ago(frozen.since, status.at));
+        line("frozen", (Tone::Warn, &frozen.told(&since)));
+    }
     for (index, left) in leftover::lines(&status.left).iter().enumerate() {
         line(if index == 0 { "left" } else { "" }, (Tone::Quiet, left));
     }

@@ -14,7 +14,7 @@ use crate::catalog::health::Level;
 use crate::catalog::recovery::{Refusal, lanes};
 use crate::cli::args::InventoryArgs;
 use crate::cli::backups::open_store::of_catalog;
-use crate::cli::recoverable::{ClusterView, Recoverable, databases};
+use crate::cli::recoverable::{ClusterView, LookError, Recoverable, databases};
 use crate::cli::site::Site;
 use crate::cli::{Failure, document, wiring};
 use crate::pgformat::{Commit, Lsn, SegmentName, Timeline, WalFileName, WalWalker, Walked};
@@ -96,7 +96,10 @@ pub fn standing(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Archiv
     let of_entry = || site.inventory.databases.get(name)?.rpo.map(|span| span.0);
     let expected = || site.inventory.backups.values().filter(|expected| expected.source == name);
     let least = || expected().filter_map(|expected| expected.max_wal_age).map(|span| span.0).min();
-    wiring::block_on(observe(site, name, rpo.or_else(of_entry).or_else(least)))?
+    let mut standing = wiring::block_on(observe(site, name, rpo.or_else(of_entry).or_else(least)))??;
+    // What they say to type runs as it stands.
+    standing.findings.iter_mut().for_each(|finding| finding.message = site.again.advice(&finding.message));
+    Ok(standing)
 }
 
 async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<ArchivingStatus, Failure> {
@@ -130,6 +133,10 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Archi
     {
         found = again;
         seen = archived(&found, live.server.clone(), rpo);
+    }
+    match begun(&found, &seen).await {
+        Ok(until) => seen.archived_to = seen.archived_to.map(|to| until.map_or(to, |until| to.min(until))),
+        Err(error) => (seen.archived_to, seen.waiting) = (None, Waiting::Unknown(chain(&error))),
     }
     seen.silent = silent.into_iter().map(unheard).collect();
     if let Ok(server) = &seen.server {
@@ -196,6 +203,22 @@ fn archived(found: &Recoverable, server: Result<ServerSide, String>, rpo: Option
         full: Vec::new(),
         log: None,
         rpo,
+    }
+}
+
+/// Up to where the archive has the segment that is still being written: a recovery that was given up had rescued its beginning, and
+/// the server was started again. `None` where the newest segment of the archive is another one.
+async fn begun(found: &Recoverable, seen: &Observed) -> Result<Option<Lsn>, LookError> {
+    let Some((view, last)) = found.clusters.first().zip(seen.last_archived) else { return Ok(None) };
+    let is_written = match &seen.server {
+        Ok(server) => {
+            last.number(server.segment_size) == server.segment_size.number_of(Lsn(server.position.0.saturating_sub(1)))
+        }
+        Err(_) => true,
+    };
+    match is_written {
+        true => found.has_until(view, last).await.map(Some),
+        false => Ok(None),
     }
 }
 

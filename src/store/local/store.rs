@@ -76,17 +76,29 @@ impl Place {
         match std::fs::metadata(self.root.join(MARKER)) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_filled_by_others() => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unavailable {
-                store: self.name.clone(),
-                what: format!(
-                    "there is no store in `{}`: it is not mounted, or nothing was ever stored there; what another program \
-                     stores is read with `read_only: true`",
-                    self.root.display()
-                ),
-                source: error,
-            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.unborn(error)),
             Err(error) => Err(self.fault(format!("cannot look into `{}`", self.root.display()), error)),
         }
+    }
+
+    /// Says that there is no store, and what makes one; a folder that is there is not told to be absent.
+    fn unborn(&self, absent: io::Error) -> StoreError {
+        let root = self.root.display();
+        let init = match self.access {
+            Access::ReadWrite => ", and `runbook backups init` makes one",
+            Access::ReadOnly => "",
+        };
+        let (fact, source) = match self.root.is_dir() {
+            true => {
+                let lacks = io::Error::new(io::ErrorKind::NotFound, format!("it has no `{MARKER}`"));
+                (format!("the folder `{root}` is there and holds no store: its disk is not mounted"), lacks)
+            }
+            false => (format!("there is no store in `{root}`: it is not mounted"), absent),
+        };
+        let what = format!(
+            "{fact}, or nothing was ever stored there{init}; what another program stores is read with `read_only: true`"
+        );
+        StoreError::Unavailable { store: self.name.clone(), what, source }
     }
 
     /// Whether other programs fill it: it is only read, and holds something. Where a disk is mounted, nothing lies

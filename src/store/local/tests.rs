@@ -132,6 +132,11 @@ async fn absence_is_not_believed_without_the_store() {
     let strict = Opening::plain(&entry(&root), "s").open_existing().unwrap();
     assert!(matches!(put(&*strict, "a", "one").await, Err(StoreError::Unavailable { .. })));
     assert!(names(&root).is_empty());
+    let told = read.list("").await.unwrap_err().to_string();
+    assert!(
+        told.contains("is there and holds no store") && told.contains("`runbook backups init` makes one"),
+        "{told}"
+    );
     Opening::plain(&entry(&root), "s").initialize().unwrap();
     assert!(matches!(read.head(&key("a")).await, Err(StoreError::NotFound { .. })));
     put(&*strict, "a", "one").await.unwrap();

@@ -80,11 +80,17 @@ impl Place {
             Ok(Some(_)) => Ok(()),
             Ok(None) if self.is_filled_by_others(session).await => Ok(()),
             Ok(None) => {
+                let place = format!("`{}` on `{}`", self.at.path.display(), self.at.host);
+                let fact = match stat(session, &self.at.path).await {
+                    Ok(Some(_)) => format!("the folder {place} is there and holds no store: its disk is not mounted"),
+                    Ok(None) | Err(_) => format!("there is no store in {place}: it is not mounted"),
+                };
+                let init = match self.access {
+                    Access::ReadWrite => ", and `runbook backups init` makes one",
+                    Access::ReadOnly => "",
+                };
                 let what = format!(
-                    "there is no store in `{}` on `{}`: it is not mounted, or nothing was ever stored there; what another \
-                     program stores is read with `read_only: true`",
-                    self.at.path.display(),
-                    self.at.host
+                    "{fact}, or nothing was ever stored there{init}; what another program stores is read with `read_only: true`"
                 );
                 let source = io::Error::new(io::ErrorKind::NotFound, what.clone());
                 Err(StoreError::Unavailable { store: self.name.clone(), what, source })

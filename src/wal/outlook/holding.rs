@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::{CommitTimes, ForeignArchive, ForeignFolder, Identity, Keys, Source, WalError, read_first};
+use super::super::{
+    Beginning, CommitTimes, ForeignArchive, ForeignFolder, Identity, Keys, Source, WalError, read_first,
+};
 use super::Remnant;
 use super::remnant::BeyondArchive;
 use crate::action::{ObjectKey, ReadStore, Secrets, StoreError};
 use crate::catalog::recovery::{Archive, BaseBackup, base_backups};
 use crate::catalog::{self, Backup, CatalogError, KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT};
 use crate::language::inventory::{Database, StoreEntry};
-use crate::pgformat::{SegmentHeader, SegmentName, SegmentSize, SystemId, Timeline, WalFileName};
+use crate::pgformat::{Lsn, SegmentHeader, SegmentName, SegmentSize, SystemId, Timeline, WalFileName};
 
 /// What the store of one database holds.
 pub struct Recoverable {
@@ -204,6 +206,17 @@ impl Recoverable {
     #[must_use]
     pub fn commit_times(&self, system_id: SystemId, size: SegmentSize) -> CommitTimes<'_> {
         CommitTimes::of(self.sources(system_id, Some(size)), size)
+    }
+
+    /// Tells up to where the stores have a segment: to its end, or as far as a recovery that was given up rescued it while it was
+    /// being written. Reads no content.
+    ///
+    /// # Errors
+    /// Fails when a store gives no answer.
+    pub async fn has_until(&self, cluster: &ClusterView, name: SegmentName) -> Result<Lsn, LookError> {
+        let size = cluster.archive.size;
+        let beginning = Beginning::of(&self.sources(cluster.system_id, Some(size)), name).await?;
+        Ok(beginning.map_or(name.end(size), |beginning| beginning.until))
     }
 
     /// What of a cluster's WAL only its server has.

@@ -52,8 +52,8 @@ impl Hunt {
     ) -> Result<(), LookError> {
         let commit_times = &found.commit_times(cluster.system_id, cluster.archive.size);
         let reading = path.iter().copied().map(|name| async move {
-            let only_there = found.remnant.as_ref().filter(|_| !cluster.archive.holds(name));
-            match only_there {
+            let remnant = found.remnant.as_ref();
+            match remnant.filter(|left| !cluster.archive.holds(name) || left.goes_beyond(&cluster.archive, name)) {
                 Some(remnant) => (name, Ok(remnant.segment(name))),
                 None => (name, commit_times.segment(name).await.map(Some)),
             }

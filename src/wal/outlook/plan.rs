@@ -334,9 +334,10 @@ async fn settle(
     };
     let archived: Vec<SegmentName> = readable.iter().copied().filter(|name| archive.holds(*name)).collect();
     let left = readable.len() - archived.len();
+    let begun: Vec<SegmentName> = archived.iter().copied().filter(|name| beyond.has(*name)).collect();
     let newest_commit = match goal {
         Goal::Immediate => None,
-        Goal::Time(_) if left == 0 => newest_commit,
+        Goal::Time(_) if left == 0 && begun.is_empty() => newest_commit,
         Goal::Newest | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {
             commit_times.newest_commit_before(&archived, way.bound.unwrap_or(Lsn(u64::MAX))).await?
         }
@@ -354,8 +355,11 @@ async fn settle(
     let tear = beyond.remnant.and_then(|left| left.tear.as_ref());
     let tear = tear.and_then(|tear| tear.note((place, &settled.goal), (archive, way.followed)));
     let rescued = (left > 0).then(|| format!("{left} segments are not in the archive yet; the server still has them"));
+    let begun = begun.iter().map(|name| {
+        format!("the archive has only the beginning of `{name}`; the server still has what was written in it since")
+    });
     Ok(Ok(Plan {
-        notes: settled.note.iter().cloned().chain(embedded).chain(rescued).collect(),
+        notes: settled.note.iter().cloned().chain(embedded).chain(rescued).chain(begun).collect(),
         unread: archive.unknown_beside(way.base, way.followed),
         tear,
         newest_at,

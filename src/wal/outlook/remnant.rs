@@ -1,6 +1,6 @@
 //! WAL that the archive does not have and the server still does: what a recovery rescues first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub struct Remnant {
     pub system_id: SystemId,
     /// Its segments beyond the archive, each with its file.
     pub segments: BTreeMap<SegmentName, PathBuf>,
+    /// Those of them of which the archive has the beginning: a recovery that was given up had rescued it.
+    pub begun: BTreeSet<SegmentName>,
     /// Timelines whose history only it has.
     pub branches: BTreeMap<Timeline, Branch>,
     /// The timeline that an unfinished recovery opened too early, whose data directory the server's is.
@@ -68,7 +70,7 @@ pub(super) struct BeyondArchive<'a> {
 
 impl UnarchivedSegments for BeyondArchive<'_> {
     fn has(&self, name: SegmentName) -> bool {
-        !self.archive.holds(name) && self.remnant.is_some_and(|remnant| remnant.segments.contains_key(&name))
+        self.remnant.is_some_and(|remnant| remnant.goes_beyond(self.archive, name))
     }
 
     fn read(&self, name: SegmentName) -> Option<Vec<u8>> {
@@ -77,6 +79,11 @@ impl UnarchivedSegments for BeyondArchive<'_> {
 }
 
 impl Remnant {
+    /// Tells whether it has more of a segment than the archive.
+    pub(super) fn goes_beyond(&self, archive: &Archive, name: SegmentName) -> bool {
+        self.segments.contains_key(&name) && (self.begun.contains(&name) || !archive.holds(name))
+    }
+
     /// Counts it as what replay will find beside the archive.
     pub(super) fn join(&self, cluster: &mut ClusterView) {
         if cluster.system_id != self.system_id {

@@ -219,7 +219,11 @@ impl<'a> RecoveryForecast<'a> {
         let (backup, replay) = (&plan.backup, &plan.replay);
         let fetched = ByteSize(backup.stored_bytes.saturating_add(replay.stored_bytes));
         let newest = match (&plan.settled.goal, plan.newest_commit) {
-            (Goal::Newest, Some(commit)) => format!("; the newest archived commit is of {}", commit.at),
+            (Goal::Newest, Some(commit)) => {
+                let beyond = plan.newest_at.filter(|at| *at > commit.at);
+                let beyond = beyond.map(|at| format!(", the newest that only the server has of {at}"));
+                format!("; the newest archived commit is of {}{}", commit.at, beyond.unwrap_or_default())
+            }
             (Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_), _) => {
                 String::new()
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::rescue::{Tail, tail_of};
+use super::rescue::{Rescued, Tail, tail_of};
 use crate::action::{ActionError, ReadFiles, ReadStore, Surroundings};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::wal_location::WalLocation;
@@ -13,8 +13,8 @@ use crate::actions::postgres::restore::old::Old;
 use crate::actions::postgres::stores::archive::WalArchive;
 use crate::base::RunId;
 use crate::catalog::KIND_POSTGRES_BASE;
-use crate::catalog::recovery::{Edge, Goal};
-use crate::pgformat::{ControlFile, SegmentName, Timeline, WalFileName};
+use crate::catalog::recovery::{Edge, Goal, LastCommit};
+use crate::pgformat::{ControlFile, SegmentName, SegmentScan, Timeline, WalFileName};
 use crate::wal::Keys;
 use crate::wal::outlook::{LookError, Planned, Recoverable, Remnant, Tear, plan};
 
@@ -116,20 +116,44 @@ pub(crate) async fn remnant(look: &Lookout<'_>) -> Result<Option<Remnant>, Actio
     let Some(old) = Old::find(look.cluster, run, files.as_ref()).map_err(unread)? else { return Ok(None) };
     let Some(control) = old.control(files.as_ref()) else { return Ok(None) };
     let Some(folder) = old.wal(run, files.as_ref()).map_err(unread)? else { return Ok(None) };
-    let mut tail = tail(look, &control, folder).await?;
-    tail.given_up = Marker::read(files.as_ref(), &old.dir)?.and_then(|unfinished| unfinished.given_up);
-    Ok(Some(of(tail, &control, Arc::clone(files))))
-}
-
-async fn tail(look: &Lookout<'_>, control: &ControlFile, folder: PathBuf) -> Result<Tail, ActionError> {
-    let (system_id, size) = (control.system_id, control.segment_size);
     let (_, prefix) = look.cluster.archive()?;
     let stores = look.stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
-    let archived = WalArchive { stores, prefix, system_id, size }.names().await?;
-    let archived: BTreeSet<WalFileName> = archived.into_keys().collect();
-    let files = Arc::clone(&look.files);
-    let read = tail_of((system_id, size), archived, (files, folder)).await?;
+    let wal_archive = WalArchive { stores, prefix, system_id: control.system_id, size: control.segment_size };
+    let mut tail = tail((&wal_archive, files), folder).await?;
+    tail.given_up = Marker::read(files.as_ref(), &old.dir)?.and_then(|unfinished| unfinished.given_up);
+    let begun = begun(&wal_archive, &tail, files.as_ref()).await?;
+    let mut remnant = of(tail, &control, Arc::clone(files));
+    for Rescued { name, path, newest_commit, .. } in begun {
+        if let WalFileName::Segment(name) = name {
+            remnant.newest.extend(newest_commit.map(|commit| (name, commit)));
+            remnant.segments.insert(name, path);
+            remnant.begun.insert(name);
+        }
+    }
+    Ok(Some(remnant))
+}
+
+async fn tail(
+    (wal_archive, files): (&WalArchive<'_>, &Arc<dyn ReadFiles>),
+    folder: PathBuf,
+) -> Result<Tail, ActionError> {
+    let archived: BTreeSet<WalFileName> = wal_archive.names().await?.into_keys().collect();
+    let read = tail_of((wal_archive.system_id, wal_archive.size), archived, (Arc::clone(files), folder)).await?;
     read.map_err(|error| ActionError::retryable("the server's own WAL cannot be read").because(&error))
+}
+
+/// Segments of which the archive has only the beginning, and in which the server wrote on: the recovery brings them there first.
+async fn begun(wal_archive: &WalArchive<'_>, tail: &Tail, files: &dyn ReadFiles) -> Result<Vec<Rescued>, ActionError> {
+    let (size, mut begun) = (wal_archive.size, Vec::new());
+    for (segment, path) in &tail.untold {
+        let read = || files.read(path, size.bytes());
+        let Some(own) = wal_archive.has_only_begun(*segment, read).await? else { continue };
+        let scan = SegmentScan::of(*segment, size, &own);
+        let newest_commit = scan.last_commit.map(|commit| LastCommit { at: commit.at, lsn: commit.lsn });
+        let oldest_commit = scan.first_commit.map(|commit| commit.at);
+        begun.push(Rescued { name: WalFileName::Segment(*segment), path: path.clone(), newest_commit, oldest_commit });
+    }
+    Ok(begun)
 }
 
 fn of(tail: Tail, control: &ControlFile, files: Arc<dyn ReadFiles>) -> Remnant {
@@ -144,6 +168,7 @@ fn of(tail: Tail, control: &ControlFile, files: Arc<dyn ReadFiles>) -> Remnant {
     Remnant {
         system_id: control.system_id,
         segments: paths,
+        begun: BTreeSet::new(),
         newest,
         branches: tail.branches,
         given_up: tail.given_up,

@@ -1,16 +1,17 @@
 //! What a person should know of the old data before a recovery replaces it. Cheap, and only reads.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::rescue::{Glance, Judge};
-use crate::action::{ActionError, CheckContext};
+use crate::action::{ActionError, CheckContext, HostError};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::actions::postgres::restore::old::Old;
 use crate::actions::postgres::stores::archive::{self, WalArchive};
 use crate::base::Timestamp;
 use crate::catalog::wal_owner;
-use crate::pgformat::{ControlFile, SystemId, WalFileName};
+use crate::pgformat::{ControlFile, SegmentName, SystemId, WalFileName};
 use crate::wal::Keys;
 
 /// What a recovery would replace.
@@ -58,15 +59,18 @@ pub(crate) async fn replaced(
     }
     let cluster_text = format!("`{shown}` will be moved aside; it holds cluster {}", control.system_id);
     let found = match glance(&old, (cluster, location), &control, cx).await {
-        Ok(Some(Glance { unarchived, .. }))
-            if unarchived > 0 && !may_rescue(cluster, cx)? && is_archived(cluster, control.system_id, cx).await =>
+        Ok(Some((glance, begun)))
+            if (glance.unarchived > 0 || begun.is_some())
+                && !may_rescue(cluster, cx)?
+                && is_archived(cluster, control.system_id, cx).await =>
         {
+            let count = glance.unarchived + usize::from(begun.is_some());
             return Ok(Some(Replaced::Unrescuable(format!(
-                "`{shown}` has {unarchived} WAL segments that no store has, and every store of its WAL is read-only here: \
+                "`{shown}` has {count} WAL segments that no store has whole, and every store of its WAL is read-only here: \
                  what was committed last could not be brought into the archive before the data is moved aside"
             ))));
         }
-        Ok(Some(glance)) => words(&glance, target),
+        Ok(Some((glance, begun))) => words(&glance, begun, target),
         Ok(None) => "it has no `pg_wal`".to_owned(),
         Err(error) => format!("its newest commit is not known: {error}"),
     };
@@ -99,12 +103,13 @@ fn may_rescue(cluster: &Cluster, cx: &CheckContext) -> Result<bool, ActionError>
     Ok(std::iter::once(own).chain(cluster.further()).any(is_open))
 }
 
+/// Looks at its newest WAL; with it, the segment of which the archive has only the beginning.
 async fn glance(
     old: &Old,
     (cluster, location): (&Cluster, Option<&WalLocation>),
     control: &ControlFile,
     cx: &CheckContext,
-) -> Result<Option<Glance>, ActionError> {
+) -> Result<Option<(Glance, Option<SegmentName>)>, ActionError> {
     let files = cx.host.read_files();
     let failed = |error| ActionError::fatal("its WAL cannot be read").because(&error);
     let Some(folder) = old.wal(&cx.about.run, files.as_ref()).map_err(failed)? else { return Ok(None) };
@@ -118,21 +123,33 @@ async fn glance(
     let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
     let wal_archive = WalArchive { stores, prefix, system_id, size };
     let archived: BTreeSet<WalFileName> = wal_archive.names().await?.into_keys().collect();
+    let shared = Arc::clone(&files);
     let looking = tokio::task::spawn_blocking(move || {
-        Judge { system_id, size, archived: &archived }.glance(files.as_ref(), &folder)
+        let glance = Judge { system_id, size, archived: &archived }.glance(shared.as_ref(), &folder)?;
+        let is_archived = |name: &SegmentName| archived.contains(&WalFileName::Segment(*name));
+        let newest = glance.newest.clone().filter(|(name, _)| is_archived(name));
+        Ok::<_, HostError>((glance, newest))
     });
     let looked = looking.await.map_err(|error| ActionError::fatal("looking at its WAL panicked").because(&error))?;
-    looked.map(Some).map_err(failed)
+    let (glance, newest) = looked.map_err(failed)?;
+    let begun = match newest {
+        Some((name, path)) => wal_archive.has_only_begun(name, || files.read(&path, size.bytes())).await?.map(|_| name),
+        None => None,
+    };
+    Ok(Some((glance, begun)))
 }
 
-fn words(glance: &Glance, target: Option<Timestamp>) -> String {
+fn words(glance: &Glance, begun: Option<SegmentName>, target: Option<Timestamp>) -> String {
     let newest = match glance.newest_commit {
         Some(at) => format!("its newest commit is of {at}"),
         None => "its newest WAL holds no commit".to_owned(),
     };
-    let tail = match glance.unarchived {
-        0 => "all of its WAL is in the archive".to_owned(),
-        count => format!("{count} of its WAL segments are not in the archive and are rescued first"),
+    let tail = match (glance.unarchived, begun) {
+        (0, Some(name)) => {
+            format!("the archive has only the beginning of `{name}`, and what was written in it since is rescued first")
+        }
+        (0, None) => "all of its WAL is in the archive".to_owned(),
+        (count, _) => format!("{count} of its WAL segments are not in the archive and are rescued first"),
     };
     match (target, glance.newest_commit) {
         (Some(target), Some(newest_at)) if target < newest_at => {
@@ -153,10 +170,21 @@ mod tests {
 
     #[test]
     fn what_a_target_gives_up_is_said_and_what_it_keeps_is_not() {
-        let glance = Glance { newest_commit: Some(at("2026-01-28T14:30:00Z")), unarchived: 2 };
-        let given_up = words(&glance, Some(at("2026-01-28T14:00:00Z")));
+        let glance = Glance { newest_commit: Some(at("2026-01-28T14:30:00Z")), unarchived: 2, newest: None };
+        let given_up = words(&glance, None, Some(at("2026-01-28T14:00:00Z")));
         assert!(given_up.contains("will not be in the new one") && given_up.contains("2 of its WAL"), "{given_up}");
-        assert!(!words(&glance, Some(at("2026-01-28T15:00:00Z"))).contains("will not be"));
-        assert!(!words(&glance, None).contains("will not be"));
+        assert!(!words(&glance, None, Some(at("2026-01-28T15:00:00Z"))).contains("will not be"));
+        assert!(!words(&glance, None, None).contains("will not be"));
+    }
+
+    #[test]
+    fn a_segment_of_which_the_archive_has_only_the_beginning_is_not_all_of_it() {
+        let glance = Glance { newest_commit: None, unarchived: 0, newest: None };
+        assert!(words(&glance, None, None).contains("all of its WAL is in the archive"));
+        let begun = words(&glance, "000000010000000000000006".parse().ok(), None);
+        assert!(
+            begun.contains("only the beginning of `000000010000000000000006`") && !begun.contains("all of"),
+            "{begun}"
+        );
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Glance {
     pub(crate) newest_commit: Option<Timestamp>,
     /// How many of its segments the archive lacks, empty ones for later use not counted.
     pub(crate) unarchived: usize,
+    /// Its newest segment, and where it lies.
+    pub(crate) newest: Option<(SegmentName, PathBuf)>,
 }
 
 /// The largest history file that is read.
@@ -382,7 +384,8 @@ impl Judge<'_> {
                 break;
             }
         }
-        Ok(Glance { newest_commit, unarchived })
+        let newest = segments.last().map(|segment| (*segment, folder.join(segment.to_string())));
+        Ok(Glance { newest_commit, unarchived, newest })
     }
 
     fn belongs(&self, segment: SegmentName, bytes: &[u8]) -> Result<(), String> {

@@ -33,6 +33,7 @@ pub(crate) async fn begin(cluster: &Cluster, cx: &RunContext) {
         database: cluster.name.clone(),
         environment: cx.about.environment.clone(),
         since: clock::now(),
+        host: Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
         lifted: None,
     };
     for name in cluster.entry.keeping() {

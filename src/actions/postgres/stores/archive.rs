@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::readable::Judged;
-use crate::action::{Access, ActionError, Effects, ReadStore, StoreError, Surroundings, Target};
+use crate::action::{Access, ActionError, Effects, HostError, ReadStore, StoreError, Surroundings, Target};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::store::FULL;
 use crate::base::Timestamp;
@@ -15,7 +15,7 @@ use crate::event::ErrorClass;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
 use crate::transfer::TransferError;
 use crate::wal::{
-    CommitTimes, Identity, Keys, Loaded, Plainly, Source, WalError, load_first, read_first, unpack_first,
+    Beginning, CommitTimes, Identity, Keys, Loaded, Plainly, Source, WalError, load_first, read_first, unpack_first,
 };
 
 /// Where a cluster's WAL lies: what one of several stores has is there.
@@ -150,6 +150,23 @@ impl WalArchive<'_> {
             Err(error) if error.is_fault() || error.is_of_key() => Ok(Err(error.to_string())),
             Err(error) => Err(unread_segment(segment, &error)),
         }
+    }
+
+    /// Tells whether the stores have only the beginning of a segment in which the server has gone on since. Its own copy is read
+    /// where they do.
+    ///
+    /// # Errors
+    /// Fails when a store gives no answer, or the copy cannot be read.
+    pub(crate) async fn has_only_begun(
+        &self,
+        segment: SegmentName,
+        read: impl FnOnce() -> Result<Vec<u8>, HostError>,
+    ) -> Result<Option<Vec<u8>>, ActionError> {
+        let (sources, failed) = (self.sources(), |error: WalError| unread_segment(segment, &error));
+        let Some(beginning) = Beginning::of(&sources, segment).await.map_err(failed)? else { return Ok(None) };
+        let unread = |error| ActionError::retryable("the server's own WAL cannot be read").because(&error);
+        let own = read().map_err(unread)?;
+        Ok(beginning.goes_on_in(&sources, &own).await.map_err(failed)?.then_some(own))
     }
 
     /// Lists the names of all that is there.

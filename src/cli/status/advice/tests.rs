@@ -41,6 +41,7 @@ fn healthy() -> Status {
         forecast: None,
         forecast_fault: String::new(),
         open: None,
+        frozen: Vec::new(),
         unfinished: Vec::new(),
         stopped_by: None,
         unforgotten: None,
