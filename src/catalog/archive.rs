@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::key::{cluster_key, history_prefix, wal_prefix};
 use super::{CatalogError, read_small, read_verified, wal_file_of};
-use crate::action::{ObjectFacts, PutOptions, ReadStore, Store, StoreError};
+use crate::action::{ObjectFacts, ObjectKey, PutOptions, ReadStore, Store, StoreError};
 use crate::base::Digest;
 use crate::pgformat::{SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalFileName, is_number_taken};
 
@@ -66,12 +66,44 @@ pub async fn wal_listing_of(
     system_id: SystemId,
     segments: &[SegmentName],
 ) -> Result<WalListing, CatalogError> {
-    let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(WalListing::default()) };
+    let Some(first) = segments.first() else { return Ok(WalListing::default()) };
     let folder = wal_prefix(prefix, system_id, first.timeline());
+    Ok(gathered(listed_of(store, &folder, segments).await?, &folder, first.timeline()))
+}
+
+/// Lists the objects of some segments as [`wal_listing_of`] does, each with the segment that it holds.
+///
+/// # Errors
+/// Fails when the store does.
+pub async fn wal_keys_of(
+    store: &dyn ReadStore,
+    prefix: &str,
+    system_id: SystemId,
+    segments: &[SegmentName],
+) -> Result<Vec<(SegmentName, ObjectKey)>, CatalogError> {
+    let Some(first) = segments.first() else { return Ok(Vec::new()) };
+    let folder = wal_prefix(prefix, system_id, first.timeline());
+    let listed = listed_of(store, &folder, segments).await?;
+    let of_segment = |facts: ObjectFacts| match wal_file_of(facts.key.as_str().strip_prefix(&folder)?) {
+        Some((WalFileName::Segment(segment), _)) => {
+            segments.binary_search(&segment).is_ok().then_some((segment, facts.key))
+        }
+        Some(_) | None => None,
+    };
+    Ok(listed.into_iter().filter_map(of_segment).collect())
+}
+
+/// What lies under names that begin as those of all these segments do.
+async fn listed_of(
+    store: &dyn ReadStore,
+    folder: &str,
+    segments: &[SegmentName],
+) -> Result<Vec<ObjectFacts>, CatalogError> {
+    let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(Vec::new()) };
     let names = (first.to_string(), last.to_string());
     let shared = names.0.chars().zip(names.1.chars()).take_while(|(one, other)| one == other);
     let shared: String = shared.map(|(one, _)| one).collect();
-    Ok(gathered(store.list(&format!("{folder}{shared}")).await?, &folder, first.timeline()))
+    Ok(store.list(&format!("{folder}{shared}")).await?)
 }
 
 fn gathered(listed: Vec<ObjectFacts>, folder: &str, timeline: Timeline) -> WalListing {

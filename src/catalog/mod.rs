@@ -45,7 +45,9 @@ mod together;
 mod view;
 mod wal_object;
 
-pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing, wal_listing_of, wal_owner};
+pub use archive::{
+    WalListing, check_prefix, claim_prefix, histories, wal_keys_of, wal_listing, wal_listing_of, wal_owner,
+};
 pub use backup::{Backup, commit, load, open, open_copy};
 pub use body::{read_small, read_told, read_verified};
 pub use configuration::ServerConfiguration;

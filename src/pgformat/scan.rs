@@ -77,6 +77,14 @@ impl SegmentScan {
         scan
     }
 
+    /// Tells whether two copies of a segment prove the same records as far as both go: one of them may be cut short.
+    #[must_use]
+    pub fn agree((ours, own): (&Self, &[u8]), (theirs, other): (&Self, &[u8])) -> bool {
+        let shared = ours.end.min(theirs.end).0.saturating_sub(ours.start.0);
+        let shared = usize::try_from(shared).unwrap_or(usize::MAX);
+        matches!((own.get(..shared), other.get(..shared)), (Some(own), Some(other)) if own == other)
+    }
+
     /// Where the last record up to the segment's end begins: the last of its own, else one that began before it.
     #[must_use]
     pub fn last_position(&self) -> Lsn {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::acks::Fingerprint;
 use super::packed::{LIMIT_BYTES, Parcel, Stored};
+use super::standing::Standing;
 use super::unfinished::{Successor, Unfinished, successor};
 use super::{Identity, WalError};
 use crate::action::{ObjectKey, PutOptions, Seen, Store, StoreError};
@@ -157,10 +158,10 @@ async fn confirm(to: Destination<'_>, there: &[ObjectKey], file: &WalFile, parce
             Err(CatalogError::Damaged { what, .. }) => return Err(WalError::Damaged { name: file.name, what }),
             Err(error) => return Err(error.into()),
         };
-        match Unfinished::told(&stored.facts) {
-            _ if stored.plain_sha256() == Some(parcel.plain_sha256) => same = Some(stored),
-            Some(copy) if copy.goes_on_in(file)? => unfinished.push(key),
-            Some(_) | None => return Err(WalError::Differs(file.name)),
+        match (Standing::of(&stored.facts, parcel.plain_sha256), Unfinished::told(&stored.facts)) {
+            (Standing::Same, _) => same = Some(stored),
+            (Standing::Begun, Some(copy)) if copy.goes_on_in(file)? => unfinished.push(key),
+            (Standing::Begun | Standing::Other | Standing::Untold, _) => return Err(WalError::Differs(file.name)),
         }
     }
     let own = parcel.key.clone();

@@ -117,6 +117,7 @@ mod report;
 mod restore_room;
 mod restore_table;
 mod retention;
+mod rolled_back;
 mod rotated_key;
 mod secrets;
 mod server_kill;

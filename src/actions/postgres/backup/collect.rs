@@ -26,7 +26,7 @@ use crate::actions::postgres::session::facts::ServerFacts;
 use crate::base::Digest;
 use crate::catalog::ObjectRole;
 use crate::event::Progress;
-use crate::pgformat::{BackupManifest, FileSum, Lsn, Timeline};
+use crate::pgformat::{BackupManifest, FileSum, Lsn, SegmentName, Timeline};
 
 /// The most a server's manifest may have: a million files have 150 MB of it.
 const MANIFEST_LIMIT_BYTES: usize = 4 << 30;
@@ -62,6 +62,8 @@ pub(crate) struct Collected {
     pub(crate) bad_pages: Vec<BadPage>,
     /// What the server left out that is none of its data, by its path below the data directory.
     pub(crate) left_out: Vec<PathBuf>,
+    /// SHA-256 of each segment of WAL that came with it.
+    pub(crate) segments: BTreeMap<SegmentName, Digest>,
 }
 
 impl Job<'_> {
@@ -120,7 +122,7 @@ impl Job<'_> {
             }
         }
         let start = source.feed.start;
-        let (ended, manifest, left_out) = uploads.meanwhile(source.finish()).await?;
+        let (ended, manifest, left_out, segments) = uploads.meanwhile(source.finish()).await?;
         uploads.arrive(arrivals).await;
         if !has_wal {
             return Err(ActionError::retryable("the server sent no WAL with the backup"));
@@ -131,7 +133,8 @@ impl Job<'_> {
             Some(complaint) => BadPage::of(&ended.warnings, complaint)?,
             None => Vec::new(),
         };
-        Ok(Collected { tablespaces, start, stop: ended.stop, timeline: ended.timeline, bad_pages, left_out })
+        let (stop, timeline) = (ended.stop, ended.timeline);
+        Ok(Collected { tablespaces, start, stop, timeline, bad_pages, left_out, segments })
     }
 
     /// Streams one object into all stores. When they have all of its bytes, they make it durable beside what comes next.
@@ -193,6 +196,7 @@ struct Source<'a> {
     feed: Feed,
     walk: Walk,
     sums: BTreeMap<Vec<u8>, FileSum>,
+    segments: BTreeMap<SegmentName, Digest>,
     manifest: BytesMut,
     ahead: Option<Piece>,
     done: &'a AtomicU64,
@@ -202,7 +206,8 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn new(mut feed: Feed, done: &'a AtomicU64, warnings: Warnings<'a>) -> Self {
         let ahead = feed.first();
-        Self { feed, walk: Walk::new(None), sums: BTreeMap::new(), manifest: BytesMut::new(), ahead, done, warnings }
+        let (sums, segments) = (BTreeMap::new(), BTreeMap::new());
+        Self { feed, walk: Walk::new(None), sums, segments, manifest: BytesMut::new(), ahead, done, warnings }
     }
 
     /// The next piece. A warning of data that is left out comes before the rest, which may take hours.
@@ -221,6 +226,7 @@ impl<'a> Source<'a> {
             };
             match piece {
                 Some(Piece::Archive(tablespace)) => {
+                    self.segments.append(&mut self.walk.segments());
                     self.walk = Walk::new(tablespace);
                     return Ok(Some(tablespace));
                 }
@@ -263,7 +269,8 @@ impl<'a> Source<'a> {
     }
 
     /// Hears how the backup ended and verifies every file of it.
-    async fn finish(mut self) -> Result<(Ended, Bytes, Vec<PathBuf>), ActionError> {
+    async fn finish(mut self) -> Result<(Ended, Bytes, Vec<PathBuf>, BTreeMap<SegmentName, Digest>), ActionError> {
+        self.segments.append(&mut self.walk.segments());
         let ended = self.feed.finish().await?;
         self.warnings.hear(&ended.warnings)?;
         let manifest = BackupManifest::parse(&self.manifest)
@@ -284,7 +291,7 @@ impl<'a> Source<'a> {
             let fact = format!("`{}` is missing in the backup", String::from_utf8_lossy(missing));
             return Err(ActionError::retryable(fact));
         }
-        Ok((ended, self.manifest.freeze(), self.warnings.left_out()))
+        Ok((ended, self.manifest.freeze(), self.warnings.left_out(), self.segments))
     }
 }
 

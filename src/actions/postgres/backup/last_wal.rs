@@ -1,5 +1,6 @@
 //! The last WAL of a base backup on its way into the archive: a wait that has an end (facts 2.10.18).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
@@ -7,11 +8,11 @@ use serde_json::json;
 use crate::action::{ActionError, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
-use crate::actions::postgres::stores::archive;
-use crate::base::clock;
+use crate::actions::postgres::stores::{archive, other_history};
+use crate::base::{Digest, clock};
 use crate::catalog::{self, Manifest, PostgresFacts, WalListing};
 use crate::event::ErrorClass;
-use crate::pgformat::SegmentName;
+use crate::pgformat::{SegmentName, SystemId};
 
 /// How long it is waited before the store is asked again: often at first, since a segment takes an instant as a rule.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -41,6 +42,34 @@ impl Whereabouts {
         let names = |stores: &[String]| stores.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let (there, lacking) = (names(&self.there), names(&self.lacking));
         Some(format!("segment `{}` is in {there} and not in {lacking}", self.segment))
+    }
+}
+
+/// The finished segments of WAL that a server sent with its backup.
+pub(crate) struct OwnWal {
+    /// SHA-256 of the bytes of each.
+    pub(crate) segments: BTreeMap<SegmentName, Digest>,
+    /// The cluster.
+    pub(crate) system_id: SystemId,
+}
+
+impl OwnWal {
+    /// Demands that the archive has no other content under the names of these segments. A store that gives no answer, or none
+    /// in time, says nothing here: whoever waits for the last WAL hears of it.
+    ///
+    /// # Errors
+    /// Fails with the first segment that another server has archived.
+    pub(crate) async fn demand_unrivalled(&self, cx: &RunContext, cluster: &Cluster) -> Result<(), ActionError> {
+        let (own, prefix) = cluster.archive()?;
+        for name in std::iter::once(own).chain(cluster.further()) {
+            let Ok(store) = cx.store(name) else { continue };
+            let looked = other_history::found(store.as_read(), (prefix, self.system_id), &self.segments);
+            let looked = tokio::time::timeout(ARCHIVED_WITHIN, looked);
+            if let Some(Ok(Ok(Some(found)))) = cx.cancel.run_until_cancelled(looked).await {
+                return Err(found.of_server((&cluster.name, prefix)));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod last_wal;
 pub(crate) mod linked;
 pub(crate) mod omission;
 pub(crate) mod outside;
+pub(crate) mod own_wal;
 pub(crate) mod replication;
 pub(crate) mod tar_verifier;
 pub(crate) mod tar_walk;

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tar::{EntryType, Header};
 
-use crate::pgformat::FileSum;
+use crate::base::Digest;
+use crate::base::digest::Hasher;
+use crate::pgformat::{FileSum, SegmentName};
 
 /// A block of a tar archive.
 const BLOCK_BYTES: usize = 512;
@@ -61,6 +63,9 @@ pub(crate) struct Walk {
     last: String,
     lot: Lot,
     ready: VecDeque<(Lot, Bytes)>,
+    /// The segment of WAL that is under way.
+    segment: Option<(SegmentName, Hasher)>,
+    segments: BTreeMap<SegmentName, Digest>,
 }
 
 impl Walk {
@@ -68,7 +73,13 @@ impl Walk {
     pub(crate) fn new(tablespace: Option<u32>) -> Self {
         let prefix = tablespace.map_or_else(Vec::new, |oid| format!("pg_tblspc/{oid}/").into_bytes());
         let at = At::Header(BytesMut::with_capacity(BLOCK_BYTES));
-        Self { prefix, at, last: String::new(), lot: Lot::Data, ready: VecDeque::new() }
+        let (segment, segments) = (None, BTreeMap::new());
+        Self { prefix, at, last: String::new(), lot: Lot::Data, ready: VecDeque::new(), segment, segments }
+    }
+
+    /// Takes the SHA-256 of each segment of WAL that went through whole.
+    pub(crate) fn segments(&mut self) -> BTreeMap<SegmentName, Digest> {
+        std::mem::take(&mut self.segments)
     }
 
     /// Takes some bytes; [`Self::next`] gives them back sorted.
@@ -93,6 +104,9 @@ impl Walk {
                     let content = usize::try_from(*left).unwrap_or(usize::MAX).min(here);
                     if let Some((_, sum)) = file {
                         sum.update(&part[..content]);
+                    }
+                    if let Some((_, hasher)) = &mut self.segment {
+                        hasher.update(&part[..content]);
                     }
                     *left -= content as u64;
                     *padding -= (here - content) as u64;
@@ -140,6 +154,9 @@ impl Walk {
             {
                 return Err(WalkError::Twice(self.last.clone()));
             }
+            if let Some((name, hasher)) = self.segment.take() {
+                self.segments.insert(name, hasher.finish());
+            }
             self.at = At::Header(BytesMut::with_capacity(BLOCK_BYTES));
         }
         Ok(())
@@ -165,6 +182,8 @@ impl Walk {
         let wal = path.strip_prefix(WAL_FOLDER).filter(|name| is_file && self.prefix.is_empty() && !name.is_empty());
         if let Some(name) = wal {
             self.lot = Lot::Wal;
+            let segment = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+            self.segment = segment.map(|segment| (segment, Hasher::default()));
             let field = &mut header.as_mut_bytes()[..NAME_BYTES];
             field.fill(0);
             field[..name.len()].copy_from_slice(name);
@@ -210,7 +229,9 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
-    fn walked(bytes: &[u8], chunk: usize) -> (Vec<u8>, Vec<u8>, BTreeMap<Vec<u8>, FileSum>) {
+    type Sums = BTreeMap<Vec<u8>, FileSum>;
+
+    fn walked(bytes: &[u8], chunk: usize) -> (Vec<u8>, Vec<u8>, Sums, BTreeMap<SegmentName, Digest>) {
         let (mut walk, mut sums) = (Walk::new(None), BTreeMap::new());
         let (mut data, mut wal) = (Vec::new(), Vec::new());
         for part in bytes.chunks(chunk) {
@@ -220,7 +241,7 @@ mod tests {
             }
         }
         walk.finish().unwrap();
-        (data, wal, sums)
+        (data, wal, sums, walk.segments())
     }
 
     #[test]
@@ -235,8 +256,10 @@ mod tests {
         ];
         let bytes = archive(&entries);
         for chunk in [1, 511, 512, 513, 4096, bytes.len()] {
-            let (data, wal, sums) = walked(&bytes, chunk);
+            let (data, wal, sums, segments) = walked(&bytes, chunk);
             assert_eq!(sums.len(), 5, "chunks of {chunk}");
+            let whole = [("000000010000000000000002".parse().unwrap(), Digest::of(&[9; 700]))];
+            assert_eq!(segments, whole.into(), "chunks of {chunk}");
             assert_eq!(sums[b"base/1/1259".as_slice()].size_bytes(), 1500);
             assert_eq!([data, TRAILER.to_vec()].concat(), archive(&entries[..4]), "chunks of {chunk}");
             let wal = [wal, TRAILER.to_vec()].concat();

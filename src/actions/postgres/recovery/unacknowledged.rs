@@ -35,14 +35,12 @@ impl Acknowledgement {
             return Self::Held;
         }
         let (ours, theirs) = (SegmentScan::of(segment, size, own), SegmentScan::of(segment, size, archived));
-        let shared = ours.end.min(theirs.end).0.saturating_sub(ours.start.0);
-        let shared = usize::try_from(shared).unwrap_or(usize::MAX);
-        match (own.get(..shared), archived.get(..shared)) {
-            (Some(own), Some(archived)) if own == archived => match theirs.halt.is_some() && ours.end > theirs.end {
-                true => Self::GoesOn,
-                false => Self::Held,
-            },
-            _ => Self::Apart,
+        if !SegmentScan::agree((&ours, own), (&theirs, archived)) {
+            return Self::Apart;
+        }
+        match theirs.halt.is_some() && ours.end > theirs.end {
+            true => Self::GoesOn,
+            false => Self::Held,
         }
     }
 

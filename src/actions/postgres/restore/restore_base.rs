@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::configured;
 use super::dismantled::DismantledDirectory;
@@ -22,6 +23,7 @@ use crate::action::{
 };
 use crate::actions::backup::find_check::STILL_TO_COME;
 use crate::actions::postgres::backup::outside::{self, ConfigFiles};
+use crate::actions::postgres::backup::own_wal::{self, Effort};
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::enclosed;
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -284,6 +286,13 @@ pub(crate) async fn fits(
             break;
         }
         findings = judged;
+    }
+    let rivals = own_wal::stores(cluster, |name| cx.store(name))?;
+    let reading = Reading { store: store.as_ref(), backup: &backup, about: &cx.about };
+    let (place, cancel) = ((cluster, rivals.as_slice()), CancellationToken::new());
+    if let Some(found) = own_wal::rival(reading, place, Effort::Little, &cancel).await {
+        let (fact, help) = found.of_backup(&backup.manifest.id);
+        return Ok(findings.refuse(fact, help));
     }
     let placed = match placed(cluster, (&links, existing), cx, findings.clone()).await {
         Ok(placed) if !placed.refused() => {

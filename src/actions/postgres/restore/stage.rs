@@ -14,6 +14,7 @@ use super::restore_base::{RestoreBaseOutput, opened, place};
 use super::shape::{Filled, Filling, Objects, Shape};
 use super::space::{self, Fit, Replay, Site};
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, ReadStore, RunContext, StagedHandle};
+use crate::actions::postgres::backup::own_wal::{self, Effort};
 use crate::actions::postgres::cluster::container;
 use crate::actions::postgres::cluster::enclosed;
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -82,6 +83,12 @@ pub(crate) async fn stage(
         let neighbours = Neighbours::of(cluster, &cx.about, files.as_ref());
         neighbours.refuse(places.iter().map(PathBuf::as_path), files.as_ref())?;
         enclosed::refuse((cluster, &places), &cx.about, files.as_ref())?;
+    }
+    let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
+    let rivals = own_wal::stores(cluster, |name| Ok(cx.store(name)? as Arc<dyn ReadStore>))?;
+    if let Some(found) = own_wal::rival(reading, (cluster, &rivals), Effort::Whatever, &cx.cancel).await {
+        let (fact, help) = found.of_backup(&backup.manifest.id);
+        return Err(ActionError::fatal(fact).help(help).into());
     }
     stage.shape.make(existing, files.as_ref(), &owner).map_err(|error| cannot(&error))?;
     if existing.destroys() {

@@ -5,6 +5,7 @@ pub(crate) mod archiver;
 pub(crate) mod archiving_config;
 pub(crate) mod handover;
 pub(crate) mod inflow;
+pub(crate) mod other_history;
 pub(crate) mod readable;
 pub(crate) mod target;
 pub(crate) mod tenant;

@@ -13,6 +13,7 @@ use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::stores::archiving_config;
 use crate::base::clock;
 use crate::catalog::{self, BackupPlace, Manifest};
+use crate::pgformat::SystemId;
 
 /// The primary, and what it tells of itself.
 pub(super) struct Server {
@@ -79,7 +80,12 @@ impl Round<'_> {
             copies.fail(&backup_stores, arrivals, outcome);
             return copies.judge(others.hopeful, outcome, cx);
         }
-        let manifest = taking.manifest(place.id.clone(), taken?)?;
+        let taken = taken?;
+        let manifest = taking.manifest(place.id.clone(), &taken)?;
+        let own =
+            last_wal::OwnWal { segments: taking.finished(&taken, &manifest), system_id: SystemId(facts.system_id) };
+        // Before it is one: it could be restored with the WAL of another server only.
+        own.demand_unrivalled(cx, cluster).await?;
         let arrivals = arrivals.into_inner();
         delivery.close(&arrivals, clock.elapsed(), cx);
         // First of all: whatever ends the step from here on, what took hours is a backup.
@@ -90,7 +96,8 @@ impl Round<'_> {
         copies.judge(others.hopeful, outcome, cx)?;
         note_slots(facts, cx);
         self.last_wal(&manifest).await;
-        Ok(())
+        // What came into the archive since.
+        own.demand_unrivalled(cx, cluster).await
     }
 
     /// Waits for the WAL that makes the backup consistent, as far as it may come.

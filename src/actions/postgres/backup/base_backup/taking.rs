@@ -1,6 +1,6 @@
 //! A backup that is being taken: what the server sends flows into the stores, and is judged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::bad_page;
@@ -17,9 +17,9 @@ use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::actions::postgres::session::facts::ServerFacts;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
-use crate::base::Timestamp;
+use crate::base::{Digest, Timestamp};
 use crate::catalog::{self, Manifest, PostgresFacts, ServerConfiguration};
-use crate::pgformat::{SegmentSize, SystemId};
+use crate::pgformat::{SegmentName, SegmentSize, SystemId};
 
 /// How long a server is asked again that takes no sessions after it has sent everything.
 const ASKED_AGAIN_FOR: Duration = Duration::from_secs(60);
@@ -77,16 +77,28 @@ impl Taking<'_> {
         Ok(Taken { collected, label: job.label(), started_at, data_at, stopped_at, configuration })
     }
 
-    pub(super) fn manifest(&self, id: String, taken: Taken) -> Result<Manifest, ActionError> {
+    /// SHA-256 of the segments that make it consistent, as far as they are finished: to the last one of a standby its server
+    /// still adds, and a primary switches to the next at the end of the backup.
+    pub(super) fn finished(&self, taken: &Taken, manifest: &Manifest) -> BTreeMap<SegmentName, Digest> {
+        let mut names = manifest.postgres.as_ref().map(PostgresFacts::segments).unwrap_or_default();
+        if self.params.source.is_some() || self.facts.in_recovery {
+            names.pop();
+        }
+        let sent = |name: SegmentName| Some((name, *taken.collected.segments.get(&name)?));
+        names.into_iter().filter_map(sent).collect()
+    }
+
+    pub(super) fn manifest(&self, id: String, taken: &Taken) -> Result<Manifest, ActionError> {
         let Taken { collected, label, started_at, data_at, stopped_at, configuration } = taken;
-        let postgres = PostgresFacts { configuration, ..described(self.facts, &collected)? };
+        let (data_at, started_at, stopped_at) = (*data_at, *started_at, *stopped_at);
+        let postgres = PostgresFacts { configuration: configuration.clone(), ..described(self.facts, collected)? };
         Ok(Manifest {
             run: Some(self.cx.about.run.to_string()),
             tier: self.params.tier.clone(),
             environment: Some(self.cx.about.environment.clone()),
             parent: self.prior.as_ref().map(|prior| prior.id.clone()),
             postgres: Some(postgres),
-            label: Some(label),
+            label: Some(label.clone()),
             data_at,
             ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &self.cluster.name, (started_at, stopped_at))
         })
