@@ -114,6 +114,7 @@ mod recovery_taken_up;
 mod recovery_targets;
 mod replicated_database;
 mod report;
+mod restore_moves;
 mod restore_room;
 mod restore_table;
 mod retention;

@@ -10,6 +10,8 @@ use super::stanza::{Stanza, TELLING};
 use super::view::{Listed, StanzaStatus};
 use crate::action::{ActionError, FileKind, Files, HostError, ReadFiles, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::linked::followed;
+use crate::actions::postgres::cluster::movable::{self, Folder, Use};
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::pg_control::control;
 use crate::actions::postgres::cluster::placement::Placement;
@@ -44,6 +46,10 @@ pub(super) fn misfit(
     {
         let fact = format!("`{place}` is a mount point and cannot be swapped by rename");
         return Ok(Some((fact, "restore with `delta: true`, or put the data into a folder inside the mount")));
+    }
+    let data = Folder { used: Use::Data, live: cluster.pgdata.clone() };
+    if let Some(fact) = movable::mounted(&[data], files) {
+        return Ok(Some((fact.what, "restore with `delta: true`, or stop the server and unmount it first")));
     }
     let linked = facts(&cluster.pgdata.join("pg_wal"))?.is_some_and(|wal| wal.kind == FileKind::Symlink);
     let fact = format!("`pg_wal` of `{place}` is a link: pgBackRest would restore it as a folder");
@@ -107,10 +113,12 @@ impl Staging<'_> {
         let (run, files) = (&self.cx.about.run, self.cx.host.read_files());
         let mut links = Vec::new();
         for tablespace in tablespaces {
-            let (oid, live) = (tablespace.oid, self.cluster.tablespace(&tablespace));
+            let (oid, named) = (tablespace.oid, self.cluster.tablespace(&tablespace));
+            let live = if self.in_place() { named.clone() } else { followed(&named, files.as_ref()) };
             let staged =
                 if self.in_place() { live.clone() } else { Placement::of(files.as_ref(), &live).staged(&live, run) };
-            links.push(Link { link: Path::new("pg_tblspc").join(oid.to_string()), live, staged });
+            let named = Some(named).filter(|named| *named != live);
+            links.push(Link { link: Path::new("pg_tblspc").join(oid.to_string()), live, staged, named });
         }
         let base = chosen.begin.base;
         Ok(Marker {

@@ -106,6 +106,8 @@ pub struct Site {
     pub wal_at_least: Mutex<Option<usize>>,
     /// The inventory's other stores of its backups.
     pub backup_stores: Mutex<Vec<String>>,
+    /// Where the inventory puts tablespaces.
+    pub tablespaces: Mutex<BTreeMap<String, PathBuf>>,
     /// The database of the cluster that the entry names; the usual one when none.
     pub dbname: Mutex<Option<String>>,
     runs: Mutex<u32>,
@@ -158,6 +160,7 @@ impl Site {
             wal_stores: Mutex::default(),
             wal_at_least: Mutex::default(),
             backup_stores: Mutex::default(),
+            tablespaces: Mutex::default(),
             dbname: Mutex::default(),
             runs: Mutex::new(0),
             scratch_db: false,
@@ -229,6 +232,7 @@ impl Site {
             wal_stores: self.wal_stores.lock().unwrap().clone(),
             wal_at_least: *self.wal_at_least.lock().unwrap(),
             backup_stores: self.backup_stores.lock().unwrap().clone(),
+            tablespaces: self.tablespaces.lock().unwrap().clone(),
             dbname: self.dbname.lock().unwrap().clone().unwrap_or_else(|| Database::default().dbname),
             ..Database::default()
         }

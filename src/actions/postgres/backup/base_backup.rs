@@ -14,6 +14,7 @@ use crate::action::{
 };
 use crate::actions::postgres::cluster::enclosed;
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::movable::{self, Folder};
 use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::facts::ServerFacts;
@@ -115,6 +116,13 @@ impl Action for BaseBackup {
         let known = (&*cx.about.inventory, cx.about.secrets.as_ref());
         for (fact, help) in archiving_config::otherwise(&cluster, known, &facts.archiving.command) {
             findings = findings.warn(fact, help);
+        }
+        if cluster.entry.elsewhere().is_none() && !cluster.is_scratch() {
+            let folders = Folder::all(&cluster, &cluster.pgdata, &facts.tablespaces);
+            if let Some(fact) = movable::obstacle(&folders, cx.host.read_files().as_ref()) {
+                findings =
+                    findings.warn(format!("a restore over the live data would be refused: {}", fact.what), fact.help);
+            }
         }
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
         let maintenance_db = MaintenanceDb::own(&source, cx.about.secrets.as_ref())?;

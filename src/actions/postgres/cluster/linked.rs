@@ -33,6 +33,23 @@ impl Cluster {
     }
 }
 
+/// The folder itself that bears a name: where the name is a link, what it leads to, to its end. A restore moves that one,
+/// on its own disk, and leaves the link alone.
+pub(crate) fn followed(path: &Path, files: &dyn ReadFiles) -> PathBuf {
+    let mut place = path.to_owned();
+    // One that leads nowhere is followed link by link.
+    for _ in 0..MOST_LINKS {
+        match target(&place, files) {
+            Some(next) if next != place => place = next,
+            Some(_) | None => break,
+        }
+    }
+    place
+}
+
+/// As many links as Linux follows.
+const MOST_LINKS: u8 = 40;
+
 /// Where a link leads, to its end; `None` where `path` is none.
 fn target(path: &Path, files: &dyn ReadFiles) -> Option<PathBuf> {
     let facts = files.facts(path).ok().flatten()?;
@@ -84,5 +101,23 @@ mod tests {
         assert!(dangling.help.contains(&wanted) && dangling.what.contains("mount its disk first"), "{dangling:?}");
         fs::remove_dir(&disk).unwrap();
         assert!(said_of(&link).unwrap().help.contains(&wanted), "its disk is not there");
+    }
+
+    #[test]
+    fn what_links_lead_to_is_the_movable_folder_also_where_it_is_not_there() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        let (place, files) = (home.join("disk/space"), local_files());
+        fs::create_dir_all(&place).unwrap();
+        symlink("disk/space", home.join("near")).unwrap();
+        symlink(home.join("near"), home.join("far")).unwrap();
+        symlink(home.join("circle"), home.join("circle")).unwrap();
+        for _ in 0..2 {
+            for name in ["near", "far", "disk/space"] {
+                assert_eq!(followed(&home.join(name), files.as_ref()), place, "{name}");
+            }
+            let _already_gone = fs::remove_dir(&place);
+        }
+        assert_eq!(followed(&home.join("circle"), files.as_ref()), home.join("circle"));
     }
 }

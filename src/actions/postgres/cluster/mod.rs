@@ -12,6 +12,7 @@ pub(crate) mod limits;
 pub(crate) mod linked;
 pub(crate) mod live;
 pub(crate) mod machine;
+pub(crate) mod movable;
 pub(crate) mod name;
 pub(crate) mod owner;
 pub(crate) mod patch;

@@ -92,7 +92,7 @@ impl Combining<'_> {
                 // One that was dropped since has no place any more.
                 let gone = || with_suffix(&dir, &format!(".space-{}", tablespace.oid));
                 let staged = own.map_or_else(gone, |link| with_suffix(&link.staged, &suffix));
-                Link { link: name, live: staged.clone(), staged }
+                Link { link: name, live: staged.clone(), staged, named: None }
             });
             let links = links.collect();
             Ok(Shape { dir, links })

@@ -5,6 +5,7 @@
 //! cut off, and any later recovery still finds the WAL that was never archived.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::marker;
@@ -112,7 +113,9 @@ impl DismantledDirectory {
     /// Fails when it cannot be looked at.
     pub(crate) fn gain(&self, files: &dyn ReadFiles) -> Result<Vec<(u64, u64)>, ActionError> {
         let parts = self.parts(files).map_err(|error| unseen(&error))?;
-        Ok(bytes_below(parts.into_iter().map(|part| part.path).collect(), files))
+        let in_another = |part: &Part| parts.iter().any(|one| one != part && part.path.starts_with(&one.path));
+        let apart = parts.iter().filter(|part| !in_another(part)).map(|part| part.path.clone());
+        Ok(bytes_below(apart.collect(), files))
     }
 
     /// Says which store lies in what would go, whoever's it is, and the way out: its backups would go too.
@@ -143,11 +146,7 @@ impl DismantledDirectory {
     pub(crate) fn empty(&self, files: &dyn Files) -> Result<(), HostError> {
         self.mark(files)?;
         for part in self.parts(files)? {
-            match files.facts(&part.path)?.map(|facts| facts.kind) {
-                Some(FileKind::Directory) => files.remove_tree(&part.path)?,
-                Some(FileKind::File | FileKind::Symlink | FileKind::Other) => files.remove_file(&part.path)?,
-                None => {}
-            }
+            remove(files, &part.path)?;
         }
         files.sync(&self.pgdata)
     }
@@ -168,7 +167,13 @@ impl DismantledDirectory {
                 }
             }
             if files.facts(&to)?.is_none() {
-                files.rename(&part.path, &to)?;
+                match files.rename(&part.path, &to) {
+                    // It is restored to another disk, which nothing moves to: there it is written anew.
+                    Err(HostError::File { source, .. }) if source.kind() == ErrorKind::CrossesDevices => {
+                        remove(files, &part.path)?;
+                    }
+                    moved => moved?,
+                }
             }
         }
         files.sync(&self.pgdata)
@@ -217,6 +222,8 @@ impl DismantledDirectory {
             let own = entries.into_iter().filter(|entry| entry.name.to_string_lossy().starts_with("PG_"));
             parts.extend(own.map(|entry| Part { path: folder.join(&entry.name), own: link.join(&entry.name) }));
         }
+        // One that lies in the data directory leaves it before its folder goes.
+        parts.sort_by_key(|part| !part.own.starts_with("pg_tblspc"));
         Ok(parts)
     }
 
@@ -229,6 +236,14 @@ impl DismantledDirectory {
         }
         let names = files.list(&self.pgdata.join(own))?.into_iter().map(|entry| own.join(entry.name));
         Ok(names.filter(|name| name != control).map(part).collect())
+    }
+}
+
+fn remove(files: &dyn Files, path: &Path) -> Result<(), HostError> {
+    match files.facts(path)?.map(|facts| facts.kind) {
+        Some(FileKind::Directory) => files.remove_tree(path),
+        Some(FileKind::File | FileKind::Symlink | FileKind::Other) => files.remove_file(path),
+        None => Ok(()),
     }
 }
 
@@ -270,6 +285,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::allow_attributes, reason = "tests")]
     use std::fs;
 
+    use super::super::marker::Link;
     use super::*;
     use crate::action::DatabaseRef;
     use crate::host::local_files;
@@ -318,5 +334,27 @@ mod tests {
         assert!(pgdata.join("pg_tblspc/7").is_symlink() && space.join("other").exists());
         assert!(!there("PG_VERSION") && !there("base") && !there("pg_xact") && !there("global/1"));
         dismantled.empty(files.as_ref()).unwrap();
+    }
+
+    #[test]
+    fn tablespaces_move_with_what_lies_around_them_but_before_it_and_count_once() {
+        let home = tempfile::tempdir().unwrap();
+        let (pgdata, staged) = (home.path().join("main"), home.path().join("staged"));
+        let (inner, space) = (pgdata.join("inner"), home.path().join("space"));
+        for folder in [&inner.join("PG_15_1"), &pgdata.join("pg_tblspc"), &staged, &space] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(inner.join("PG_15_1/1"), "x").unwrap();
+        std::os::unix::fs::symlink(&inner, pgdata.join("pg_tblspc/7")).unwrap();
+        let run: RunId = "20260128-143002-3fa9c1".parse().unwrap();
+        let tablespaces = vec![("pg_tblspc/7".into(), inner)];
+        let dismantled = DismantledDirectory { pgdata: pgdata.clone(), run, tablespaces };
+        let files = local_files();
+        assert_eq!(dismantled.gain(files.as_ref()).unwrap().iter().map(|(_, bytes)| bytes).sum::<u64>(), 1);
+        let link =
+            Link { link: "pg_tblspc/7".into(), live: home.path().join("live"), staged: space.clone(), named: None };
+        let shape = Shape { dir: staged.clone(), links: vec![link] };
+        dismantled.empty_into(&shape, files.as_ref()).unwrap();
+        assert!(space.join("PG_15_1/1").exists() && staged.join("inner").exists() && !pgdata.join("inner").exists());
     }
 }

@@ -5,7 +5,7 @@
 //! recovery that was cut off finds out from the disk how far it came.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ use super::recovery_target::AskedTarget;
 use super::swap::{LinkedSeat, Seat};
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, Waits};
 use crate::actions::postgres::cluster::layout::{Cluster, MARKER};
+use crate::actions::postgres::cluster::linked::followed;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::placement::{self, Placement};
 use crate::actions::postgres::cluster::wal_location::WalLocation;
@@ -146,9 +147,17 @@ pub(crate) struct Link {
     pub(crate) live: PathBuf,
     /// Where it is staged.
     pub(crate) staged: PathBuf,
+    /// What the link says where that is another path: one that is itself a link, or a relative one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) named: Option<PathBuf>,
 }
 
 impl Link {
+    /// What the link in the data directory is to say.
+    pub(crate) fn says(&self) -> &Path {
+        self.named.as_deref().unwrap_or(&self.live)
+    }
+
     /// The tablespace's number, when the link is one.
     pub(crate) fn tablespace(&self) -> Option<u32> {
         self.link.strip_prefix("pg_tblspc").ok()?.to_str()?.parse().ok()
@@ -214,18 +223,33 @@ impl Marker {
             Seat { live: live.to_owned(), kept: placement.kept(live, run), staged, placement }
         };
         let own = self.links.iter();
-        let own = own.map(|link| (link.link.clone(), seat(&link.live, Some(link.staged.clone()))));
+        let own = own.map(|link| LinkedSeat {
+            link: link.link.clone(),
+            seat: seat(&link.live, Some(link.staged.clone())),
+            says: link.says().to_owned(),
+        });
         let others = old.iter().filter(|(_, live)| self.links.iter().all(|link| link.live != *live));
-        let others = others.map(|(link, live)| (link.clone(), seat(live, None)));
-        own.chain(others).map(|(link, seat)| LinkedSeat { link, seat }).collect()
+        let others =
+            others.map(|(link, live)| LinkedSeat { link: link.clone(), seat: seat(live, None), says: live.clone() });
+        own.chain(others).collect()
     }
 }
 
-/// Lists the links of a data directory to folders outside: tablespaces and `pg_wal`, as link and live folder.
+/// Lists the links of a data directory to folders outside: tablespaces and `pg_wal`, as link and live folder, which is no
+/// link itself.
 ///
 /// # Errors
 /// Fails when a folder cannot be read.
 pub(crate) fn links(files: &dyn ReadFiles, pgdata: &Path, run: &RunId) -> Result<Vec<(PathBuf, PathBuf)>, HostError> {
+    let found = targets(files, pgdata, run)?;
+    Ok(found.into_iter().map(|(link, target)| (link, followed(&target, files))).collect())
+}
+
+/// The same with what each link says, which may be a link itself.
+///
+/// # Errors
+/// Fails when a folder cannot be read.
+pub(crate) fn targets(files: &dyn ReadFiles, pgdata: &Path, run: &RunId) -> Result<Vec<(PathBuf, PathBuf)>, HostError> {
     let mut found = Vec::new();
     if files.facts(pgdata)?.is_none() {
         return Ok(found);
@@ -239,13 +263,35 @@ pub(crate) fn links(files: &dyn ReadFiles, pgdata: &Path, run: &RunId) -> Result
     for link in candidates {
         let path = pgdata.join(&link);
         if files.facts(&path)?.is_some_and(|facts| facts.kind == crate::action::FileKind::Symlink) {
-            let target = placement::unkept(&files.read_link(&path)?, run);
-            if target.is_absolute() {
-                found.push((link, target));
-            }
+            let target = placement::unkept(&target(files, pgdata, &link, run)?, run);
+            found.push((link, target));
         }
     }
     Ok(found)
+}
+
+/// Where a link in a data directory leads: a relative one from the live place, wherever a swap keeps its directory.
+///
+/// # Errors
+/// Fails when it cannot be read.
+pub(crate) fn target(files: &dyn ReadFiles, pgdata: &Path, link: &Path, run: &RunId) -> Result<PathBuf, HostError> {
+    let said = files.read_link(&pgdata.join(link))?;
+    if said.is_absolute() {
+        return Ok(said);
+    }
+    let live = placement::unkept(pgdata, run);
+    let folder = live.join(link.parent().unwrap_or_else(|| Path::new("")));
+    let mut place = files.canonical(&folder).unwrap_or(folder);
+    for part in said.components() {
+        match part {
+            Component::ParentDir => {
+                let _not_the_root = place.pop();
+            }
+            Component::Normal(name) => place.push(name),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    Ok(place)
 }
 
 /// Writes `tablespace_map`, which the server obeys at its first start after a base backup.

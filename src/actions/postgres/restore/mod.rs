@@ -12,6 +12,7 @@ pub(crate) mod freezing;
 pub(crate) mod leftover;
 pub(crate) mod marker;
 pub(crate) mod neighbours;
+pub(crate) mod obstacle;
 pub(crate) mod old;
 pub(crate) mod recovery_target;
 pub(crate) mod restore_base;

@@ -72,7 +72,7 @@ impl Neighbours {
     ) {
         let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
         let mut folders = vec![place];
-        for (link, target) in marker::links(files, &at.join("."), &about.run).unwrap_or_default() {
+        for (link, target) in marker::targets(files, &at.join("."), &about.run).unwrap_or_default() {
             self.with_tablespaces |= link != Path::new("pg_wal");
             folders.push(target);
         }

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::marker;
 use crate::action::{FileKind, HostError, ReadFiles};
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::linked::followed;
 use crate::actions::postgres::cluster::placement::Placement;
 use crate::base::RunId;
 use crate::pgformat::{ControlFile, SystemId};
@@ -42,8 +44,7 @@ impl Old {
         if facts.kind != FileKind::Symlink {
             return Ok(Some(own));
         }
-        let target = files.read_link(&own)?;
-        let target = if target.is_absolute() { target } else { self.dir.join(target) };
+        let target = followed(&marker::target(files, &self.dir, Path::new("pg_wal"), run)?, files);
         for place in [Placement::of(files, &target).kept(&target, run), target] {
             if files.facts(&place)?.is_some() {
                 return files.canonical(&place).map(Some);

@@ -13,6 +13,7 @@ use super::existing::Existing;
 use super::fetching;
 use super::freezing;
 use super::neighbours;
+use super::obstacle;
 use super::restore_base_by_hand;
 use super::space::{self, Fit, Replay, Site};
 use super::spare;
@@ -342,6 +343,7 @@ async fn placed(
     };
     let files = cx.host.read_files();
     let findings = neighbours::judge((cluster, &facts.tablespaces), &cx.about, files.as_ref(), findings);
+    let findings = obstacle::judge((cluster, &facts.tablespaces), &cx.about, files.as_ref(), findings);
     if findings.refused() {
         return Ok(findings);
     }
@@ -429,6 +431,7 @@ pub(crate) async fn any_readable(
             let files = cx.host.read_files();
             let tablespaces = backup.manifest.postgres.as_ref().map_or(&[][..], |facts| &facts.tablespaces);
             let doubted = neighbours::judge((cluster, tablespaces), &cx.about, files.as_ref(), doubted);
+            let doubted = obstacle::judge((cluster, tablespaces), &cx.about, files.as_ref(), doubted);
             // Which one it will be is not known yet: this one shows that there is one.
             let shown = |message: String| format!("should it be the one that is chosen: {message}");
             return Ok(judged.0.into_iter().fold(doubted, |all, found| all.pass(shown(found.message))));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::marker;
 use crate::action::ReadFiles;
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::linked::followed;
 use crate::actions::postgres::cluster::placement::Placement;
 use crate::base::RunId;
 use crate::base::units::ByteSize;
@@ -129,7 +130,8 @@ impl Site<'_> {
         }
         let tablespace =
             object.tablespace.and_then(|oid| manifest.postgres.as_ref()?.tablespaces.iter().find(|one| one.oid == oid));
-        tablespace.map_or_else(|| self.cluster.pgdata.clone(), |one| self.cluster.tablespace(one))
+        tablespace
+            .map_or_else(|| self.cluster.pgdata.clone(), |one| followed(&self.cluster.tablespace(one), self.files))
     }
 
     fn add(&self, needs: &mut Vec<Need>, place: &Path, [bytes, least, reserve, most]: [u64; 4]) {

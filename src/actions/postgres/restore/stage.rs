@@ -10,6 +10,7 @@ use super::existing::{self, Existing};
 use super::extract::Onto;
 use super::marker::{self, Link, Marker};
 use super::neighbours::Neighbours;
+use super::obstacle;
 use super::restore_base::{RestoreBaseOutput, opened, place};
 use super::shape::{Filled, Filling, Objects, Shape};
 use super::space::{self, Fit, Replay, Site};
@@ -18,6 +19,7 @@ use crate::actions::postgres::backup::own_wal::{self, Effort};
 use crate::actions::postgres::cluster::container;
 use crate::actions::postgres::cluster::enclosed;
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::linked::followed;
 use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::placement::{Placement, with_suffix};
 use crate::actions::postgres::cluster::scratch;
@@ -79,6 +81,8 @@ pub(crate) async fn stage(
     if cluster.is_scratch() {
         scratch::register(cluster, &stage.shape.folders(), cx).await?;
     } else {
+        let tablespaces = &backup.manifest.cluster().map_err(|error| archive::broken(&error))?.tablespaces;
+        obstacle::refuse((cluster, tablespaces), &cx.about.run, files.as_ref())?;
         let places: Vec<PathBuf> = stage.shape.links.iter().map(|link| link.live.clone()).collect();
         let neighbours = Neighbours::of(cluster, &cx.about, files.as_ref());
         neighbours.refuse(places.iter().map(PathBuf::as_path), files.as_ref())?;
@@ -227,9 +231,11 @@ impl Stage {
 fn links(cluster: &Cluster, backup: &Backup, files: &dyn ReadFiles, run: &RunId) -> Result<Vec<Link>, ActionError> {
     let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
     fits_container(cluster, facts)?;
-    let link = |link: PathBuf, live: PathBuf| {
+    let link = |link: PathBuf, named: PathBuf| {
+        let live = followed(&named, files);
         let staged = Placement::of(files, &live).staged(&live, run);
-        Link { link, live, staged }
+        let named = Some(named).filter(|named| *named != live);
+        Link { link, live, staged, named }
     };
     let mut links: Vec<Link> = Vec::new();
     for tablespace in &facts.tablespaces {
@@ -245,9 +251,15 @@ fn links(cluster: &Cluster, backup: &Backup, files: &dyn ReadFiles, run: &RunId)
             return Err(container::outside(link, place));
         }
         let wal = old.into_iter().find(|(link, _)| link == Path::new("pg_wal"));
-        links.extend(wal.map(|(name, live)| link(name, live)));
+        links.extend(wal.map(|(name, live)| Link { named: said(cluster, &live, files), ..link(name, live) }));
     }
     Ok(links)
+}
+
+/// What the link at `pg_wal` says, where that is not the folder itself which it leads to.
+fn said(cluster: &Cluster, live: &Path, files: &dyn ReadFiles) -> Option<PathBuf> {
+    let said = files.read_link(&cluster.pgdata.join("pg_wal")).ok()?;
+    Some(said).filter(|said| said.is_relative() || said != live && followed(said, files) == live)
 }
 
 /// Refuses tablespaces for a server in a container.

@@ -26,8 +26,10 @@ use seat::{rename, there};
 pub(crate) struct LinkedSeat {
     /// The link's path within the data directory: `pg_wal` or `pg_tblspc/16385`.
     pub(crate) link: PathBuf,
-    /// The folder it points to.
+    /// The folder it leads to.
     pub(crate) seat: Seat,
+    /// What it says of the live one.
+    pub(crate) says: PathBuf,
 }
 
 /// What is there.
@@ -94,6 +96,8 @@ pub(crate) struct Swap {
     pub(crate) data: Seat,
     /// What lies outside.
     pub(crate) linked: Vec<LinkedSeat>,
+    /// Folders that are made in a staged one before it moves, each with that one: replay creates tablespaces there.
+    pub(crate) made: Vec<(PathBuf, PathBuf)>,
     /// Who owns a folder that has to be made.
     pub(crate) owner: Owner,
 }
@@ -109,6 +113,9 @@ impl Swap {
         if self.data.next(files)? == Move::Done {
             return Ok(());
         }
+        for (_, folder) in self.made.iter().filter(|(staged, _)| matches!(files.facts(staged), Ok(Some(_)))) {
+            self.owner.make_folder(files, folder).map_err(moved)?;
+        }
         if self.data.next(files)? == Move::Aside {
             self.data.put_aside(files)?;
         }
@@ -121,7 +128,7 @@ impl Swap {
         }
         if let Some(staged) = &self.data.staged {
             for linked in &self.linked {
-                relink(files, &staged.join(&linked.link), &linked.seat.live)?;
+                relink(files, &staged.join(&linked.link), &linked.says)?;
             }
         }
         self.data.bring_in(files, &self.owner)
@@ -130,9 +137,11 @@ impl Swap {
     /// Looks at every seat before anything moves: what cannot be moved is refused while all is in place.
     ///
     /// # Errors
-    /// Fails on a seat in a state no swap leaves, and on one whose parent is not there.
+    /// Fails on a seat in a state no swap leaves, on one whose parent is not there, and on one that cannot be moved by itself.
     pub(crate) fn judge(&self, files: &dyn Files) -> Result<(), ActionError> {
-        self.data.next(files)?;
+        if self.data.next(files)? != Move::Done {
+            self.refuse_obstacle(files)?;
+        }
         for seat in std::iter::once(&self.data).chain(self.linked.iter().map(|linked| &linked.seat)) {
             movable(files, seat)?;
         }

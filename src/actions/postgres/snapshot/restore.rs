@@ -24,8 +24,8 @@ use crate::actions::postgres::cluster::server::{Programs, major};
 use crate::actions::postgres::cluster::service_manager::Wish;
 use crate::actions::postgres::restore::existing::Existing;
 use crate::actions::postgres::restore::freezing;
-use crate::actions::postgres::restore::neighbours;
 use crate::actions::postgres::restore::stage::Stage;
+use crate::actions::postgres::restore::{neighbours, obstacle};
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::readable::Reading;
 use crate::catalog::{self, Backup, KIND_POSTGRES_SNAPSHOT, Manifest};
@@ -140,7 +140,8 @@ impl Action for RestoreSnapshot {
         let findings = machine::judge(facts, &programs, cx.host.as_ref(), findings).await;
         let told = format!("`{}` was taken while the server was in the mode of backup `{}`", from.display(), handle.id);
         let findings = findings.pass(told);
-        Ok(neighbours::judge((&cluster, &facts.tablespaces), &cx.about, files.as_ref(), findings))
+        let findings = neighbours::judge((&cluster, &facts.tablespaces), &cx.about, files.as_ref(), findings);
+        Ok(obstacle::judge((&cluster, &facts.tablespaces), &cx.about, files.as_ref(), findings))
     }
 
     async fn run(&self, params: &RestoreSnapshotParams, cx: &RunContext) -> Result<RestoreSnapshotOutput, ActionError> {
@@ -155,6 +156,8 @@ impl Action for RestoreSnapshot {
         }
         let stage = Stage::plan(&cluster, &backup, handle, (files.as_ref(), &cx.about.run))?;
         sources.fit(&stage, files.as_ref())?;
+        let tablespaces = &backup.manifest.cluster().map_err(|error| archive::broken(&error))?.tablespaces;
+        obstacle::refuse((&cluster, tablespaces), &cx.about.run, files.as_ref())?;
         if cluster.is_scratch() {
             scratch::register(&cluster, &stage.shape.folders(), cx).await?;
         }

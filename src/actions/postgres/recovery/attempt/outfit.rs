@@ -54,7 +54,7 @@ impl Recovering<'_> {
         recovery_target::remove_other_signal(files, staged, recovery_target.signal(&plan.goal))
             .map_err(|error| cannot(&error))?;
         let places: Vec<(u32, PathBuf)> =
-            marker.links.iter().filter_map(|link| Some((link.tablespace()?, link.live.clone()))).collect();
+            marker.links.iter().filter_map(|link| Some((link.tablespace()?, link.says().to_owned()))).collect();
         if places.is_empty() {
             return Ok(());
         }

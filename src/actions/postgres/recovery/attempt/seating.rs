@@ -8,6 +8,7 @@ use super::super::outside_writes::{self, Passage};
 use super::{Reading, Recovering};
 use crate::action::ActionError;
 use crate::actions::postgres::cluster::container;
+use crate::actions::postgres::cluster::linked::followed;
 use crate::actions::postgres::cluster::pg_control::cannot;
 use crate::actions::postgres::restore::marker::{self, Marker};
 use crate::actions::postgres::restore::neighbours::{self, Neighbours};
@@ -44,7 +45,8 @@ impl Recovering<'_> {
             let made;
             (made, reading) = self.made(passage).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
-            let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
+            let made = made.into_iter().filter(|(link, _)| !own(link));
+            let made: Vec<_> = made.map(|(link, place)| (link, followed(&place, files))).collect();
             links.extend(made);
         }
         if let Some((link, place)) = links.first().filter(|_| self.context.cluster.is_contained()) {
@@ -53,7 +55,8 @@ impl Recovering<'_> {
         let live = self.context.cluster.pgdata.clone();
         let placement = self.context.cluster.placement(files);
         let data = Seat { kept: placement.kept(&live, run), staged: Some(staged), placement, live };
-        let swap = Swap { data, linked: marker.seats(&links, run, files), owner: self.context.owner.clone() };
+        let (linked_seats, owner) = (marker.seats(&links, run, files), self.context.owner.clone());
+        let swap = Swap { data, linked: linked_seats, made: Vec::new(), owner }.without_old_ties(files);
         let seats = std::iter::once(&swap.data).chain(swap.linked.iter().map(|linked| &linked.seat));
         neighbours.refuse(seats.map(|seat| seat.live.as_path()), files)?;
         if old.is_some() && told {

@@ -154,7 +154,7 @@ async fn a_swap_within_a_mount_point_goes_on_wherever_it_was_cut_off_and_never_l
             staged: Some(staged.clone()),
             placement: Placement::Inside,
         };
-        let swap = || Swap { data: seat(), linked: Vec::new(), owner: owner.clone() };
+        let swap = || Swap { data: seat(), linked: Vec::new(), made: Vec::new(), owner: owner.clone() };
         let cutting = Cut { inner: std::sync::Arc::clone(&files), left: cut.into() };
         whole = swap().run(&cutting).is_ok();
         if live.join(VERSION).exists() {
