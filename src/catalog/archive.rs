@@ -84,11 +84,12 @@ pub async fn wal_keys_of(
     let Some(first) = segments.first() else { return Ok(Vec::new()) };
     let folder = wal_prefix(prefix, system_id, first.timeline());
     let listed = listed_of(store, &folder, segments).await?;
-    let of_segment = |facts: ObjectFacts| match wal_file_of(facts.key.as_str().strip_prefix(&folder)?) {
-        Some((WalFileName::Segment(segment), _)) => {
-            segments.binary_search(&segment).is_ok().then_some((segment, facts.key))
-        }
-        Some(_) | None => None,
+    let of_segment = |facts: ObjectFacts| {
+        let Some((WalFileName::Segment(segment), _)) = wal_file_of(facts.key.as_str().strip_prefix(folder.as_str())?)
+        else {
+            return None;
+        };
+        segments.binary_search(&segment).is_ok().then_some((segment, facts.key))
     };
     Ok(listed.into_iter().filter_map(of_segment).collect())
 }

@@ -66,7 +66,7 @@ fn a_tablespace_in_the_data_directory_stops_no_server_and_is_restored_to_a_place
     cli.run(&LOSS).ends(0);
     let location = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'inn'";
     assert_eq!(cluster.sql(location), place.display().to_string());
-    assert_eq!(cluster.sql("SELECT sum(n) FROM (TABLE of_inn UNION ALL TABLE of_late) AS both"), "14");
+    assert_eq!(cluster.sql("SELECT sum(n) FROM (TABLE of_inn UNION ALL TABLE of_late) AS all_of_them"), "14");
     let beside = fs::read_dir(cluster.dir()).unwrap().flatten().map(|entry| entry.path());
     let begins = format!("{}.runbook-old-", cluster.pgdata().display());
     let kept = beside.into_iter().find(|path| path.display().to_string().starts_with(&begins)).unwrap();

@@ -136,10 +136,10 @@ impl OwnWal<'_> {
             let body = unpacking.open(store.get(&key).await.ok()?, readable::expected(object));
             let (wanted, take, size) = (wanted.clone(), take.clone(), self.facts.segment_size);
             let inflow = Inflow { body, done: Arc::default() };
-            let read = move |from: &mut dyn Read| {
+            let reading = inflow.read(self.cancel, move |from| {
                 unpacked(from, (&wanted, size), take).map_err(|error| ActionError::fatal(error.to_string()))
-            };
-            all.extend(inflow.read(self.cancel, read).await.ok()?.ok()?);
+            });
+            all.extend(reading.await.ok()?.ok()?);
         }
         Some(all)
     }
@@ -155,7 +155,9 @@ fn unpacked<T>(
     for entry in Archive::new(from).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        let name = path.strip_prefix("./").unwrap_or(&path).to_str().and_then(|name| name.parse().ok());
+        let own = path.strip_prefix("./").unwrap_or(&path);
+        let own = own.strip_prefix("pg_wal").unwrap_or(own);
+        let name: Option<SegmentName> = own.to_str().and_then(|name| name.parse().ok());
         let Some(name) = name.filter(|name| wanted.contains(name)) else { continue };
         let mut bytes = Vec::new();
         entry.by_ref().take(size.bytes()).read_to_end(&mut bytes)?;

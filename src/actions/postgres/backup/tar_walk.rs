@@ -182,7 +182,7 @@ impl Walk {
         let wal = path.strip_prefix(WAL_FOLDER).filter(|name| is_file && self.prefix.is_empty() && !name.is_empty());
         if let Some(name) = wal {
             self.lot = Lot::Wal;
-            let segment = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+            let segment: Option<SegmentName> = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
             self.segment = segment.map(|segment| (segment, Hasher::default()));
             let field = &mut header.as_mut_bytes()[..NAME_BYTES];
             field.fill(0);
@@ -258,8 +258,8 @@ mod tests {
         for chunk in [1, 511, 512, 513, 4096, bytes.len()] {
             let (data, wal, sums, segments) = walked(&bytes, chunk);
             assert_eq!(sums.len(), 5, "chunks of {chunk}");
-            let whole = [("000000010000000000000002".parse().unwrap(), Digest::of(&[9; 700]))];
-            assert_eq!(segments, whole.into(), "chunks of {chunk}");
+            let segment: SegmentName = "000000010000000000000002".parse().unwrap();
+            assert_eq!(segments, BTreeMap::from([(segment, Digest::of(&[9; 700]))]), "chunks of {chunk}");
             assert_eq!(sums[b"base/1/1259".as_slice()].size_bytes(), 1500);
             assert_eq!([data, TRAILER.to_vec()].concat(), archive(&entries[..4]), "chunks of {chunk}");
             let wal = [wal, TRAILER.to_vec()].concat();

@@ -23,11 +23,11 @@ pub(crate) fn store(cluster: &Cluster, inventory: &Inventory, files: &dyn ReadFi
 
 /// Says in the data of which database a store lies, and the way out.
 pub(crate) fn around(store: Named<'_>, inventory: &Inventory, files: &dyn ReadFiles) -> Option<Fact> {
-    let clusters = inventory.databases.keys().filter_map(|name| {
+    let mut clusters = inventory.databases.keys().filter_map(|name| {
         // Where a throw-away cluster would lie is told only within a run.
         Cluster::of(&DatabaseRef(name.clone()), inventory, Path::new("/")).ok()
     });
-    clusters.into_iter().find_map(|cluster| judged(store, (&cluster, &data(&cluster, files)?), files))
+    clusters.find_map(|cluster| judged(store, (&cluster, &data(&cluster, files)?), files))
 }
 
 /// Says which store, or which folder of the run itself, lies in what a restore of a cluster replaces: in its data, or at one

@@ -118,7 +118,7 @@ impl DismantledDirectory {
         Ok(bytes_below(apart.collect(), files))
     }
 
-    /// Says which store lies in what would go, whoever's it is, and the way out: its backups would go too.
+    /// Says which store lies in what would go, whosever it is, and the way out: its backups would go too.
     ///
     /// # Errors
     /// Fails when it cannot be looked at.
