@@ -114,6 +114,13 @@ impl Frozen {
                 lift("that recovery is over")
             );
         }
+        if self.outcome.is_none() {
+            return format!(
+                "whether {} is over cannot be read here; look first: `runbook show {run}`; once it is over: {}",
+                self.who(),
+                lift("that recovery is over")
+            );
+        }
         let undo = match self.is_undone_whole {
             true => format!(
                 "{} leaves the old server on its own data and lifts the freeze; or, once no other try needs the old backups: ",
@@ -154,6 +161,12 @@ mod tests {
         assert!(told.contains("runbook undo 20260128-143002-3fa9c1") && told.contains("run lift-freeze"), "{told}");
         let no_undo = Frozen { is_undone_whole: false, ..frozen() }.advice("orders", &Again::default());
         assert!(!no_undo.contains("runbook undo") && no_undo.contains("-p database=orders"), "{no_undo}");
+    }
+
+    #[test]
+    fn a_run_whose_end_cannot_be_read_is_not_called_over() {
+        let unread = Frozen { outcome: None, is_undone_whole: false, ..frozen() }.advice("orders", &Again::default());
+        assert!(unread.starts_with("whether run 2026") && !unread.contains("is over ("), "{unread}");
     }
 
     #[test]

@@ -20,16 +20,16 @@ pub fn is_inventory_text(text: &str) -> bool {
 /// them. Where they are just what a command finds by itself, `found`, none has to be named.
 #[must_use]
 pub fn named_inventories<'a>(texts: &[(&'a str, &str)], found: &[String]) -> Vec<&'a str> {
-    let included: BTreeSet<String> = texts.iter().flat_map(|(name, text)| includes(name, text)).collect();
+    // What a runbook includes is not followed where inventories are named.
+    let own = texts.first().map_or_else(Vec::new, |(name, text)| includes(name, text));
+    let included: BTreeSet<String> = texts.iter().skip(1).flat_map(|(name, text)| includes(name, text)).collect();
     let is_asked =
         |(name, text): &&(&str, &str)| !included.contains(&normal(Path::new(name))) && is_inventory_text(text);
     let asked: Vec<&str> = texts.iter().skip(1).filter(is_asked).map(|(name, _)| *name).collect();
     // A runbook that includes its own finds those.
-    let finds = texts.first().is_none_or(|(name, text)| includes(name, text).is_empty());
-    match finds && asked == *found {
-        true => Vec::new(),
-        false => asked,
-    }
+    let is_own = |name: &&str| own.contains(&normal(Path::new(name)));
+    let finds = if own.is_empty() { asked == *found } else { asked.iter().all(is_own) };
+    if finds { Vec::new() } else { asked }
 }
 
 /// The files that a text includes.
@@ -65,5 +65,7 @@ mod tests {
         assert_eq!(named_inventories(&[runbook, ("own.yaml", STORES)], &[]), [""; 0]);
         let found = ["inventory.yaml".to_owned()];
         assert_eq!(named_inventories(&[runbook, ("inventory.yaml", STORES)], &found), ["inventory.yaml"]);
+        let both = [runbook, ("own.yaml", STORES), ("more.yaml", STORES)];
+        assert_eq!(named_inventories(&both, &[]), ["own.yaml", "more.yaml"]);
     }
 }

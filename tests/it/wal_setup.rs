@@ -156,7 +156,7 @@ fn a_run_that_was_killed_while_the_server_was_down_brings_it_up_again_when_it_go
         &site,
         "pg_ctl",
         &format!(
-            "if [ $1 = start ] && [ ! -e {0} ]; then touch {0}; sleep 600; fi; exec {real} \"$@\"",
+            "if [ $1 = start ] && [ ! -e {0} ]; then echo $$ >{0}.tmp; mv {0}.tmp {0}; exec sleep 600; fi; exec {real} \"$@\"",
             flag.display()
         ),
     );
@@ -165,6 +165,8 @@ fn a_run_that_was_killed_while_the_server_was_down_brings_it_up_again_when_it_go
     until("the server is to be started", || flag.exists());
     assert!(running.kill());
     site.cli.run(&["resume", &last_run(&site)]).ends(0).says("an earlier attempt of this step may have stopped it");
+    let never = fs::read_to_string(&flag).unwrap().trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+    let _ended_already = rustix::process::kill_process(never.unwrap(), rustix::process::Signal::KILL);
     assert_eq!(site.show("archive_mode"), "on");
 }
 

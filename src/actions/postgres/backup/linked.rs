@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::delivery::{Arrivals, Delivery, Item};
 use super::outside::LIMIT_BYTES;
-use crate::action::{FileKind, ReadFiles, RunContext};
+use crate::action::{FileFacts, FileKind, HostError, ReadFiles, RunContext};
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::catalog::{ManifestObject, ObjectRole};
@@ -48,7 +48,8 @@ impl Linked<'_> {
         let mut missing = Vec::new();
         for own in wanted {
             let shown = own.display();
-            let message = match content(own, (cluster, server_host.as_ref()), files.as_ref()) {
+            let is_link = self.left_out.contains(own);
+            let message = match content((own, is_link), (cluster, server_host.as_ref()), files.as_ref()) {
                 Ok(bytes) => {
                     let item = Item::new(ManifestObject::linked_name(own), ObjectRole::Config);
                     delivery.bring_small(&item, &Bytes::from(bytes), arrivals).await;
@@ -84,13 +85,31 @@ impl Linked<'_> {
     }
 }
 
-/// Reads what a link of the data directory leads to.
+/// Whether the user who owns a data directory may open a file: whoever is that user may put any link there, and what root
+/// reads through one would come to them in the next restore.
+pub(crate) fn is_readable_by(pgdata: &FileFacts, file: &Path, files: &dyn ReadFiles) -> Result<bool, HostError> {
+    let may = |facts: &FileFacts, bit: u32| {
+        facts.mode & bit != 0
+            || facts.uid == pgdata.uid && facts.mode & (bit << 6) != 0
+            || facts.gid == pgdata.gid && facts.mode & (bit << 3) != 0
+    };
+    const READ: u32 = 0o4;
+    const ENTER: u32 = 0o1;
+    for folder in file.ancestors().skip(1) {
+        if !files.facts(folder)?.is_some_and(|facts| may(&facts, ENTER)) {
+            return Ok(false);
+        }
+    }
+    Ok(files.facts(file)?.is_some_and(|facts| may(&facts, READ)))
+}
+
+/// Reads what a link of the data directory leads to, or a file that is reached through one.
 fn content(
-    own: &Path,
+    (own, is_link): (&Path, bool),
     (cluster, server_host): (&Cluster, Option<&ServerHost>),
     files: &dyn ReadFiles,
 ) -> Result<Vec<u8>, Unbrought> {
-    let unread = |error: &crate::action::HostError| {
+    let unread = |error: &HostError| {
         let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
         Unbrought::Unread(why)
     };
@@ -99,9 +118,17 @@ fn content(
     let Some(there) = there else {
         return Err(Unbrought::Unread("the server's data directory is not on this machine".to_owned()));
     };
+    if is_link && matches!(there.kind, FileKind::File | FileKind::Directory) {
+        return Err(Unbrought::Unread("the data directory here is not the server's".to_owned()));
+    }
     if there.kind == FileKind::Other {
         return Err(Unbrought::NoFile("no file but a socket or the like"));
     }
+    let pgdata = files.facts(&files.canonical(&cluster.pgdata).map_err(|error| unread(&error))?);
+    let Some(pgdata) = pgdata.map_err(|error| unread(&error))? else {
+        return Err(Unbrought::Unread("the server's data directory is not on this machine".to_owned()));
+    };
+    let of_server = |target: &Path| is_readable_by(&pgdata, target, files).map_err(|error| unread(&error));
     let target = match cluster.is_contained() {
         false => files.canonical(&place).map_err(|error| unread(&error))?,
         // A path in a container is not this machine's.
@@ -117,6 +144,9 @@ fn content(
         }
     };
     match files.facts(&target).map_err(|error| unread(&error))?.map(|facts| facts.kind) {
+        Some(FileKind::File) if !of_server(&target)? => {
+            Err(Unbrought::Unread(format!("the server's own user may not read `{}`", target.display())))
+        }
         Some(FileKind::File) => files.read(&target, LIMIT_BYTES).map_err(|error| unread(&error)),
         Some(FileKind::Directory) => Err(Unbrought::NoFile("a link to a folder")),
         Some(FileKind::Other) => Err(Unbrought::NoFile("a link to what is no file")),

@@ -16,6 +16,7 @@ use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::stores::readable::Reading;
 use crate::catalog::{Manifest, ManifestObject, ObjectRole, ServerConfiguration};
+use crate::event::ErrorClass;
 
 /// No configuration file is larger.
 pub(crate) const LIMIT_BYTES: u64 = 16 << 20;
@@ -79,7 +80,12 @@ impl ConfigurationPlaces {
                 .await?;
             if may == "t" {
                 let sql = format!("SELECT DISTINCT {column} FROM pg_catalog.{view} WHERE {column} LIKE '/%'");
-                listed.extend(session.query(&sql).await?.rows);
+                match session.query(&sql).await {
+                    Ok(found) => listed.extend(found.rows),
+                    Err(error) if error.info().class == ErrorClass::Retryable => return Err(error),
+                    // A server runs on without the file that it would have to read for this, and refuses to tell.
+                    Err(_) => {}
+                }
             }
         }
         let paths = listed.into_iter().filter_map(|row| row.into_iter().next().flatten().map(PathBuf::from));

@@ -23,15 +23,27 @@ use crate::pgformat::{SegmentName, SegmentScan, SegmentSize};
 use crate::wal::{Standing, standings};
 
 /// The most WAL of a backup that is read before a step begins.
-const LITTLE_BYTES: u64 = 1 << 30;
+const LITTLE_BYTES: u64 = 128 << 20;
+/// The most that is read while somebody waits for the data. Only the backup of a busy server that took hours has more; it was
+/// held against the archive when it was taken.
+const MORE_BYTES: u64 = 512 << 20;
 
 /// How much may be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
-    /// What takes seconds, for a check. Only the backup of a busy server that took long has more WAL.
+    /// What takes seconds, for a check.
     Little,
-    /// All of it.
-    Whatever,
+    /// What takes no minute, for a restore.
+    More,
+}
+
+impl Effort {
+    fn most_bytes(self) -> u64 {
+        match self {
+            Self::Little => LITTLE_BYTES,
+            Self::More => MORE_BYTES,
+        }
+    }
 }
 
 /// The stores of a cluster's WAL, those that can be opened.
@@ -55,7 +67,7 @@ pub(crate) async fn rival(
 ) -> Option<OtherHistory> {
     let (facts, (_, prefix)) = (reading.backup.manifest.postgres.as_ref()?, cluster.archive().ok()?);
     let own_wal = OwnWal { reading, facts, cancel };
-    if effort == Effort::Little && own_wal.size_bytes() > LITTLE_BYTES {
+    if own_wal.size_bytes() > effort.most_bytes() {
         return None;
     }
     let mut digests = None;

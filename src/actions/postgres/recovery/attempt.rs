@@ -133,7 +133,7 @@ impl Recovering<'_> {
             self.context.cx.reporter.note(location.caution(), json!({ "unproven": true }));
         }
         let (swap, reading) = self.seats(&marker, old.as_ref(), passage).await?;
-        swap.judge(files)?;
+        swap.judge(files).map_err(|error| self.untouched(files, error))?;
         self.heed_cancel(files)?;
         freezing::begin(self.context.cluster, self.context.cx).await;
         let pushing = Pushing { context: &self.context, marker: &marker };

@@ -74,6 +74,9 @@ const LOOKED_EVERY: Duration = Duration::from_secs(5);
 /// After how long without a further record a replay that is to open has ended: the server writes its checkpoint.
 const ENDED_AFTER: Duration = Duration::from_secs(2);
 
+/// After how long a server that still asks for WAL is told to lack it.
+const LACKS_AFTER: Duration = Duration::from_secs(30);
+
 /// What a startup process waits for that has replayed all WAL there is.
 const OUT_OF_WAL: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStream"];
 
@@ -85,7 +88,7 @@ const OUT_OF_WAL: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStre
 pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContext) -> Result<Arrival, ActionError> {
     let files = cx.host.read_files();
     let maintenance_db = MaintenanceDb::common(server.cluster, cx.about.secrets.as_ref())?;
-    let mut watch = Watch { started: clock::monotonic(), alive: false, looked: None, stood: None };
+    let mut watch = Watch { started: clock::monotonic(), alive: false, looked: None, stood: None, lacks_told: false };
     let mut session: Option<Session> = None;
     loop {
         if cx.cancel.is_cancelled() {
@@ -126,6 +129,8 @@ struct Watch {
     looked: Option<std::time::Instant>,
     /// Where replay was when it last went on, and since when.
     stood: Option<(Lsn, std::time::Instant)>,
+    /// Whether it was said that it does not get the WAL it waits for.
+    lacks_told: bool,
 }
 
 impl Watch {
@@ -211,7 +216,17 @@ async fn arrived(
         let text = "all WAL is replayed: the server writes its checkpoint before it opens".to_owned();
         cx.reporter.progress(Progress::Doing { text });
     }
-    if arrival.is_some() && awaited.ending == Ending::Pause && awaited.to == Told::Nothing {
+    // A server that is to wait at the end asks again and again for what it does not get.
+    if arrival.is_none() && seen.lacks_wal(awaited.course) && stands > LACKS_AFTER {
+        let at = seen.replayed.unwrap_or_default();
+        let text = format!("the server waits at {at} for WAL that the archive had: its log says why");
+        if !std::mem::replace(&mut watch.lacks_told, true) {
+            let tail = server.log_tail(cx.host.read_files().as_ref());
+            cx.reporter.note(format!("warning: {text}"), serde_json::json!({ "log": tail }));
+        }
+        cx.reporter.progress(Progress::Doing { text });
+    }
+    if arrival.is_some() && !seen.paused && awaited.ending == Ending::Pause && awaited.to == Told::Nothing {
         session.look("SELECT pg_wal_replay_pause()").await?;
     }
     Ok(arrival)
@@ -284,6 +299,12 @@ impl Seen {
             && awaited.course.floor.or(awaited.course.end).is_some_and(is_past)
     }
 
+    /// Whether it asks for WAL though it has not replayed all that there was.
+    fn lacks_wal(&self, course: Course) -> bool {
+        let is_short = course.floor.is_some_and(|floor| self.replayed.is_some_and(|replayed| replayed < floor));
+        !self.open && is_short && self.startup.as_deref().is_some_and(|event| OUT_OF_WAL.contains(&event))
+    }
+
     /// Whether all WAL of the archive is replayed.
     fn ran_out(&self, course: Course) -> bool {
         let in_last = course.floor.is_none_or(|floor| self.replayed.is_some_and(|replayed| replayed >= floor));
@@ -322,6 +343,9 @@ mod tests {
         assert!(seen(900, Some("CheckpointDone")).is_at_its_checkpoint(awaited));
         assert!(seen(900, None).is_at_its_checkpoint(awaited));
         assert!(!seen(899, None).is_at_its_checkpoint(awaited));
+        assert!(seen(899, Some("RecoveryRetrieveRetryInterval")).lacks_wal(course));
+        assert!(!seen(900, Some("RecoveryRetrieveRetryInterval")).lacks_wal(course));
+        assert!(!seen(899, None).lacks_wal(course));
         assert!(!seen(900, Some("RecoveryRetrieveRetryInterval")).is_at_its_checkpoint(awaited));
         assert!(!seen(900, None).is_at_its_checkpoint(Awaited { ending: Ending::Pause, ..awaited }));
         assert!(!Seen { open: true, ..seen(900, None) }.is_at_its_checkpoint(awaited));

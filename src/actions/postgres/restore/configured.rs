@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::old::Old;
 use super::stage::Unstaged;
 use crate::action::{ActionError, CheckContext, FileKind, Files, Findings, HostError, ReadFiles, RunContext};
+use crate::actions::postgres::backup::linked::is_readable_by;
 use crate::actions::postgres::backup::outside::{self, LIMIT_BYTES};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::owner::Owner;
@@ -169,8 +170,9 @@ fn lent(own: &Path, cluster: &Cluster, (files, run): (&dyn ReadFiles, &RunId)) -
     files.facts(&place).ok().flatten()?;
     // A link in a container leads to another place than here.
     let real = if cluster.is_contained() { place.clone() } else { files.canonical(&place).ok()? };
-    let kind = files.facts(&real).ok().flatten()?.kind;
-    (kind == FileKind::File && files.open(&real).is_ok()).then_some(place)
+    let (kind, owned) = (files.facts(&real).ok().flatten()?.kind, files.facts(&old.dir).ok().flatten()?);
+    let is_of_server = is_readable_by(&owned, &real, files).unwrap_or_default();
+    (kind == FileKind::File && is_of_server && files.open(&real).is_ok()).then_some(place)
 }
 
 /// Puts the configuration that PostgreSQL's own backup lacks into a staged data directory: what was behind links from the

@@ -23,6 +23,7 @@ pub(crate) fn of(
     let pgdata = cluster.entry.live.as_ref().filter(|_| cluster.is_scratch()).unwrap_or(&cluster.pgdata);
     let mut folders = Folder::all(cluster, pgdata, tablespaces);
     let own: Vec<_> = folders.iter().map(|folder| folder.real(files)).collect();
+    let mut moved = folders.clone();
     for (link, live) in marker::links(files, pgdata, run)? {
         let used = Use::of_link(&link);
         let is_restored = link
@@ -30,11 +31,15 @@ pub(crate) fn of(
             .is_some_and(|name| tablespaces.iter().any(|one| name.to_str() == Some(one.oid.to_string().as_str())));
         // What only the old data has goes along with what it lies in, and may not take along what is restored.
         let place = real(&live, files);
-        if used == Use::Wal || !is_restored && own.iter().any(|own| own.starts_with(&place)) {
-            folders.push(Folder { used, live });
+        let folder = Folder { used, live };
+        if folder.used == Use::Wal || !is_restored && own.iter().any(|own| own.starts_with(&place)) {
+            folders.push(folder.clone());
+        }
+        if !own.iter().any(|own| place.starts_with(own)) {
+            moved.push(folder);
         }
     }
-    Ok(movable::obstacle(&folders, files))
+    Ok(movable::nested(&folders, files).or_else(|| movable::mounted(&moved, files)))
 }
 
 /// Refuses what keeps a restore from moving its folders.

@@ -90,7 +90,7 @@ pub(crate) async fn stage(
     }
     let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
     let rivals = own_wal::stores(cluster, |name| Ok(cx.store(name)? as Arc<dyn ReadStore>))?;
-    if let Some(found) = own_wal::rival(reading, (cluster, &rivals), Effort::Whatever, &cx.cancel).await {
+    if let Some(found) = own_wal::rival(reading, (cluster, &rivals), Effort::More, &cx.cancel).await {
         let (fact, help) = found.of_backup(&backup.manifest.id);
         return Err(ActionError::fatal(fact).help(help).into());
     }

@@ -148,7 +148,7 @@ impl Cluster {
                     help: format!(
                         "put it at `{}`, or add `options: \"-c config_file=…\"` under `via: {{ pg_ctl: … }}` where it is kept \
                          elsewhere; then go on",
-                        pgdata.join("postgresql.conf").display()
+                        self.pgdata.join("postgresql.conf").display()
                     ),
                 }),
             },

@@ -299,13 +299,13 @@ impl Task {
     }
 
     /// Refuses where prepared transactions may bring back whoever must be forgotten. What a restore put into named tables is
-    /// committed, and in a side instance nobody commits anything.
+    /// committed, and in a side instance or a drill nobody commits anything.
     async fn refuse_prepared(
         &self,
         (cluster, params): (&Cluster, &EraseParams),
         secrets: &dyn Secrets,
     ) -> Result<(), ActionError> {
-        if params.side.is_some() || !params.tables.is_empty() {
+        if params.side.is_some() || cluster.is_scratch() || !params.tables.is_empty() {
             return Ok(());
         }
         for (dbname, groups) in self.by_database() {

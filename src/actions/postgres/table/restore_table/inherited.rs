@@ -14,7 +14,8 @@ use crate::actions::postgres::session::connect::Session;
 const HEIRS: &str = "WITH RECURSIVE heirs(oid) AS (SELECT inhrelid FROM pg_inherits WHERE inhparent = $ \
   UNION SELECT i.inhrelid FROM pg_inherits i JOIN heirs h ON i.inhparent = h.oid) \
  SELECT format('%I.%I', n.nspname, c.relname) FROM heirs h JOIN pg_class c ON c.oid = h.oid \
- JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND NOT c.relispartition ORDER BY 1";
+ JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND NOT c.relispartition \
+ AND c.relpersistence <> 't' ORDER BY 1";
 
 /// What tables inherit from or are partitions of, where that is none of them nor one of their partitions.
 const PARENTS: &str = "SELECT DISTINCT format('%I.%I', n.nspname, c.relname), format('%I.%I', pn.nspname, p.relname) \
@@ -24,8 +25,9 @@ const PARENTS: &str = "SELECT DISTINCT format('%I.%I', n.nspname, c.relname), fo
   UNION SELECT t.relid FROM unnest(ARRAY[$]::oid[]) one, pg_partition_tree(one) t) ORDER BY 1, 2";
 
 /// What to do about one whose rows cannot be told apart.
-pub(super) const APART: &str = "it inherits from a table that is named, and is brought back with it unless it is as it was: rename the \
- live table, and its copy is brought back whole; or name, in place of the parent, those that inherit from it and are wanted";
+pub(super) const APART: &str = "it inherits from a table that is named, and is brought back with it unless it is as it was: \
+ `ALTER TABLE … NO INHERIT …` has it left as it is (`… INHERIT …` makes it a part again afterwards); to have its copy whole, rename it after that \
+ and name it as well; or name, in place of the parent, those that inherit from it and are wanted";
 
 /// What comes along with tables that were named.
 #[derive(Debug, Default)]

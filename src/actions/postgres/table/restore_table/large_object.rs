@@ -4,7 +4,7 @@
 //!
 //! A number of no large object of the copy is something else. One that the live database has is left as it is, whatever it holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 
@@ -13,6 +13,7 @@ use super::pair::{OP, Pair};
 use super::shape::{Shape, of, texts};
 use super::undo::refusing;
 use crate::action::ActionError;
+use crate::actions::postgres::cluster::name::literal;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::copying;
 
@@ -33,6 +34,10 @@ const FACTS: &str = "SELECT m.oid, s.size, #, quote_ident(pg_get_userbyid(m.lomo
 /// A digest of the large object `s.oid` of `s.size` bytes, a piece at a time; one that has grown has another.
 const DIGEST: &str = "(SELECT md5(string_agg(md5(pg_catalog.lo_get(s.oid, g, 1048576)), '' ORDER BY g)) \
  FROM generate_series(0::bigint, s.size, 1048576) g)";
+
+/// The most that are taken away again in one transaction: each takes a lock that a server has room for some 6400 of by default
+/// (`vacuumlo`, `--limit`).
+const MOST_REMOVED: usize = 5000;
 
 /// Where its content waits in the live database.
 const PAGES: &str = "pg_temp.runbook_pages";
@@ -188,7 +193,10 @@ impl Objects {
     /// Fails as the copy says, or when it cannot be written.
     pub(super) async fn write(&self, to: File, copy: &mut Session) -> Result<(), ActionError> {
         let mut to = BufWriter::new(to);
-        let head = format!("CREATE TEMP TABLE {} ON COMMIT DROP;\nCOPY {PAGES} FROM stdin;\n", Self::place());
+        let head = format!(
+            "SET statement_timeout = 0;\nCREATE TEMP TABLE {} ON COMMIT DROP;\nCOPY {PAGES} FROM stdin;\n",
+            Self::place()
+        );
         to.write_all(head.as_bytes()).map_err(unwritten)?;
         copying::write((copy, &self.content()), &mut to, unwritten).await?;
         let text = self.making().join(";\n");
@@ -196,20 +204,61 @@ impl Objects {
         to.flush().map_err(unwritten)
     }
 
-    /// The statements that make them of what was loaded.
+    /// The statements that make them of what was loaded. Whoever owned them makes them: a change of the owner would take a lock
+    /// for each. Where that role is gone, or ours may not act for it, they are our own: their rows need them.
     pub(super) fn making(&self) -> Vec<String> {
         if self.is_none() {
             return Vec::new();
         }
-        let mut all = vec![
-            format!("DO $large$ BEGIN PERFORM pg_catalog.lo_create(one) FROM unnest({}) one; END $large$", self.oids()),
-            format!("DO $large$ BEGIN PERFORM pg_catalog.lo_put(loid, at, data) FROM {PAGES}; END $large$"),
-        ];
+        let mut owned: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for object in &self.all {
-            all.extend(object.rights.iter().cloned());
-            all.push(format!("ALTER LARGE OBJECT {} OWNER TO {}", object.oid, object.owner));
+            owned.entry(&object.owner).or_default().push(&object.oid);
+        }
+        let made = |(owner, oids): (&&str, &Vec<&str>)| {
+            let create = format!("PERFORM pg_catalog.lo_create(one) FROM unnest('{{{}}}'::oid[]) one", oids.join(","));
+            format!(
+                "DO $large$ BEGIN BEGIN IF NOT pg_catalog.pg_has_role({owner}, 'USAGE') THEN RAISE insufficient_privilege; END IF; \
+                 EXECUTE {set}; {create}; RESET ROLE; EXCEPTION WHEN insufficient_privilege OR undefined_object OR \
+                 invalid_parameter_value THEN {create}; END; END $large$",
+                owner = literal(&unquoted(owner)),
+                set = literal(&format!("SET LOCAL ROLE {owner}")),
+            )
+        };
+        let mut all: Vec<String> = owned.iter().map(made).collect();
+        all.push(format!("DO $large$ BEGIN PERFORM pg_catalog.lo_put(loid, at, data) FROM {PAGES}; END $large$"));
+        let rights: Vec<String> = self.all.iter().flat_map(|object| &object.rights).map(|one| literal(one)).collect();
+        if !rights.is_empty() {
+            // Whoever had a right may be gone.
+            all.push(format!(
+                "DO $large$ DECLARE one text; BEGIN FOREACH one IN ARRAY ARRAY[{}]::text[] LOOP BEGIN EXECUTE one; \
+                 EXCEPTION WHEN undefined_object OR insufficient_privilege THEN NULL; END; END LOOP; END $large$",
+                rights.join(", ")
+            ));
         }
         all
+    }
+
+    /// Says how many of them belong to another role than in the copy; nothing where none does.
+    ///
+    /// # Errors
+    /// Fails as the server says.
+    pub(super) async fn others(&self, live: &mut Session) -> Result<Option<String>, ActionError> {
+        if self.is_none() {
+            return Ok(None);
+        }
+        let owners: Vec<String> = self.all.iter().map(|one| literal(&unquoted(&one.owner))).collect();
+        let count = format!(
+            "SELECT count(*) FROM unnest({}, ARRAY[{}]::text[]) AS s(oid, owner) JOIN pg_largeobject_metadata m ON m.oid = s.oid \
+             WHERE pg_get_userbyid(m.lomowner) <> s.owner",
+            self.oids(),
+            owners.join(", ")
+        );
+        let count = live.value(&count).await?;
+        Ok((count != "0").then(|| {
+            format!(
+                "{count} of them belong to this session's role: their owner is gone, or the role may not act for it"
+            )
+        }))
     }
 
     /// Counts those that are there and hold something else.
@@ -229,9 +278,9 @@ impl Objects {
         (!self.is_none()).then(|| refusing(&self.changed(), "large objects were changed since"))
     }
 
-    /// The statement that takes them away again.
+    /// The statement that takes them away again; none for so many that it would take more locks than there are.
     pub(super) fn removal(&self) -> Option<String> {
-        (!self.is_none()).then(|| {
+        (1..=MOST_REMOVED).contains(&self.all.len()).then(|| {
             format!(
                 "DO $large$ BEGIN PERFORM pg_catalog.lo_unlink(m.oid) FROM pg_catalog.pg_largeobject_metadata m \
                  WHERE m.oid = ANY ({}); END $large$",
@@ -279,6 +328,12 @@ impl Objects {
     }
 }
 
+/// A name without the quotes that `quote_ident` put around it.
+fn unquoted(name: &str) -> String {
+    let inner = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+    inner.map_or_else(|| name.to_owned(), |inner| inner.replace("\"\"", "\""))
+}
+
 fn unwritten(error: std::io::Error) -> ActionError {
     ActionError::retryable("the script that makes large objects cannot be written").because(&error)
 }
@@ -288,19 +343,26 @@ mod tests {
     use super::{Object, Objects};
 
     #[test]
-    fn rights_are_given_before_the_owner_gives_them_away_and_nothing_is_done_for_none() {
+    fn each_owner_makes_its_own_and_nothing_is_done_for_none() {
         let one = Object {
             oid: "7".to_owned(),
             size: "3".to_owned(),
             digest: "d".to_owned(),
-            owner: "keeper".to_owned(),
+            owner: "\"the \"\"keeper\"".to_owned(),
             rights: vec!["GRANT SELECT ON LARGE OBJECT 7 TO clerk".to_owned()],
         };
-        let objects = Objects { all: vec![one], columns: vec![(1, "public.pics.img".to_owned())] };
-        let making = objects.making();
-        assert!(making.first().is_some_and(|first| first.contains("lo_create(one) FROM unnest('{7}'::oid[])")));
-        let end = ["GRANT SELECT ON LARGE OBJECT 7 TO clerk", "ALTER LARGE OBJECT 7 OWNER TO keeper"];
-        assert!(making.ends_with(&end.map(str::to_owned)), "{making:?}");
+        let two = Object { oid: "8".to_owned(), owner: "app".to_owned(), rights: Vec::new(), ..one.clone() };
+        let objects = Objects { all: vec![one.clone(), two], columns: vec![(1, "public.pics.img".to_owned())] };
+        let [theirs, apps, content, rights] = objects.making().try_into().expect("four statements");
+        assert!(
+            theirs.contains("unnest('{7}'::oid[])") && theirs.contains("pg_has_role('the \"keeper', 'USAGE')"),
+            "{theirs}"
+        );
+        assert!(theirs.contains("EXECUTE 'SET LOCAL ROLE \"the \"\"keeper\"'"), "{theirs}");
+        assert!(apps.contains("unnest('{8}'::oid[])") && content.contains("lo_put"), "{apps} {content}");
+        assert!(rights.contains("'GRANT SELECT ON LARGE OBJECT 7 TO clerk'"), "{rights}");
+        let many = Objects { all: vec![one; 5001], columns: Vec::new() };
+        assert!(objects.removal().is_some() && many.removal().is_none() && many.guard().is_some());
         assert_eq!(
             objects.told("are back").as_deref(),
             Some("large objects are back: 1 that public.pics.img refers to")

@@ -36,7 +36,11 @@ pub(super) async fn judge(
         };
         let along = inherited::heirs(session, &shape).await?;
         if !along.is_empty() {
-            findings = findings.pass(format!("what inherits from {} comes with it: {}", shape.name, along.join(", ")));
+            findings = findings.pass(format!(
+                "what inherits from {} comes with it where the copy has it: {}",
+                shape.name,
+                along.join(", ")
+            ));
         }
         for name in along {
             heirs.extend(Shape::look(session, &name).await?);
@@ -91,7 +95,11 @@ async fn one(
     if params.mode == RestoreTableMode::Apply && session.value(&may).await? != "t" {
         let fact = format!("the role may not switch off the triggers of {}, or make temporary tables", shape.name);
         let help = "connect as the table's owner (`user` of the database), with TEMP on the database";
-        return Ok(findings.refuse(fact, help));
+        return Ok(match looked {
+            Looked::Named => findings.refuse(fact, help),
+            // One that inherits since is left as it is.
+            Looked::Along => findings.warn(fact, help),
+        });
     }
     Ok(findings.pass(format!("{} is there, with the key ({})", shape.name, shape.key.join(", "))))
 }

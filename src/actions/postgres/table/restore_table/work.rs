@@ -279,7 +279,7 @@ impl<'a> Work<'a> {
             let message = format!("{}: {inserted} rows inserted, {updated} updated, {deleted} deleted", outcome.table);
             self.cx.reporter.note(message, serde_json::json!({ "sequences_moved": done.sequences }));
         }
-        self.tell_large(&objects);
+        self.tell_large(&objects).await?;
         script.finish()
     }
 
@@ -340,7 +340,7 @@ impl<'a> Work<'a> {
             }
             Err(error) => self.untold("the rows of materialized views could not be compared", &error),
         }
-        self.tell_large(&objects);
+        self.tell_large(&objects).await?;
         let (copy, live) = (&mut self.sessions.0, &mut self.sessions.1);
         match gone.dependents().missing((copy, live)).await {
             Ok(missing) => self.tell_company(&gone, &missing),
@@ -350,10 +350,18 @@ impl<'a> Work<'a> {
     }
 
     /// Says which large objects came back.
-    fn tell_large(&self, objects: &Objects) {
-        if let Some(message) = objects.told("are back") {
-            self.cx.reporter.note(message, serde_json::Value::Null);
-        }
+    async fn tell_large(&mut self, objects: &Objects) -> Result<(), ActionError> {
+        let Some(message) = objects.told("are back") else { return Ok(()) };
+        let others =
+            objects.others(&mut self.sessions.1).await?.map_or_else(String::new, |others| format!("; {others}"));
+        let stay = match self.live.entry.erasure {
+            Some(_) => {
+                "; those of rows that are erased again stay unless a trigger unlinks them: `vacuumlo` removes them"
+            }
+            None => "",
+        };
+        self.cx.reporter.note(format!("{message}{others}{stay}"), serde_json::Value::Null);
+        Ok(())
     }
 
     /// Says what could not be looked at once everything was done.
