@@ -287,7 +287,8 @@ async fn what_inherits_from_a_table_comes_back_with_it_row_by_row_and_whole() {
     assert_eq!((looked.missing, looked.tables.len()), (26, 4));
     let params = json!({ "database": "main", "instance": copy, "tables": ["measures"], "mode": "apply" });
     let told = RestoreTable.check(&serde_json::from_value(params).unwrap(), &run.check_context()).await.unwrap();
-    let along = "public.measures comes with it: public.measures_1, public.measures_2, public.measures_2b";
+    let along =
+        "public.measures comes with it where the copy has it: public.measures_1, public.measures_2, public.measures_2b";
     assert!(format!("{told:?}").contains(along), "{told:?}");
     let back = restore(&run, with(&["measures"])).await;
     assert_eq!((back.applied, shop.sql(rows)), (26, before.0.clone()));
