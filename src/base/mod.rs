@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub mod digest;
 pub mod effect;
 pub mod id;
+pub mod machine;
 pub mod mode;
 pub mod mounts;
 pub mod pool;

@@ -2,8 +2,9 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
-use super::{Exit, Failure, wiring};
+use super::{Exit, Failure};
 use crate::action::{Access, EffectClass, Target};
+use crate::base::machine;
 use crate::event::{OriginPurpose, RunOrigin};
 use crate::plan::BoundPlan;
 use crate::plan::render::describe_target;
@@ -50,7 +51,7 @@ fn describe(plan: &BoundPlan, facts: &[String]) {
         plan.name,
         what(plan),
         plan.environment,
-        wiring::host_name()
+        machine::name()
     );
     let width = plan.steps.iter().map(|step| step.id.as_str().len()).max().unwrap_or(0);
     for step in plan.steps.iter().filter(|step| step.effects.class >= EffectClass::Write) {

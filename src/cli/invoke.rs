@@ -16,7 +16,7 @@ use super::{
     sighted, superseded, undone, wiring,
 };
 use crate::action::{ActionError, Registry};
-use crate::base::{Digest, StepId};
+use crate::base::{Digest, StepId, machine};
 use crate::engine::{
     Answer, Capabilities, Ending, Engine, EngineError, Left, Presence, Resume, Seeded, Start, foresee,
 };
@@ -390,7 +390,7 @@ pub fn header(plan: &BoundPlan, digest: Digest) -> RunHeader {
         environment: plan.environment.clone(),
         actor: plan.actor.clone(),
         pid: std::process::id(),
-        host: wiring::host_name(),
+        host: machine::name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         plan: digest,
         incident_at: plan.incident_at,

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use super::{Exit, Failure};
+use crate::base::machine;
 use crate::base::units::ByteSize;
 use crate::engine::Presence;
 use crate::event::Actor;
@@ -118,8 +119,8 @@ pub fn actor() -> Actor {
         .filter(|name| !name.is_empty());
     let name = name.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()));
     let seat = match terminal() {
-        Some(terminal) => format!("{name}@{} {terminal}", host_name()),
-        None => format!("{name}@{}", host_name()),
+        Some(terminal) => format!("{name}@{} {terminal}", machine::name()),
+        None => format!("{name}@{}", machine::name()),
     };
     Actor { name, from: seat }.as_text()
 }
@@ -141,11 +142,6 @@ fn terminal() -> Option<String> {
     let name = rustix::termios::ttyname(std::io::stdin(), Vec::new())
         .or_else(|_| rustix::termios::ttyname(std::io::stderr(), Vec::new()));
     name.ok().and_then(|name| name.into_string().ok())
-}
-
-/// The machine's name.
-pub fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// The program's own path, for supervisors and for PostgreSQL's `restore_command`.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::action::{Access, Effects, RunContext, Target};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::base::clock;
+use crate::base::{clock, machine};
 use crate::catalog::freeze::{FreezeNote, freeze};
 use crate::language::inventory::Inventory;
 
@@ -33,7 +33,7 @@ pub(crate) async fn begin(cluster: &Cluster, cx: &RunContext) {
         database: cluster.name.clone(),
         environment: cx.about.environment.clone(),
         since: clock::now(),
-        host: Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        host: Some(machine::name()),
         lifted: None,
     };
     for name in cluster.entry.keeping() {
