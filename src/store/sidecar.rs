@@ -6,6 +6,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::Access;
 use crate::action::ObjectKey;
 use crate::base::Digest;
 
@@ -20,6 +21,21 @@ pub(super) const MAX_DEPTH: usize = 64;
 
 const MAX_NAME_BYTES: usize = 240;
 const FORMAT: u32 = 1;
+
+/// Says that a place is no store, and what makes one; a folder that is there is not told to be absent.
+pub(super) fn no_store(place: &str, is_there: bool, access: Access) -> String {
+    let fact = match is_there {
+        true => format!("the folder {place} is there and holds no store: its disk is not mounted"),
+        false => format!("there is no store in {place}: it is not mounted"),
+    };
+    let init = match access {
+        Access::ReadWrite => ", and `runbook backups init` makes one",
+        Access::ReadOnly => "",
+    };
+    format!(
+        "{fact}, or nothing was ever stored there{init}; what another program stores is read with `read_only: true`"
+    )
+}
 
 /// What is known of one content of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ use crate::action::{
 };
 use crate::base::{Timestamp, digest::Hasher};
 use crate::store::access::{Access, Birth};
-use crate::store::sidecar::{Known, MARKER, MARKER_TEXT, MAX_DEPTH, RESERVED_PREFIX, hidden_name, unfit};
+use crate::store::sidecar::{Known, MARKER, MARKER_TEXT, MAX_DEPTH, RESERVED_PREFIX, hidden_name, no_store, unfit};
 
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -83,21 +83,12 @@ impl Place {
 
     /// Says that there is no store, and what makes one; a folder that is there is not told to be absent.
     fn unborn(&self, absent: io::Error) -> StoreError {
-        let root = self.root.display();
-        let init = match self.access {
-            Access::ReadWrite => ", and `runbook backups init` makes one",
-            Access::ReadOnly => "",
+        let is_there = self.root.is_dir();
+        let what = no_store(&format!("`{}`", self.root.display()), is_there, self.access);
+        let source = match is_there {
+            true => io::Error::new(io::ErrorKind::NotFound, format!("it has no `{MARKER}`")),
+            false => absent,
         };
-        let (fact, source) = match self.root.is_dir() {
-            true => {
-                let lacks = io::Error::new(io::ErrorKind::NotFound, format!("it has no `{MARKER}`"));
-                (format!("the folder `{root}` is there and holds no store: its disk is not mounted"), lacks)
-            }
-            false => (format!("there is no store in `{root}`: it is not mounted"), absent),
-        };
-        let what = format!(
-            "{fact}, or nothing was ever stored there{init}; what another program stores is read with `read_only: true`"
-        );
         StoreError::Unavailable { store: self.name.clone(), what, source }
     }
 

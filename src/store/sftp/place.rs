@@ -18,7 +18,9 @@ use crate::action::{ObjectFacts, ObjectKey, StoreError, Unfinished};
 use crate::base::Timestamp;
 use crate::language::inventory::{SftpPlace, SshAccess};
 use crate::store::access::{Access, Birth};
-use crate::store::sidecar::{Known, MARKER, MARKER_TEXT, MAX_DEPTH, RESERVED_PREFIX, decode, hidden_name, unfit};
+use crate::store::sidecar::{
+    Known, MARKER, MARKER_TEXT, MAX_DEPTH, RESERVED_PREFIX, decode, hidden_name, no_store, unfit,
+};
 
 /// What a store over SFTP is.
 pub(super) struct Place {
@@ -81,17 +83,8 @@ impl Place {
             Ok(None) if self.is_filled_by_others(session).await => Ok(()),
             Ok(None) => {
                 let place = format!("`{}` on `{}`", self.at.path.display(), self.at.host);
-                let fact = match stat(session, &self.at.path).await {
-                    Ok(Some(_)) => format!("the folder {place} is there and holds no store: its disk is not mounted"),
-                    Ok(None) | Err(_) => format!("there is no store in {place}: it is not mounted"),
-                };
-                let init = match self.access {
-                    Access::ReadWrite => ", and `runbook backups init` makes one",
-                    Access::ReadOnly => "",
-                };
-                let what = format!(
-                    "{fact}, or nothing was ever stored there{init}; what another program stores is read with `read_only: true`"
-                );
+                let is_there = matches!(stat(session, &self.at.path).await, Ok(Some(_)));
+                let what = no_store(&place, is_there, self.access);
                 let source = io::Error::new(io::ErrorKind::NotFound, what.clone());
                 Err(StoreError::Unavailable { store: self.name.clone(), what, source })
             }
