@@ -2,6 +2,7 @@
 //! proven, and what a recovery leaves behind is told.
 
 mod outcome;
+mod paused;
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +17,6 @@ use super::recover::RecoverOutput;
 use super::replay::{self, Arrival, Awaited, Told};
 use super::silence;
 use super::slot;
-use super::standing::{self, Standing};
 use crate::action::{ActionError, FileKind, Files, REPLACING, ReadFiles, Waits};
 use crate::actions::postgres::cluster::container::ServerHost;
 use crate::actions::postgres::cluster::layout::MARKER;
@@ -35,7 +35,7 @@ use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::maintenance_db::MaintenanceDb;
 use crate::actions::postgres::session::startup;
 use crate::catalog::GivenUp;
-use crate::event::{ErrorClass, Progress};
+use crate::event::ErrorClass;
 use crate::pgformat::Lsn;
 
 /// The file of an attempt that holds the outputs of a proven recovery.
@@ -277,57 +277,6 @@ impl Completion<'_> {
             server = self.context.server(files.as_ref())?;
             self.start(&server, files.as_ref()).await?;
         }
-    }
-
-    /// Replay is paused for settings that are too small, and stay so.
-    fn unraised(&self, server: &Server<'_>, arrival: &Arrival, words: &str) -> ActionError {
-        let at = arrival.replayed.map_or_else(String::new, |at| format!(" at {at}"));
-        let fact = format!("replay is paused{at}: the WAL needs a setting that this server has lower: {words}");
-        let help = "what its command line sets no file can raise: raise it there (`options`), and run the step again";
-        ActionError::fatal(fact).process(None, server.log_tail(self.context.cx.host.read_files().as_ref())).help(help)
-    }
-
-    /// Whether replay is paused before its end: by somebody else then, who may have it go on. `known` is where it was
-    /// found to be.
-    async fn is_early(
-        &self,
-        arrival: &Arrival,
-        recovery_target: &RecoveryTarget,
-        known: &mut Option<Lsn>,
-    ) -> Result<bool, ActionError> {
-        let (Some(Waits::Paused), Some(at)) = (arrival.waits, arrival.replayed) else { return Ok(false) };
-        let course = self.course();
-        let is_before = match (recovery_target.ending, self.told()) {
-            (Ending::Promote | Ending::Standby, _) => true,
-            (Ending::Pause, Told::Nothing | Told::Promotion) => course.floor.is_some_and(|floor| at < floor),
-            (Ending::Pause, Told::Target) if *known == Some(at) => true,
-            (Ending::Pause, Told::Target) => {
-                let asked = self.marker.asked.clone().unwrap_or_else(|| recovery_target.asked());
-                let mut session = self.session().await?;
-                match standing::look((self.context, &self.marker), (&asked, course.timeline), at, &mut session).await? {
-                    Standing::AtTarget => false,
-                    Standing::Before => true,
-                    Standing::Unknown(why) => {
-                        let message = format!(
-                            "warning: replay is paused at {at}; whether it is there for its target is not known: {why}"
-                        );
-                        self.context.cx.reporter.note(message, json!({ "lsn": at }));
-                        false
-                    }
-                }
-            }
-        };
-        if is_before {
-            let text = format!(
-                "replay is paused at {at}, before its target, by somebody else: `SELECT pg_wal_replay_resume()` has it go on"
-            );
-            if *known != Some(at) {
-                self.context.cx.reporter.note(format!("warning: {text}"), json!({ "lsn": at }));
-            }
-            self.context.cx.reporter.progress(Progress::Doing { text });
-            *known = Some(at);
-        }
-        Ok(is_before)
     }
 
     /// Has a server that ended on its way to a target read no further than it replays: what is damaged behind the target

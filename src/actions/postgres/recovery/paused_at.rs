@@ -25,9 +25,9 @@ const TOLD: &str = "SELECT coalesce(max(setting) FILTER (WHERE name = 'recovery_
 
 /// Where a paused replay stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum PausedAt {
     /// Where the server stops for its target.
-    AtTarget,
+    Target,
     /// Before it.
     Before,
     /// Nobody knows, for this reason.
@@ -84,20 +84,20 @@ pub(super) async fn look(
     (asked, timeline): (&AskedTarget, Timeline),
     at: Lsn,
     session: &mut Session,
-) -> Result<Standing, ActionError> {
+) -> Result<PausedAt, ActionError> {
     let told = Told::by(session, asked).await?;
     // Until it is consistent a server takes no session, and then it is there.
     if told.goal == Goal::Immediate {
-        return Ok(Standing::AtTarget);
+        return Ok(PausedAt::Target);
     }
     let sides = Sides { context, marker, at };
     let judged = tokio::time::timeout(READ_WITHIN, sides.judge(&told, timeline)).await;
     Ok(match judged {
-        Ok(Ok(Some(true))) => Standing::AtTarget,
-        Ok(Ok(Some(false))) => Standing::Before,
-        Ok(Ok(None)) => Standing::Unknown(format!("no record was found at {at}")),
-        Ok(Err(error)) => Standing::Unknown(error.in_full()),
-        Err(_) => Standing::Unknown("the archive gives no answer".to_owned()),
+        Ok(Ok(Some(true))) => PausedAt::Target,
+        Ok(Ok(Some(false))) => PausedAt::Before,
+        Ok(Ok(None)) => PausedAt::Unknown(format!("no record was found at {at}")),
+        Ok(Err(error)) => PausedAt::Unknown(error.in_full()),
+        Err(_) => PausedAt::Unknown("the archive gives no answer".to_owned()),
     })
 }
 
