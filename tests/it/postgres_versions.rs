@@ -113,3 +113,14 @@ async fn a_drill_leaves_the_live_servers_statistics_alone() {
     let (resource, data) = site.notes.1.lock().unwrap().first().cloned().unwrap();
     runbook::actions::postgres::RestoreBase.remove(&resource, &data, &run.context()).await.unwrap();
 }
+
+/// Without the file the server runs on, and refuses to tell what it would read from it: that costs no backup.
+#[tokio::test]
+async fn a_server_that_lost_its_file_of_user_maps_is_backed_up_all_the_same() {
+    let site = Site::by(programs_of(16), Depot::default(), &[]);
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    fs::remove_file(site.cluster.pgdata().join("pg_ident.conf")).unwrap();
+    let refused = site.cluster.try_sql("SELECT * FROM pg_ident_file_mappings");
+    assert!(!refused.status.success(), "what this test is about");
+    site.run().base_backup().await;
+}

@@ -160,6 +160,37 @@ fn content(
 mod tests {
     use super::*;
 
+    /// Whoever is the server's user may link anything into its data directory, and runbook may be root.
+    #[test]
+    fn what_the_servers_user_may_not_open_is_not_read_for_it() {
+        let home = tempfile::tempdir().expect("a folder");
+        let (file, shut) = (home.path().join("file"), home.path().join("shut"));
+        std::fs::create_dir(&shut).expect("a folder");
+        for path in [&file, &shut.join("open")] {
+            std::fs::write(path, "secret").expect("written");
+        }
+        let mode = |path: &Path, mode: u32| {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("a mode");
+        };
+        let files = crate::host::local_files();
+        let own = files.facts(home.path()).expect("facts").expect("there");
+        let other = FileFacts { uid: own.uid + 4711, gid: own.gid + 4711, ..own.clone() };
+        let may = |server: &FileFacts, path: &Path| is_readable_by(server, path, files.as_ref()).expect("facts");
+        for (folder, path, owner, anybody) in
+            [(0o755, 0o600, true, false), (0o755, 0o644, true, true), (0o700, 0o644, true, false)]
+        {
+            mode(home.path(), folder);
+            mode(&file, path);
+            assert_eq!((may(&own, &file), may(&other, &file)), (owner, anybody), "{folder:o} {path:o}");
+        }
+        mode(home.path(), 0o755);
+        mode(&file, 0o640);
+        assert!(may(&FileFacts { gid: own.gid, ..other.clone() }, &file) && !may(&other, &file), "its group");
+        mode(&shut.join("open"), 0o644);
+        mode(&shut, 0o700);
+        assert!(!may(&other, &shut.join("open")) && may(&own, &shut.join("open")), "a folder on the way");
+    }
+
     #[test]
     fn configuration_behind_a_linked_folder_is_wanted_as_well() {
         let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();

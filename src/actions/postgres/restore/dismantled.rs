@@ -133,7 +133,8 @@ impl DismantledDirectory {
                 store::MARKER
             ),
             help: format!(
-                "{}, name that as the store's `url`, and restore then; where it is only a copy that a backup brought, and the store lies elsewhere, remove that folder. Nothing was touched",
+                "{}, name that as the store's `url`, and restore then; where it is only a copy that a backup brought, and the \
+                 store lies elsewhere, remove that folder. Nothing was touched",
                 enclosed::way_out(&folder)
             ),
         }))
