@@ -166,13 +166,13 @@ mod tests {
         let home = tempfile::tempdir().expect("a folder");
         let (file, shut) = (home.path().join("file"), home.path().join("shut"));
         std::fs::create_dir(&shut).expect("a folder");
+        let files = crate::host::local_files();
         for path in [&file, &shut.join("open")] {
-            std::fs::write(path, "secret").expect("written");
+            files.replace(path, b"secret", 0o600).expect("written");
         }
         let mode = |path: &Path, mode: u32| {
             std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("a mode");
         };
-        let files = crate::host::local_files();
         let own = files.facts(home.path()).expect("facts").expect("there");
         let other = FileFacts { uid: own.uid + 4711, gid: own.gid + 4711, ..own.clone() };
         let may = |server: &FileFacts, path: &Path| is_readable_by(server, path, files.as_ref()).expect("facts");
